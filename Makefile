@@ -1,0 +1,38 @@
+# make fit                                        the volume demo: train, test, maps
+# make fit CONFIG=configs/graph/motifs.yaml       the same for another modality; FLAGS="--trainer.max_epochs 5" go along
+# make test                                       the tests
+PYTHON ?= python3
+CONFIG ?= configs/volume/lesions.yaml
+FLAGS ?=
+BIN = .venv/bin
+READY = .venv/.ready
+
+.PHONY: fit test slow lint check clean
+
+fit: $(READY)
+	$(BIN)/python -m tasks fit -c $(CONFIG) $(FLAGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --doctest-modules modalpool tasks -q
+	@echo "All tests passed. Look at: README.md, then run make fit"
+
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test
+
+# The stamp is newer than what it was made from, so set-up runs again only when one of them changes.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[all]" --group dev
+	@touch $(READY)
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

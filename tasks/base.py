@@ -1,0 +1,326 @@
+"""The contract every modality shares: data that knows its own shape, and a task that is encoder, pool and head.
+
+batch -> encoder (the field's library) -> features (element axes kept) -> Pool -> head -> loss, metrics, maps
+"""
+
+import importlib
+import math
+from abc import abstractmethod
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from modalpool import Pool, contributions
+from tasks.metrics import build_metrics
+from tasks.problems import BadInput, OnBad
+
+
+PARTS = ("train", "val", "test")
+
+
+def require(*modules: str, extra: str) -> tuple[ModuleType, ...]:
+    """Import a field's libraries, or say in one line which command installs them.
+
+    Args:
+        modules: Names to import.
+        extra: The extra of `modalpool` that brings them.
+
+    Returns:
+        The imported modules.
+
+    Raises:
+        ImportError: If one is missing, or its native library does not load with the installed torch.
+    """
+    try:
+        return tuple(importlib.import_module(name) for name in modules)
+    except (ImportError, OSError) as error:
+        cause = str(error).strip().splitlines()[0]
+        raise ImportError(
+            f"tasks.{extra} needs {', '.join(modules)} ({cause}): "
+            f"run pip install -c constraints.txt -e '.[{extra},train]'"
+        ) from None
+
+
+class PoolingData(LightningDataModule):
+    """Data of one modality: three datasets, and a spec that tells a task all it must know about them.
+
+    Subclasses read and check every input in `load`, which runs once, before training, and fills `datasets` and `_spec`.
+
+    Args:
+        batch_size: Samples in a batch.
+        num_workers: Processes that load batches; 0 loads in the main process.
+        fold: The fold held out for testing, where the data has folds.
+        seed: Seed of splits and generated data; it does not depend on the training's own seed.
+        on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
+    """
+
+    def __init__(
+        self, *, batch_size: int = 32, num_workers: int = 0, fold: int = 0, seed: int = 0, on_bad: OnBad = "raise"
+    ):
+        super().__init__()
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.fold = fold
+        self.seed = seed
+        self.on_bad: OnBad = on_bad
+        self.datasets: dict[str, Dataset] = {}
+        self._spec: dict[str, Any] = {}
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read and check all input; set ``self.datasets`` (train, val, test) and ``self._spec``.
+
+        Raises:
+            BadInput: Naming every file and row that cannot be used.
+        """
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds that cross-validation runs; one for a fixed split."""
+        return [0]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What a task must know, in plain values: kind, classes, channels, class_counts or target_mean, target_std."""
+        self.setup()
+        return self._spec
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load once, whichever stage asks first."""
+        if not self.datasets:
+            self.load()
+
+    def collate(self, samples: list[Any]) -> Any:
+        """Make a batch of samples; torch's own rule unless a modality needs another."""
+        return torch.utils.data.default_collate(samples)
+
+    def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
+        """Build a loader; modalities override it where their field has its own."""
+        return DataLoader(
+            dataset=dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=self.collate,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled training batches."""
+        return self.loader(self.datasets["train"], True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation batches."""
+        return self.loader(self.datasets["val"], False)
+
+    def test_dataloader(self) -> DataLoader:
+        """Test batches."""
+        return self.loader(self.datasets["test"], False)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
+        return self.loader(self.datasets.get("predict", self.datasets["test"]), False)
+
+
+class PoolingTask(LightningModule):
+    """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
+
+    Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the
+    encoder; they implement `encode`, `target`, `ids` and `save_maps`.
+
+    Args:
+        spec: What the data says of itself (`PoolingData.spec`).
+        layout: Axis names of the encoder's output, pooled axes in brackets (`modalpool.Pool`).
+        channels: Channels of the encoder's output.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW; biases and norms are left out.
+        warmup: Share of the steps in which the learning rate rises to its peak; a cosine takes it to zero.
+        balance: Weigh classes by the inverse of their number of training samples.
+        label_smoothing: Share of the target that is spread over all classes (classification).
+        regression_loss: Loss on standardised targets (regression).
+        head_dropout: Dropout on the pooled vector.
+        pool_options: Reduction and options of the pool.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        *,
+        layout: str,
+        channels: int,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        balance: bool = False,
+        label_smoothing: float = 0.0,
+        regression_loss: Literal["mse", "l1", "huber"] = "mse",
+        head_dropout: float = 0.0,
+        **pool_options,
+    ):
+        super().__init__()
+        self.spec = spec
+        self.kind: str = spec["kind"]
+        self.classes: list[str] = list(spec["classes"])
+        self.outputs = 1 if self.kind == "binary" else len(self.classes)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.label_smoothing, self.regression_loss, self.head_dropout = label_smoothing, regression_loss, head_dropout
+        self.pool = Pool(layout, channels=channels, **pool_options)
+        self.head = self.build_head()
+        self.metrics = nn.ModuleDict(
+            {
+                f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/")
+                for part in ("train", "val", "test")
+            }
+        )
+        self.register_buffer("class_weights", self._class_weights(balance), persistent=False)
+        scale = {
+            name: torch.tensor(spec.get(name, [default] * self.outputs)) for name, default in _IDENTITY_SCALE.items()
+        }
+        self.register_buffer("target_mean", scale["target_mean"], persistent=False)
+        self.register_buffer("target_std", scale["target_std"], persistent=False)
+
+    # What a modality implements.
+
+    @abstractmethod
+    def encode(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Element features in the pool's layout, and the pool's keyword arguments (mask, lengths, index, dim_size)."""
+
+    @abstractmethod
+    def target(self, batch: Any) -> Tensor:
+        """Targets: (B,) class numbers, (B, K) zeros and ones (multilabel), or (B, T) values in original units."""
+
+    @abstractmethod
+    def ids(self, batch: Any) -> list[str]:
+        """A stable name for each sample, as it stands in predictions.csv."""
+
+    @abstractmethod
+    def save_maps(self, batch: Any, folder: Path, limit: int) -> list[Path]:
+        """Draw the inputs of up to ``limit`` samples with their maps; return the files written."""
+
+    def build_head(self) -> nn.Module:
+        """Map the pooled vectors to the outputs; linear unless a modality needs another."""
+        features = self.pool.out_channels * (self.pool.vectors or 1)
+        return nn.Sequential(nn.Flatten(1), nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
+
+    # What follows from it.
+
+    def forward(self, batch: Any) -> Tensor:
+        """Logits of a batch, (B, outputs); standardised values in regression."""
+        x, sets = self.encode(batch)
+        return self.head(self.pool(x, **sets))
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Turn logits into what is reported: (B, K) probabilities, or (B, T) values in original units."""
+        logits = logits.float()
+        if self.kind == "binary":
+            positive = logits.sigmoid()
+            return torch.cat([1 - positive, positive], 1)
+        if self.kind == "multiclass":
+            return logits.softmax(1)
+        if self.kind == "multilabel":
+            return logits.sigmoid()
+        return logits * self.target_std + self.target_mean
+
+    def explain(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Predictions (as `predictions`) and signed maps of which element made them.
+
+        Summed over a sample's elements, plus the head's bias, a map gives the logit; in regression maps are in the
+        target's units. A binary task has one map: evidence for its second class.
+        """
+        x, sets = self.encode(batch)
+        logits, maps = contributions(self.pool, self.head, x, **sets)
+        if self.kind == "regression":
+            axis = self.pool.layout.channel_axis
+            maps = maps * self.target_std.reshape([-1 if i == axis else 1 for i in range(maps.ndim)])
+        return self.predictions(logits), maps
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The kind's own loss: cross-entropy, or the chosen regression loss on standardised targets."""
+        if self.kind == "multiclass":
+            return nn.functional.cross_entropy(
+                logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing
+            )
+        if self.kind == "regression":
+            losses = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss, "huber": nn.functional.smooth_l1_loss}
+            return losses[self.regression_loss](logits, ((target - self.target_mean) / self.target_std).to(logits))
+        target = target.reshape(logits.shape).to(logits)
+        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
+
+    def _class_weights(self, balance: bool) -> Tensor | None:
+        if not balance or self.kind == "regression":
+            return None
+        counts = torch.tensor(self.spec["class_counts"], dtype=torch.float)
+        if self.kind == "binary":
+            return counts[:1] / counts[1:]
+        if self.kind == "multilabel":
+            return (self.spec["train_size"] - counts) / counts.clamp(min=1)
+        return counts.sum() / (len(counts) * counts)
+
+    def _step(self, batch: Any, part: str) -> dict[str, Any]:
+        ids, target = self.ids(batch), self.target(batch)
+        logits = self(batch)
+        loss = self.loss(logits, target)
+        predictions = self.predictions(logits.detach())
+        metrics = self.metrics[f"{part}_metrics"]
+        truth = target.long() if self.kind == "multilabel" else target
+        metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
+        self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(ids), prog_bar=part == "val")
+        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(ids), prog_bar=part == "val")
+        return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of a training batch."""
+        loss = self._step(batch, "train")["loss"]
+        if not torch.isfinite(loss):
+            raise BadInput(
+                f"the training loss became {loss.item()} in batch {batch_idx} "
+                f"(samples {', '.join(self.ids(batch)[:8])}, ...); lower --model.lr, or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
+            )
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Metrics of a validation batch."""
+        return self._step(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Metrics and predictions of a test batch."""
+        return self._step(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Predictions of a batch, without targets."""
+        return {"ids": self.ids(batch), "predictions": self.predictions(self(batch))}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with linear warm-up and cosine decay, stepped at every batch."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and norms
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = self.trainer.estimated_stepping_batches
+        rise = max(1, round(self.warmup * total)) if math.isfinite(total) else 100
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            if math.isinf(total):
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let this task's lr and weight_decay hold when a checkpoint brought the optimizer's state with other ones."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+        for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):
+            rate = self.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)
+            group.update(lr=rate, initial_lr=self.lr, weight_decay=decay)

@@ -1,0 +1,92 @@
+"""A modality without a field's library: sets of vectors whose mean gives the target away."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from tasks.base import PoolingData, PoolingTask
+
+
+class ToySets(Dataset):
+    def __init__(self, count, kind, first):
+        generator = torch.Generator().manual_seed(first)
+        self.x = torch.randn(count, 7, 4, generator=generator)
+        score = self.x.mean(1)[:, :2] * 4  # (count, 2)
+        self.y = {
+            "binary": (score[:, 0] > 0).long(),
+            "multiclass": torch.bucketize(score[:, 0].contiguous(), torch.tensor([-1.0, 1.0])),
+            "multilabel": (score > 0).float(),
+            "regression": score * 10 + 100,
+        }[kind]
+        self.first = first
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return {"x": self.x[i], "y": self.y[i], "id": f"set {self.first + i}"}
+
+
+class ToyData(PoolingData):
+    """Random sets.
+
+    Args:
+        kind: Kind of target.
+        train: Number of training samples.
+    """
+
+    def __init__(self, kind: str = "binary", train: int = 96, **kwargs):
+        super().__init__(**kwargs)
+        self.kind, self.train = kind, train
+
+    @property
+    def folds(self):
+        return [0, 1]
+
+    def load(self):
+        sizes = {"train": self.train, "val": 32, "test": 32}
+        self.datasets = {
+            name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold) for i, (name, size) in enumerate(sizes.items())
+        }
+        y = self.datasets["train"].y
+        classes = {"binary": ["low", "high"], "multiclass": ["low", "mid", "high"]}.get(self.kind, ["first", "second"])
+        self._spec = {"kind": self.kind, "classes": classes, "channels": 4, "train_size": self.train}
+        if self.kind == "regression":
+            self._spec |= {"target_mean": y.mean(0).tolist(), "target_std": y.std(0).tolist()}
+        elif self.kind == "multilabel":
+            self._spec["class_counts"] = y.sum(0).int().tolist()
+        else:
+            self._spec["class_counts"] = torch.bincount(y, minlength=len(classes)).tolist()
+
+
+class ToyTask(PoolingTask):
+    """A linear encoder.
+
+    Args:
+        spec: What the data says of itself.
+        hidden: Channels of the encoder.
+    """
+
+    def __init__(self, spec: dict, *, hidden: int = 8, **options):
+        super().__init__(spec, layout="b [n] c", channels=hidden, **options)
+        self.save_hyperparameters()
+        self.encoder = nn.Linear(spec["channels"], hidden)
+
+    def encode(self, batch):
+        return self.encoder(batch["x"]), {}
+
+    def target(self, batch):
+        return batch["y"]
+
+    def ids(self, batch):
+        return batch["id"]
+
+    def save_maps(self, batch, folder: Path, limit: int):
+        _, maps = self.explain(batch)
+        paths = []
+        for name, one in list(zip(batch["id"], maps, strict=True))[:limit]:
+            paths.append(folder / f"{name}.csv")
+            paths[-1].write_text("\n".join(",".join(f"{v:.4f}" for v in row) for row in one.tolist()))
+        return paths
