@@ -1,6 +1,7 @@
 """The contract every modality shares: data that knows its own shape, and a task that is encoder, pool and head.
 
-batch -> encoder (the field's library) -> features (element axes kept) -> Pool -> head -> loss, metrics, maps
+A batch goes through the encoder (the field's library) to features (element axes kept), the pool and the head, and from
+there to loss, metrics and maps.
 """
 
 import importlib
@@ -18,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset
 from modalpool import Pool, contributions
 from tasks.metrics import build_metrics
 from tasks.problems import BadInput, OnBad
-
 
 PARTS = ("train", "val", "test")
 
@@ -172,17 +172,12 @@ class PoolingTask(LightningModule):
         self.pool = Pool(layout, channels=channels, **pool_options)
         self.head = self.build_head()
         self.metrics = nn.ModuleDict(
-            {
-                f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/")
-                for part in ("train", "val", "test")
-            }
+            {f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/") for part in PARTS}
         )
         self.register_buffer("class_weights", self._class_weights(balance), persistent=False)
-        scale = {
-            name: torch.tensor(spec.get(name, [default] * self.outputs)) for name, default in _IDENTITY_SCALE.items()
-        }
-        self.register_buffer("target_mean", scale["target_mean"], persistent=False)
-        self.register_buffer("target_std", scale["target_std"], persistent=False)
+        mean, std = spec.get("target_mean", [0.0] * self.outputs), spec.get("target_std", [1.0] * self.outputs)
+        self.register_buffer("target_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("target_std", torch.tensor(std), persistent=False)
 
     # What a modality implements.
 
@@ -278,9 +273,10 @@ class PoolingTask(LightningModule):
         """Loss of a training batch."""
         loss = self._step(batch, "train")["loss"]
         if not torch.isfinite(loss):
+            names = ", ".join(self.ids(batch)[:8])
             raise BadInput(
-                f"the training loss became {loss.item()} in batch {batch_idx} "
-                f"(samples {', '.join(self.ids(batch)[:8])}, ...); lower --model.lr, or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
+                f"the training loss became {loss.item()} in batch {batch_idx} (samples {names}, ...); lower --model.lr, "
+                "or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
             )
         return loss
 
