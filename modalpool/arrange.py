@@ -1,0 +1,296 @@
+"""From what users pass (mask, weight, lengths, index, ptr, jagged tensors) to elements in canonical order and Sets.
+
+Every check of an input is here, next to its one use. Checks of values (an index out of range, a negative weight) never
+wait for a device: they are asynchronous assertions, which speak at once on a CPU and are left out of compiled graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from modalpool.layout import Axes, Layout
+from modalpool.sets import DenseSets, RaggedSets, Sets
+
+__all__ = ["Arranged", "arrange"]
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """The elements of a call in canonical order, their sets, and the way back."""
+
+    elements: Tensor
+    sets: Sets
+    axes: Axes
+    sizes: tuple[int, ...]  # of the pooled axes
+    offsets: Tensor | None = None  # of a jagged input
+    padded: bool = False  # a pooled axis of size zero was given one absent element
+
+    def restore_sets(self, y: Tensor, *, vectors: bool, keepdim: bool) -> Tensor:
+        """Set tensor to output."""
+        return self.axes.restore_sets(y, vectors=vectors, keepdim=keepdim)
+
+    def restore_elements(self, w: Tensor, *, vectors: bool) -> Tensor:
+        """Element tensor to the layout of the input (jagged if the input was)."""
+        w = self.axes.restore_elements(w, self.sizes, vectors=vectors)
+        if self.padded:
+            first = len(w.shape) - len(self.axes.order)
+            for axis in self.axes.pooled:
+                w = w.narrow(axis + first, 0, self.sizes[self.axes.pooled.index(axis)])
+        if self.offsets is not None:
+            at = self.axes.pooled[0] + vectors
+            w = torch.nested.nested_tensor_from_jagged(w.movedim(at, 0), self.offsets)
+            w = w.transpose(1, at + 1) if at else w
+        return w
+
+
+def _check(good: Tensor, message: Callable[[], str]) -> None:
+    """Raise ValueError if ``good`` is false, without waiting for a device."""
+    if torch.compiler.is_compiling() or good.device.type not in ("cpu", "cuda"):
+        return
+    try:
+        torch._assert_async(good, "modalpool: a mask, weight, index, ptr or lengths is out of range")
+    except RuntimeError:
+        raise ValueError(message()) from None
+
+
+def _without_channel(name: str, given: Tensor, x: Tensor, axes: Axes) -> Tensor:
+    """Expand a mask or weight to the shape of ``x`` without its channel axis, in canonical order."""
+    shape = [size for axis, size in enumerate(x.shape) if axis != axes.channel]
+    fits = given.ndim == len(shape) and all(a in (1, b) for a, b in zip(given.shape, shape, strict=True))
+    if not fits:
+        raise ValueError(
+            f"{name}: expected the shape of the input without channels, {tuple(shape)} (sizes of 1 broadcast), "
+            f"got {tuple(given.shape)}"
+        )
+    return axes.canonical_mask(given.expand(shape))
+
+
+def _integers(name: str, given: Tensor, dims: int) -> Tensor:
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim != dims:
+        raise ValueError(
+            f"{name}: expected integers with {dims} axis, got {given.dtype} with shape {tuple(given.shape)}"
+        )
+    return given.long()
+
+
+def arrange(
+    layout: Layout,
+    x: Tensor,
+    *,
+    mask: Tensor | None = None,
+    weight: Tensor | None = None,
+    lengths: Tensor | None = None,
+    index: Tensor | None = None,
+    ptr: Tensor | None = None,
+    dim_size: int | None = None,
+    coords: Tensor | None = None,
+) -> Arranged:
+    """Check the inputs of one call and bring them into canonical order.
+
+    Raises:
+        TypeError: If a tensor has a type that cannot mean what its name says.
+        ValueError: If shapes or values do not fit; the message says what was expected, what came and what to do.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"x: expected a floating-point tensor, got {x.dtype}; call x.float() first")
+    if x.is_nested:
+        return _arrange_jagged(layout, x, mask, weight, lengths, index, ptr, dim_size, coords)
+    axes = layout.axes(x.ndim)
+    sizes = tuple(x.shape[axis] for axis in axes.pooled)
+    if axes.ragged:
+        if lengths is not None:
+            raise ValueError(f"lengths: layout {layout} has no batch axis; pass ptr= or index=")
+    elif index is not None or ptr is not None or dim_size is not None:
+        raise ValueError(f"index/ptr/dim_size: layout {layout} has a batch axis b; leave b out, as in '[n] c'")
+
+    padded = not axes.ragged and 0 in sizes
+    if padded:  # an empty axis has no maximum: give it one element that is not there
+        shape = list(x.shape)
+        for axis in axes.pooled:
+            shape[axis] = max(shape[axis], 1)
+        x, was = x.new_zeros(shape), x
+        x = x + was.sum()  # keeps the graph connected
+        mask, weight, coords = x.new_zeros(shape, dtype=torch.bool).select(axes.channel, 0), None, None
+        lengths = None
+    elements = axes.canonical(x)
+
+    there, many = _mask_and_weight(x, axes, mask, weight)
+    if axes.ragged:
+        sets = _ragged_sets(elements, axes, sizes, index, ptr, dim_size, there, many, _coords(coords, x, axes))
+    else:
+        place = _coords(coords, x, axes)
+        if lengths is not None:
+            valid, own = _from_lengths(x, axes, lengths)
+            there = valid if there is None else there & valid
+            many = None if many is None else torch.where(valid, many, 0)
+            place = own if place is None else place
+        elif place is None:
+            place = _grid(elements, axes)
+        sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place)
+    return Arranged(elements, sets, axes, sizes, padded=padded)
+
+
+def _mask_and_weight(
+    x: Tensor, axes: Axes, mask: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Hard mask and multiplicity in canonical order; an element of weight zero is masked."""
+    there: Tensor | None = None
+    if mask is not None:
+        if mask.dtype != torch.bool:
+            raise TypeError(
+                f"mask: expected bool (True = the element counts), got {mask.dtype}; pass weights as weight="
+            )
+        there = _without_channel("mask", mask, x, axes)
+    if weight is None:
+        return there, None
+    if not weight.is_floating_point():
+        raise TypeError(f"weight: expected non-negative floats, got {weight.dtype}; pass a bool tensor as mask=")
+    many = _without_channel("weight", weight, x, axes)
+    many = many if there is None else torch.where(there, many, 0.0)
+    _check((many >= 0).all(), lambda: f"weight: expected numbers >= 0, got {many.min().item()}; clamp or mask them")
+    return many > 0, many
+
+
+def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Mask and coordinates of sets that fill the front of the one pooled axis."""
+    if len(axes.pooled) != 1:
+        raise ValueError(f"lengths: expected one pooled axis, the layout has {len(axes.pooled)}; pass mask=")
+    assert axes.batch is not None
+    lengths = _integers("lengths", lengths, 1)
+    size, batch = x.shape[axes.pooled[0]], x.shape[axes.batch]
+    if lengths.shape[0] != batch:
+        raise ValueError(f"lengths: expected one per batch element, {batch}, got {lengths.shape[0]}")
+    _check(
+        ((lengths >= 0) & (lengths <= size)).all(),
+        lambda: f"lengths: expected values from 0 to {size}, got {lengths.min().item()} to {lengths.max().item()}",
+    )
+    steps = torch.arange(size, device=x.device)
+    valid = steps < lengths[:, None]  # (B, T)
+    place = (steps + 0.5) / lengths.clamp(min=1)[:, None]
+    shape = (batch, *[1] * len(axes.kept), size)
+    full = (batch, *(x.shape[axis] for axis in axes.kept), size)
+    return valid.reshape(shape).expand(full), place.reshape(*shape, 1).to(_coordinate_type(x))
+
+
+def _coordinate_type(x: Tensor) -> torch.dtype:
+    return x.dtype if x.dtype == torch.float64 else torch.float32
+
+
+def _grid(elements: Tensor, axes: Axes) -> Tensor:
+    """Cell centres of the pooled axes in [0, 1], broadcastable to the element axes, ``(1…, pooled…, n)``."""
+    first = elements.ndim - 1 - len(axes.pooled)
+    lines = [
+        (torch.arange(size, device=elements.device, dtype=_coordinate_type(elements)) + 0.5) / size
+        for size in elements.shape[first:-1]
+    ]
+    grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
+    return grid.reshape(*[1] * first, *grid.shape)
+
+
+def _coords(coords: Tensor | None, x: Tensor, axes: Axes) -> Tensor | None:
+    """User's coordinates, ``(mask's shape, n)``, in canonical order."""
+    if coords is None:
+        return None
+    if not coords.is_floating_point() or coords.ndim != x.ndim:
+        raise ValueError(
+            f"coords: expected floats in [0, 1] shaped like the mask with one more axis for the coordinates "
+            f"({x.ndim} axes), got {coords.dtype} with shape {tuple(coords.shape)}"
+        )
+    lines = [_without_channel("coords", line, x, axes) for line in coords.unbind(-1)]
+    return torch.stack(lines, dim=-1)
+
+
+def _ragged_sets(
+    elements: Tensor,
+    axes: Axes,
+    sizes: tuple[int, ...],
+    index: Tensor | None,
+    ptr: Tensor | None,
+    dim_size: int | None,
+    there: Tensor | None,
+    many: Tensor | None,
+    coords: Tensor | None,
+) -> RaggedSets:
+    """The sets of a layout without batch axis."""
+    count, device = elements.shape[0], elements.device
+    if index is not None and ptr is not None:
+        raise ValueError("index/ptr: expected one of them, got both; ptr alone is enough")
+    if ptr is not None:
+        ptr = _integers("ptr", ptr, 1)
+        size = ptr.shape[0] - 1
+        if dim_size is not None and dim_size != size:
+            raise ValueError(f"dim_size: ptr of length {size + 1} describes {size} sets, got dim_size={dim_size}")
+        lens = ptr.diff()
+        first, last, given = ptr[0], ptr[-1], ptr
+        _check(
+            (first == 0) & (last == count) & (lens >= 0).all(),
+            lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
+        )
+        sets = torch.arange(size, device=device)
+        index = torch.repeat_interleave(sets, lens, output_size=count)
+        if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
+            rank = torch.arange(count, device=device) - ptr[:-1].index_select(0, index)
+            place = (rank + 0.5) / lens.index_select(0, index)
+            coords = place.to(_coordinate_type(elements)).reshape(-1, *[1] * len(axes.kept), 1)
+        return RaggedSets(index, size, ordered=True, mask=there, weight=many, coords=coords)
+    if index is None:
+        if dim_size is not None and dim_size != 1:
+            raise ValueError(f"dim_size: without index or ptr there is one set, got dim_size={dim_size}; pass index=")
+        index = torch.zeros(count, dtype=torch.long, device=device)
+        return RaggedSets(index, 1, ordered=True, mask=there, weight=many, coords=coords)
+    index = _integers("index", index, len(axes.pooled))
+    if tuple(index.shape) != sizes:
+        raise ValueError(f"index: expected one set per element, shape {sizes}, got {tuple(index.shape)}")
+    index = index.reshape(-1)
+    if dim_size is None:  # the one place that has to ask the device
+        dim_size = int(index.max()) + 1 if count else 0
+    given, limit = index, dim_size
+    if count:
+        _check(
+            (given.min() >= 0) & (given.max() < limit),
+            lambda: f"index: expected values from 0 to {limit - 1} (dim_size={limit}), "
+            f"got {given.min().item()} to {given.max().item()}",
+        )
+    return RaggedSets(index, dim_size, mask=there, weight=many, coords=coords)
+
+
+def _arrange_jagged(
+    layout: Layout,
+    x: Tensor,
+    mask: Tensor | None,
+    weight: Tensor | None,
+    lengths: Tensor | None,
+    index: Tensor | None,
+    ptr: Tensor | None,
+    dim_size: int | None,
+    coords: Tensor | None,
+) -> Arranged:
+    """A jagged tensor is its values with ptr = offsets; torch's own jagged reductions are not used (no backward)."""
+    if x.layout != torch.jagged:
+        raise ValueError("x: expected a nested tensor with layout=torch.jagged, got the strided kind; convert it first")
+    if layout.ragged or layout.axes(x.ndim).batch != 0:
+        raise ValueError(f"x: a jagged tensor needs a layout that starts with b, like 'b [n] c', got {layout}")
+    if any(given is not None for given in (lengths, index, ptr, dim_size)):
+        raise ValueError("lengths/index/ptr/dim_size: a jagged tensor already knows its sets; leave them out")
+    if x.lengths() is not None:
+        raise ValueError("x: expected a jagged tensor without holes, got one with lengths; call x.contiguous() first")
+
+    def flat(given: Tensor | None) -> Tensor | None:
+        return given.values() if given is not None and given.is_nested else given
+
+    ragged_axis = x._ragged_idx - 1  # type: ignore[attr-defined]  # its place in values()
+    values, offsets = x.values(), x.offsets()
+    inner = layout.without_batch()
+    axes = inner.axes(values.ndim)
+    if ragged_axis not in axes.pooled:
+        raise ValueError(f"x: layout {layout} keeps the jagged axis {ragged_axis + 1}; it has to be pooled")
+    if len(axes.pooled) > 1:
+        raise ValueError(
+            f"x: layout {layout} pools more than the jagged axis; pool the dense axes first or flatten them"
+        )
+    arranged = arrange(inner, values, mask=flat(mask), weight=flat(weight), ptr=offsets, coords=flat(coords))
+    return replace(arranged, offsets=offsets)

@@ -1,0 +1,185 @@
+"""Layouts: which axes of a tensor are sets, elements and channels.
+
+A layout names the axes in the tensor's own order: ``b`` is the batch, ``c`` the channels, every other name a position.
+Brackets mark the positions that are pooled; the other positions are kept. ``...`` stands for any number of axes.
+
+    "b c f [t]"     over time, one vector per frequency      (B, C, F, T)    -> (B, C, F)
+    "b c [d h w]"   a volume                                 (B, C, D, H, W) -> (B, C)
+    "b c [...]"     any rank, channels first                 (B, C, ...)     -> (B, C)
+    "b [n] c"       tokens                                   (B, N, C)       -> (B, C)
+    "[n] c"         ragged: the sets come with the call      (N, C)          -> (S, C)
+
+Inside the package elements are always seen in one order, the *canonical* one: ``(b, kept…, pooled…, c)`` where there is
+a batch axis and ``(element, kept…, c)`` where there is none; what a pooling gives is ``(b or set, kept…, [k], c)``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Axes", "Layout"]
+
+_TOKEN = re.compile(r"\[|\]|\.\.\.|[A-Za-z_][A-Za-z0-9_]*|\S")
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of one tensor, as positions in its shape."""
+
+    batch: int | None
+    channel: int
+    kept: tuple[int, ...]
+    pooled: tuple[int, ...]
+
+    @property
+    def ragged(self) -> bool:
+        """Whether the sets come from an index, not from a batch axis."""
+        return self.batch is None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The permutation into the canonical order."""
+        if self.batch is None:
+            return (*self.pooled, *self.kept, self.channel)
+        return (self.batch, *self.kept, *self.pooled, self.channel)
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """View ``x`` in the canonical order; ragged elements become one axis."""
+        x = x.permute(self.order)
+        return x.flatten(0, len(self.pooled) - 1) if self.ragged and len(self.pooled) > 1 else x
+
+    def canonical_mask(self, mask: Tensor) -> Tensor:
+        """The same for a tensor of the shape of ``x`` without channels."""
+        order = [axis - (axis > self.channel) for axis in self.order[:-1]]
+        mask = mask.permute(order)
+        return mask.flatten(0, len(self.pooled) - 1) if self.ragged and len(self.pooled) > 1 else mask
+
+    def restore_sets(self, y: Tensor, *, vectors: bool, keepdim: bool) -> Tensor:
+        """Put pooled vectors ``(b or set, kept…, [k], c)`` into the order of the layout, the vectors' axis after b."""
+        first = 0 if self.batch is None else self.batch
+        if self.batch is None:  # the set axis comes first, then the kept axes and the channels as they stood
+            rest = sorted((*self.kept, self.channel))
+            names = [-1, *rest]
+        else:
+            names = sorted((self.batch, *self.kept, self.channel, *(self.pooled if keepdim else ())))
+        here = {-1 if self.batch is None else first: 0}
+        here |= {axis: 1 + i for i, axis in enumerate(self.kept)}
+        here[self.channel] = y.ndim - 1
+        order: list[int] = []
+        for axis in names:
+            if axis in here:
+                order.append(here[axis])
+            if axis == (-1 if self.batch is None else first) and vectors:
+                order.append(y.ndim - 2)
+        y = y.permute(order)
+        if keepdim:
+            for axis in self.pooled:
+                y = y.unsqueeze(axis + (vectors and axis > first))
+        return y
+
+    def restore_elements(self, w: Tensor, sizes: tuple[int, ...], *, vectors: bool) -> Tensor:
+        """Put ``(element axes…, [k], channels)`` back into the order of the input whose pooled axes had ``sizes``."""
+        if self.ragged and len(self.pooled) > 1:
+            w = w.unflatten(0, sizes)
+        ndim = len(self.order)
+        inverse = [0] * ndim
+        for here, axis in enumerate(self.order):
+            inverse[axis] = here
+        inverse[self.channel] = w.ndim - 1
+        if vectors:
+            at = 0 if self.batch is None else self.batch + 1
+            inverse.insert(at, w.ndim - 2)
+        return w.permute(inverse)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A parsed layout.
+
+    Args:
+        text: Axis names in the tensor's order, pooled ones in brackets.
+
+    Raises:
+        ValueError: If the text is not a layout; the message says which rule it breaks.
+
+    Example:
+        >>> Layout("b c [d h w]").axes(5)
+        Axes(batch=0, channel=1, kept=(), pooled=(2, 3, 4))
+        >>> Layout("b c [...]").axes(4).pooled
+        (2, 3)
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Check the text once, when the layout is made."""
+        self._parse()
+
+    def _parse(self) -> tuple[tuple[str, bool], ...]:
+        """Split the text into ``(name, pooled)`` pairs."""
+        pairs: list[tuple[str, bool]] = []
+        inside = False
+        for token in _TOKEN.findall(self.text):
+            if token == "[" and not inside:
+                inside = True
+            elif token == "]" and inside:
+                inside = False
+            elif token == "..." or token[0].isalpha() or token[0] == "_":
+                pairs.append((token, inside))
+            else:
+                raise self._error(f"{token!r} is out of place")
+        names = [name for name, _ in pairs]
+        if inside:
+            raise self._error("a bracket is not closed")
+        if len(set(names)) < len(names):
+            raise self._error("a name is used twice")
+        if "c" not in names or ("c", True) in pairs or ("b", True) in pairs:
+            raise self._error("it needs an unbracketed channel axis c, and b may not be bracketed")
+        if not any(pooled for _, pooled in pairs):
+            raise self._error("nothing is bracketed, so nothing would be pooled")
+        return tuple(pairs)
+
+    def _error(self, problem: str) -> ValueError:
+        return ValueError(
+            f"layout {self.text!r}: {problem}; expected axis names in the input's order with the pooled ones in "
+            "brackets, like 'b c [h w]', 'b [n] c', 'b c f [t]' or '[n] c'"
+        )
+
+    @property
+    def ragged(self) -> bool:
+        """Whether there is no batch axis: the sets come from ``index`` or ``ptr``."""
+        return all(name != "b" for name, _ in self._parse())
+
+    def axes(self, ndim: int) -> Axes:
+        """Find the axes of a tensor with ``ndim`` axes.
+
+        Raises:
+            ValueError: If a tensor of that rank does not fit the layout.
+        """
+        pairs = list(self._parse())
+        at = next((i for i, (name, _) in enumerate(pairs) if name == "..."), None)
+        if at is not None and ndim >= len(pairs) - 1:
+            extra = ndim - len(pairs) + 1
+            pairs[at : at + 1] = [(f"...{i}", pairs[at][1]) for i in range(extra)]
+        if len(pairs) != ndim:
+            raise ValueError(f"layout {self.text!r} describes {len(pairs)} axes, got a tensor with {ndim}")
+        names = [name for name, _ in pairs]
+        if not any(pooled for _, pooled in pairs):
+            raise ValueError(f"layout {self.text!r}: a tensor with {ndim} axes leaves nothing to pool")
+        return Axes(
+            batch=names.index("b") if "b" in names else None,
+            channel=names.index("c"),
+            kept=tuple(i for i, (name, pooled) in enumerate(pairs) if not pooled and name not in ("b", "c")),
+            pooled=tuple(i for i, (_, pooled) in enumerate(pairs) if pooled),
+        )
+
+    def without_batch(self) -> Layout:
+        """The layout of the values of a jagged tensor: the same without ``b``."""
+        words = [f"[{name}]" if pooled else name for name, pooled in self._parse() if name != "b"]
+        return Layout(" ".join(words))
+
+    def __str__(self) -> str:
+        return self.text

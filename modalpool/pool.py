@@ -1,0 +1,166 @@
+"""The layer: a layout plus a reduction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modalpool.arrange import Arranged, arrange
+from modalpool.layout import Layout
+from modalpool.reductions import Reduction, build
+
+__all__ = ["Pool"]
+
+
+class Pool(nn.Module):
+    """Pool the elements of each set into one vector, or into K.
+
+    Args:
+        layout: Axis names in the input's order; b is the batch, c the channels, brackets mark what is pooled, as in
+            'b c [h w]', 'b [n] c', 'b c f [t]' or '[n] c'.
+        reduction: Rule for the weights: mean, sum, max, min, var, std, attention, ...
+        channels: Size of the axis c; needed by reductions with parameters, accepted by all.
+        keepdim: Whether pooled axes stay, with size one.
+        empty_value: Result of a set without elements: a number, "nan", or "raise" (which waits for the device).
+        options: The reduction's own options.
+
+    Attributes:
+        out_channels: Channels of each output vector (None if ``channels`` was not given).
+        vectors: K, vectors per set, or None when the output has no k axis.
+
+    Raises:
+        ValueError: If an argument has no meaning here; the message says what was expected.
+        TypeError: If an option belongs to another reduction.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> pool = Pool("b c f [t]", "attention", channels=8, heads=4)
+        >>> pool(torch.randn(2, 8, 5, 100), lengths=torch.tensor([100, 60])).shape
+        torch.Size([2, 8, 5])
+        >>> Pool("[n] c", "mean")(torch.ones(3, 2), index=torch.tensor([0, 2, 2]), dim_size=4)
+        tensor([[1., 1.],
+                [0., 0.],
+                [1., 1.],
+                [0., 0.]])
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        reduction: str | Reduction = "mean",
+        *,
+        channels: int | None = None,
+        keepdim: bool = False,
+        empty_value: float | str = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.layout = Layout(layout)
+        if isinstance(empty_value, str) and empty_value not in ("nan", "raise"):
+            raise ValueError(f"empty_value: expected a number, 'nan' or 'raise', got {empty_value!r}")
+        if keepdim and self.layout.ragged:
+            raise ValueError(f"keepdim: layout {layout!r} has no batch axis, its pooled axes become the set axis")
+        self.keepdim = keepdim
+        self.empty_value = empty_value
+        if isinstance(reduction, Reduction):
+            if options:
+                raise TypeError(
+                    f"options {', '.join(options)}: they belong to the reduction that was passed ready-made"
+                )
+            self.reduction = reduction
+        else:
+            self.reduction = build(reduction, channels, **options)
+        self.out_channels = self.reduction.out_channels(channels)
+
+    @property
+    def vectors(self) -> int | None:
+        """K, the number of vectors per set, or None when the output has no k axis."""
+        return self.reduction.vectors
+
+    def arrange(self, x: Tensor, **sets: Any) -> Arranged:
+        """Check the inputs of a call and bring them into canonical order."""
+        return arrange(self.layout, x, **sets)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        weight: Tensor | None = None,
+        lengths: Tensor | None = None,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        dim_size: int | None = None,
+        coords: Tensor | None = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """Pool ``x``.
+
+        Args:
+            x: Elements in the layout.
+            mask: bool, True = the element counts; shaped like ``x`` without channels, sizes of 1 broadcast.
+            weight: Multiplicity of each element, >= 0, same shape; 2 is the element twice, 0 not at all.
+            lengths: ``(B,)`` integers: only the first ``lengths`` elements along the one pooled axis count.
+            index: ``(N,)`` integers: the set of each element, in any order (layouts without b).
+            ptr: ``(S + 1,)`` integers: set s is elements ptr[s] to ptr[s + 1] (layouts without b).
+            dim_size: Number of sets S; without it and ``ptr`` the device is asked for the largest index.
+            coords: Positions in [0, 1], the mask's shape and one axis more, for rules that look at positions; known
+                without asking for dense inputs, ``ptr`` and jagged tensors.
+            return_weights: Whether to return the weights too.
+
+        Returns:
+            The pooled tensor: what is not bracketed, in the layout's order, with k after b; for ragged layouts the set
+            axis first. With ``return_weights``, also w in the input's layout, its channel axis of size 1 (all channels
+            share the weight), heads, or C; with k after b. Σ w x is the output wherever the reduction says so.
+        """
+        arranged = arrange(
+            self.layout,
+            x,
+            mask=mask,
+            weight=weight,
+            lengths=lengths,
+            index=index,
+            ptr=ptr,
+            dim_size=dim_size,
+            coords=coords,
+        )
+        with torch.autocast(x.device.type, enabled=False):
+            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=return_weights)
+            z = self.reduction.project(self.reduction.finalize(state))
+            z = self.fill_empty(z, arranged.sets.count(arranged.elements))
+        y = self.restore(z, arranged).to(x.dtype)
+        if not return_weights:
+            return y
+        assert weights is not None
+        return y, self.restore_weights(weights, arranged)
+
+    def fill_empty(self, z: Tensor, count: Tensor) -> Tensor:
+        """Put ``empty_value`` into the sets without elements: z ``(set axes, K, C)``, count ``(set axes, 1)``."""
+        empty = (count <= 0)[..., None]
+        if self.empty_value == "raise":
+            if bool(empty.any()):
+                raise ValueError(
+                    "empty_value='raise': a set has no elements; mask less, drop the set or choose a number"
+                )
+            return z
+        return torch.where(empty, float(self.empty_value), z)
+
+    def restore(self, z: Tensor, arranged: Arranged) -> Tensor:
+        """Pooled vectors ``(set axes, K, C)`` in the layout's order."""
+        vectors = self.vectors is not None
+        return arranged.restore_sets(z if vectors else z.squeeze(-2), vectors=vectors, keepdim=self.keepdim)
+
+    def restore_weights(self, weights: Tensor, arranged: Arranged) -> Tensor:
+        """Weights ``(element axes, K, G)`` in the input's layout."""
+        vectors = self.vectors is not None
+        return arranged.restore_elements(weights if vectors else weights.squeeze(-2), vectors=vectors)
+
+    def extra_repr(self) -> str:
+        """Reads like the constructor call."""
+        shown = repr(self.layout.text)
+        if self.keepdim:
+            shown += ", keepdim=True"
+        return shown if self.empty_value == 0.0 else f"{shown}, empty_value={self.empty_value!r}"

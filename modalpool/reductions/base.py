@@ -1,0 +1,88 @@
+"""What a reduction is.
+
+A reduction sees elements ``x`` ``(element axes, C)`` and their `Sets`, and never an axis number, a mask or a segment.
+It works in three steps, so that a set may come in parts:
+
+    partial(x, sets)  -> state          what one part of every set contributes: a tuple of set tensors
+    merge(a, b)       -> state          two parts become one; associative and commutative
+    finalize(state)   -> z              the pooled vectors, (set axes, K, C)
+
+and `project` is what, if anything, is done to the pooled vectors (attention's value matrix). A pooling of everything at
+once is ``project(finalize(partial(x, sets)))``: there is no second code path.
+
+``weights`` are the w of Σ w x: ``(element axes, K, G)``, K vectors per set, channels in G groups that share a weight.
+A rule that has no k axis has K = 1 here and ``vectors = None``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from modalpool.sets import Sets
+
+__all__ = ["Average", "Reduction", "State"]
+
+State = tuple[Tensor, ...]
+_FAR = 1e30  # beyond every score, and still a number
+
+
+class Reduction(nn.Module, ABC):
+    """Base of all reductions."""
+
+    vectors: int | None = None
+    """K, the number of vectors per set, or None when the output has no k axis."""
+
+    def out_channels(self, channels: int | None) -> int | None:
+        """Channels of each output vector for an input with ``channels``."""
+        return channels
+
+    @abstractmethod
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """What these elements contribute to each set, and the weights w if asked for."""
+
+    @abstractmethod
+    def merge(self, a: State, b: State) -> State:
+        """Join the contributions of two parts of the same sets."""
+
+    @abstractmethod
+    def finalize(self, state: State) -> Tensor:
+        """Pooled vectors ``(set axes, K, C)``; anything finite where a set is empty."""
+
+    def project(self, z: Tensor) -> Tensor:
+        """What is done to the pooled vectors after the sum."""
+        return z
+
+
+class Average(Reduction):
+    """A rule whose weights sum to one: z = Σ w x / Σ w.
+
+    Its state is ``(log_mass, z)``, with log_mass ``(set axes, K, G)`` the log of the sum of the weights before they
+    were normalised. Two averages are joined in proportion to their masses.
+    """
+
+    @abstractmethod
+    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+        """Normalised weights ``(element axes, K, G)`` and their log_mass."""
+
+    exact_zeros = False
+
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        weight, log_mass = self.weigh(x, sets)
+        z = sets.weighted_sum(weight, x, exact_zeros=self.exact_zeros)
+        return (log_mass, z), weight if with_weights else None
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        masses = torch.stack((a[0], b[0])).clamp(-_FAR, _FAR)  # an empty part has log_mass -inf
+        share = masses.softmax(0)
+        groups = torch.stack((a[1], b[1])).unflatten(-1, (share.shape[-1], -1))  # (2, …, K, G, C/G)
+        joined = torch.where(share[..., None] == 0, 0.0, share[..., None] * groups).sum(0)
+        return masses.logsumexp(0), joined.flatten(-2)
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`."""
+        return state[1]

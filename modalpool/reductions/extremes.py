@@ -1,0 +1,58 @@
+"""Maximum and minimum, per channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalpool.reductions.base import Reduction, State
+from modalpool.sets import Sets
+
+__all__ = ["Max", "Min"]
+
+
+class Max(Reduction):
+    """Take the largest value of each channel: ``z = maxᵢ xᵢ``.
+
+    The maximum is homogeneous, so it has exact shares: w is 1 / (number of ties) at the elements that attain it and
+    zero elsewhere, and Σ w x = z. The gradient is the same w.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> Pool("b [n] c", "max")(torch.tensor([[[1.0], [3.0], [2.0]]])).item()
+        3.0
+    """
+
+    sign = 1.0
+
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        top = sets.max(self.sign * x)
+        weight = None
+        if with_weights:
+            x = self.sign * x
+            best = sets.clean((sets.clean(x, -torch.inf) == sets.expand(top)).to(top.dtype))
+            weight = (best / sets.expand(sets._sum(best).clamp(min=1)))[..., None, :]
+        return (self.sign * top[..., None, :],), weight
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        return (self.sign * torch.maximum(self.sign * a[0], self.sign * b[0]),)
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`."""
+        return state[0]
+
+
+class Min(Max):
+    """Take the smallest value of each channel: ``z = minᵢ xᵢ``. Everything said of `Max` holds.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> Pool("b [n] c", "min")(torch.tensor([[[1.0], [3.0], [2.0]]])).item()
+        1.0
+    """
+
+    sign = -1.0

@@ -1,0 +1,80 @@
+"""Variance and standard deviation, per channel, in two passes: exact at any offset."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalpool.reductions.base import Reduction, State
+from modalpool.sets import Sets
+
+__all__ = ["Std", "Var"]
+
+
+class Var(Reduction):
+    """Measure the variance of each channel: ``z = Σ aᵢ (xᵢ - m)² / N`` with m the mean (no Bessel correction).
+
+    The sum is taken around the mean, so a large offset costs nothing. Parts merge as in Chan, Golub and LeVeque (1979).
+    As ``z = Σ wᵢ xᵢ`` with ``wᵢ = aᵢ (xᵢ - m) / N`` the shares are exact, and signed.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> Pool("b c [t]", "var")(torch.tensor([[[1.0, 3.0]]])).item()
+        1.0
+    """
+
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; the state is (count, mean, variance)."""
+        count = sets.count(x)
+        mean = sets.mean(x)
+        centred = sets.clean(x) - sets.expand(mean)
+        # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula).
+        miss = sets.mean(centred)
+        var = (sets.mean(centred.square()) - miss.square()).clamp(min=0)
+        state = (count[..., None, :], mean[..., None, :], var[..., None, :])
+        if not with_weights:
+            return state, None
+        slope = self.slope(var)
+        weight = sets.clean(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
+        return state, weight[..., None, :]
+
+    def slope(self, var: Tensor) -> Tensor:
+        """What turns the variance's weights into the result's: result / variance."""
+        return torch.ones_like(var)
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        count = a[0] + b[0]
+        share = b[0] / torch.where(count > 0, count, 1.0)
+        gap = torch.where(a[0] * b[0] > 0, b[1] - a[1], 0.0)
+        mean = torch.where(a[0] > 0, a[1], b[1]) + share * gap
+        var = (1 - share) * a[2] + share * b[2] + share * (1 - share) * gap.square()
+        return count, mean, var
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`."""
+        return state[2]
+
+
+class Std(Var):
+    """Measure the standard deviation of each channel: the root of `Var`, with gradient zero where it is zero.
+
+    ``z = Σ wᵢ xᵢ`` with ``wᵢ = aᵢ (xᵢ - m) / (N z)``: exact, signed shares.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> Pool("b c [t]", "std")(torch.tensor([[[1.0, 5.0]]])).item()
+        2.0
+    """
+
+    def slope(self, var: Tensor) -> Tensor:
+        """See `Var.slope`."""
+        return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0)
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`; the root is only taken where it has a slope."""
+        var = state[2]
+        spread = ~(var <= 0)  # true for nan too, which stays nan
+        return torch.where(spread, torch.where(spread, var, 1.0).sqrt(), 0.0)
