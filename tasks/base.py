@@ -230,7 +230,7 @@ class PoolingTask(LightningModule):
         x, sets = self.encode(batch)
         logits, maps = contributions(self.pool, self.head, x, **sets)
         if self.kind == "regression":
-            axis = self.pool.layout.channel_axis
+            axis = self.pool.layout.axes(x.ndim).channel
             maps = maps * self.target_std.reshape([-1 if i == axis else 1 for i in range(maps.ndim)])
         return self.predictions(logits), maps
 
@@ -275,7 +275,7 @@ class PoolingTask(LightningModule):
         if not torch.isfinite(loss):
             names = ", ".join(self.ids(batch)[:8])
             raise BadInput(
-                f"the training loss became {loss.item()} in batch {batch_idx} (samples {names}, ...); lower --model.lr, "
+                f"the training loss became {loss.item()} in batch {batch_idx} (samples {names}, ...); lower --model.lr "
                 "or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
             )
         return loss

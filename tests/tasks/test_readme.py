@@ -1,0 +1,101 @@
+"""Every command, link and line of Python in the README works."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
+SHELL = [line.partition(" # ")[0].strip() for kind, block in BLOCKS if kind == "sh" for line in block.splitlines()]
+RESULTS = re.findall(r"`(python -m tasks [^`]+)`", TEXT)  # the commands of the results table
+NO_TRAINING = [
+    "--trainer.fast_dev_run=true",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+]
+
+
+def test_python_runs_and_gives_the_shapes_it_says():
+    namespace = {}
+    lines = next(block for kind, block in BLOCKS if kind == "python").splitlines()
+    for line in lines:
+        code, _, comment = line.partition("#")
+        if re.match(r"\s*\(\d", comment):
+            shape = tuple(int(number) for number in re.search(r"\(([\d, ]+)\)", comment)[1].split(","))
+            assert tuple(eval(code, namespace)) == shape, line
+        else:
+            exec(code, namespace)
+
+
+def test_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("command", [c for c in SHELL if c.startswith("make")])
+def test_make_commands_exist(command):
+    dry = subprocess.run([*shlex.split(command), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert dry.returncode == 0, dry.stderr
+    assert "python" in dry.stdout
+
+
+@pytest.mark.parametrize("command", [c for c in [*SHELL, *RESULTS] if c.startswith("python -m tasks")])
+def test_task_commands_parse(command, monkeypatch, capsys):
+    """Parsing builds every class's signature and checks every flag against it; data is not touched."""
+    from tasks.__main__ import main
+
+    words = shlex.split(command)[3:]
+    configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
+    assert configs
+    assert [config for config in configs if not (ROOT / config).is_file()] == []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    if words[0] == "crossval":  # crossval's own flags aside, it takes what fit takes
+        words = ["fit", *(word for i, word in enumerate(words[1:], 1) if not _own(words, i))]
+    words = [word for i, word in enumerate(words) if word != "--ckpt_path" and words[i - 1] != "--ckpt_path"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, *([] if "--print_config" in words else ["--print_config"])])
+    assert stopped.value.code in (0, None)
+    assert "class_path" in capsys.readouterr().out
+
+
+def _own(words, i):
+    flags = ("--seeds", "--folds", "--resume")
+    return words[i].split("=")[0] in flags or (words[i - 1] in flags[:2])
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_config_parses_and_says_its_command(path, monkeypatch, capsys):
+    from tasks.__main__ import main
+
+    header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+    assert f"python -m tasks fit -c configs/{path.parent.name}/{path.name}" in header or (
+        f"python -m tasks crossval -c configs/{path.parent.name}/{path.name}" in header
+    )
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "-c", str(path), "--print_config"])
+    assert stopped.value.code in (0, None)
+    assert f"tasks.{path.parent.name}." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["graph", "audio", "volume"])
+def test_examples_run(name, tmp_path):
+    """An example works from any folder and leaves its picture in the current one."""
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert any(path.suffix in (".png", ".gz") for path in tmp_path.rglob("*"))
