@@ -1,0 +1,15 @@
+"""Graphs: any TU folder or PyG graphs, PyG's encoders, and node maps of what made a decision.
+
+`GraphTask` is the model, `TUData` reads TU folders, `MotifData` makes graphs whose deciding nodes are known, and
+`GraphData` is the base for graphs of your own.
+"""
+
+from tasks.base import require
+
+require("torch_geometric", extra="graph")
+
+from tasks.graph.data import GraphData, TUData  # noqa: E402
+from tasks.graph.generated import MotifData, motif_graph  # noqa: E402
+from tasks.graph.task import GraphTask  # noqa: E402
+
+__all__ = ["GraphData", "GraphTask", "MotifData", "TUData", "motif_graph"]

@@ -1,0 +1,235 @@
+"""Graphs as data: the checks, features and folds that every source of graphs shares, and the TU folders."""
+
+import copy
+from abc import abstractmethod
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.utils import degree
+
+from tasks.base import PoolingData
+from tasks.graph.raw import read_tu
+from tasks.problems import Problems
+from tasks.splits import check_classes, split
+
+_DEGREES = 64  # highest degree of graphs without features, where the user names none
+
+
+class GraphData(PoolingData):
+    """Graphs from anywhere, checked, and divided into stratified folds with an inner validation part.
+
+    A subclass reads its graphs in `read`, as PyG's `Data` with `edge_index`, `y` and, where there are any, node
+    features `x`. A class number is `y` of shape (1,), a regression's targets are `y` of shape (1, T), float. Two more
+    attributes are used where they are set: `id` (a name, for reports and predictions.csv) and `truth` (bool per node,
+    for pictures).
+
+    Args:
+        num_folds: Folds of the cross-validation: one tests, the others train and validate.
+        val: Share of the others that validates.
+        degrees: Add node degrees as features, one-hot from 0 to this many or more; 0 adds none. By default graphs
+            without features get degrees to 64 and others none.
+        kwargs: Options of `tasks.base.PoolingData`.
+
+    Example:
+        >>> class Rings(GraphData):
+        ...     def read(self, problems):
+        ...         self.classes = ["odd", "even"]
+        ...         ring = lambda n: torch.stack([torch.arange(n), (torch.arange(n) + 1) % n])
+        ...         return [Data(edge_index=ring(n), y=torch.tensor([1 - n % 2]), num_nodes=n) for n in range(3, 103)]
+        >>> data = Rings(num_folds=5)
+        >>> data.spec["classes"], data.spec["class_counts"], len(data.datasets["test"])
+        (['odd', 'even'], [36, 36], 20)
+    """
+
+    classes: list[str]  # set by `read`: names of the classes, or of the regression's targets
+
+    def __init__(self, *, num_folds: int = 10, val: float = 0.1, degrees: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.num_folds = num_folds
+        self.val = val
+        self.degrees = degrees
+
+    @abstractmethod
+    def read(self, problems: Problems) -> list[Data]:
+        """Return the graphs that can be used, set `classes`, and report the other graphs to ``problems``."""
+
+    def source(self) -> str:
+        """What is read, as the headline of a report names it."""
+        return type(self).__name__
+
+    @property
+    def folds(self) -> list[int]:
+        """All folds."""
+        return list(range(self.num_folds))
+
+    def parts(self, targets: list[float], stratify: bool, problems: Problems) -> dict[str, list[int]]:
+        """Say which graphs train, validate and test; none of this depends on the training's seed."""
+        largest = max(Counter(targets).values()) if stratify else len(targets)
+        if self.num_folds > largest:
+            what = "the size of the largest class" if stratify else "the number of graphs"
+            problems.stop(
+                "num_folds", f"expected at most {largest}, {what}, got {self.num_folds}; lower --data.num_folds"
+            )
+            return {}
+        return split(targets, folds=self.num_folds, fold=self.fold, val=self.val, seed=self.seed, stratify=stratify)
+
+    def load(self) -> None:
+        """Read the graphs, check them, complete their features and divide them."""
+        problems = Problems(self.source(), on_bad=self.on_bad)
+        graphs = check_graphs(self.read(problems), problems)
+        if graphs and not problems.fatal:
+            self._divide(graphs, problems)
+        elif not problems.fatal and not problems.samples:
+            problems.stop("graphs", "expected at least one, got none")
+        problems.finish(total=len(graphs) + len({line.split(": ")[0] for line in problems.samples}))
+
+    def _divide(self, graphs: list[Data], problems: Problems) -> None:
+        regression = graphs[0].y.is_floating_point()
+        if not regression and len(self.classes) < 2:
+            problems.stop("classes", f"expected at least two, got {self.classes}; add graphs of another class")
+            return
+        targets = [0.0 if regression else float(graph.y) for graph in graphs]
+        parts = self.parts(targets, not regression, problems)
+        if not parts:
+            return
+        highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
+        for graph in graphs:
+            graph.x = node_features(graph, highest)
+        train = [graphs[i] for i in parts["train"]]
+        spec: dict[str, Any] = {"classes": self.classes, "channels": graphs[0].x.shape[1], **feature_scale(train)}
+        in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
+        spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees
+        if regression:
+            y = torch.cat([graph.y for graph in train])
+            # A single graph, or equal targets, leave nothing to divide by.
+            std = y.std(0, correction=0)
+            spec |= {
+                "kind": "regression",
+                "target_mean": y.mean(0).tolist(),
+                "target_std": std.where(std > 0, 1.0).tolist(),
+            }
+        else:
+            chosen = {part: [int(targets[i]) for i in numbers] for part, numbers in parts.items()}
+            spec["kind"] = "binary" if len(self.classes) == 2 else "multiclass"
+            spec["class_counts"] = check_classes(chosen, self.classes, problems)
+        self.datasets = {part: [graphs[i] for i in numbers] for part, numbers in parts.items()}
+        self._spec = spec
+
+    def collate(self, samples: list[Data]) -> Batch:
+        """One disjoint graph of many, PyG's `Batch`."""
+        return Batch.from_data_list(samples)
+
+
+class TUData(GraphData):
+    """Any TU folder, ``root/NAME/raw/NAME_*.txt``, offline: nothing is downloaded and nothing is written beside it.
+
+    Node labels become one-hot features, node attributes are standardised, and graphs with neither get their degrees.
+    Edge labels are not used. Repeated arcs and self loops are dropped, as PyG's `TUDataset` does.
+
+    Args:
+        root: Folder that holds the data set's own folder.
+        name: Name of the data set: ``MUTAG`` for ``root/MUTAG/raw/MUTAG_A.txt``.
+        attributes: Use the node attributes where there are any.
+        regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
+            ``NAME_graph_labels.txt``.
+        kwargs: Options of `GraphData` and `tasks.base.PoolingData`.
+    """
+
+    def __init__(self, root: str, name: str, *, attributes: bool = True, regression: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.root = root
+        self.name = name
+        self.attributes = attributes
+        self.regression = regression
+
+    def source(self) -> str:
+        """The folder."""
+        return str(Path(self.root) / self.name / "raw")
+
+    def read(self, problems: Problems) -> list[Data]:
+        """Read the text files."""
+        graphs, self.classes = read_tu(
+            self.root, self.name, problems, attributes=self.attributes, regression=self.regression
+        )
+        return graphs
+
+
+def check_graphs(graphs: list[Data], problems: Problems) -> list[Data]:
+    """Return shallow copies of the graphs that can be used, each with an `id`, and report the others.
+
+    Args:
+        graphs: Graphs from any source.
+        problems: Takes graphs without nodes, features that are not finite or of another width than most graphs have,
+            edges to nodes that do not exist, and missing targets.
+
+    Returns:
+        The good graphs, in order.
+    """
+    widths = Counter(None if graph.x is None else graph.x.shape[1] for graph in graphs)
+    usual = widths.most_common(1)[0][0] if widths else None
+    good = []
+    for number, graph in enumerate(map(copy.copy, graphs), start=1):
+        graph.id = graph.id if "id" in graph else f"graph-{number}"
+        found = _wrong_with(graph, usual)
+        if found is None:
+            good.append(graph)
+        else:
+            problems.add(graph.id, found)
+    return good
+
+
+def _wrong_with(graph: Data, usual: int | None) -> str | None:
+    nodes, edges = graph.num_nodes, graph.edge_index
+    if not nodes:
+        return "has no nodes; remove it"
+    if edges is None or edges.ndim != 2 or edges.shape[0] != 2:
+        return f"expected edge_index of shape (2, E), got {None if edges is None else tuple(edges.shape)}"
+    if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < nodes:
+        outside = edges[(edges < 0) | (edges >= nodes)][0]
+        return f"edge to node {int(outside)}; expected nodes from 0 to {nodes - 1}"
+    width = None if graph.x is None else graph.x.shape[1]
+    if width != usual:
+        return f"expected {usual or 'no'} features per node, as most graphs have, got {width or 'none'}"
+    if graph.x is not None and not torch.isfinite(graph.x).all():
+        node = int((~torch.isfinite(graph.x)).any(1).nonzero()[0])
+        return f"NaN or inf in the features of node {node}; correct them"
+    if graph.y is None or not torch.isfinite(graph.y).all():
+        return f"expected a class number or finite targets in y, got {graph.y}"
+    return None
+
+
+def node_features(graph: Data, degrees: int) -> Tensor:
+    """Complete a graph's features.
+
+    Args:
+        graph: A graph with or without `x`.
+        degrees: Highest degree of the one-hot degrees; 0 adds none.
+
+    Returns:
+        (N, C) float: `x`, then one-hot in-degrees; a constant 1 if there are neither.
+    """
+    columns = [] if graph.x is None else [graph.x.float()]
+    if degrees > 0:
+        found = degree(graph.edge_index[1], graph.num_nodes, torch.long).clamp(max=degrees)
+        columns.append(torch.nn.functional.one_hot(found, degrees + 1).float())
+    return torch.cat(columns, 1) if columns else torch.ones(graph.num_nodes, 1)
+
+
+def feature_scale(graphs: list[Data]) -> dict[str, list[float]]:
+    """Mean and standard deviation of each feature over the graphs' nodes; columns of zeros and ones keep 0 and 1.
+
+    Args:
+        graphs: The training graphs.
+
+    Returns:
+        ``feature_mean`` and ``feature_std``, C numbers each.
+    """
+    x = torch.cat([graph.x for graph in graphs]).double().numpy()  # (N, C)
+    mean, std = x.mean(0), x.std(0)
+    plain = np.isin(x, (0.0, 1.0)).all(0) | (std < 1e-12 * np.abs(mean).clip(1))
+    return {"feature_mean": np.where(plain, 0.0, mean).tolist(), "feature_std": np.where(plain, 1.0, std).tolist()}

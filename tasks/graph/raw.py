@@ -1,0 +1,242 @@
+"""The TU format: a set of graphs as text files, read and checked without writing anything beside them.
+
+A folder ``root/NAME/raw/`` holds ``NAME_A.txt`` (one arc ``i, j`` per line), ``NAME_graph_indicator.txt`` (the graph of
+each node), ``NAME_graph_labels.txt`` or ``NAME_graph_attributes.txt`` (a class, or numbers to predict, per graph) and,
+where there are any, ``NAME_node_labels.txt`` and ``NAME_node_attributes.txt``. Nodes and graphs count from 1.
+Morris et al., "TUDataset", 2020, https://arxiv.org/abs/2007.08663.
+
+Letters: `G` graphs, `N` nodes of all graphs together, `E` arcs.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from tasks.problems import Problems
+
+_SHOWN = 20  # lines of one file that a report lists one by one
+
+
+@dataclass
+class Table:
+    """One text file: its numbers, and the lines that are not numbers (their values are NaN)."""
+
+    file: str
+    values: np.ndarray  # (lines, columns)
+    malformed: dict[int, str]  # line number, counted from 1 -> what stands there
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_tu(
+    root: str | Path, name: str, problems: Problems, *, attributes: bool = True, regression: bool = False
+) -> tuple[list[Data], list[str]]:
+    """Read every graph of a TU folder that is in order, and report the others.
+
+    Self loops and repeated arcs are dropped. Features are the node attributes, then the node labels one-hot; where
+    there are neither, `x` is None.
+
+    Args:
+        root: Folder that holds ``NAME/raw/``.
+        name: Name of the data set, and the beginning of its files' names.
+        problems: Takes what is wrong: per graph where a graph can be blamed, else as not skippable.
+        attributes: Use the node attributes.
+        regression: Predict the graph attributes instead of the graph labels.
+
+    Returns:
+        The graphs, and the names of the classes or of the targets. No graph, if a problem is not one of single graphs.
+    """
+    folder = Path(root) / name / "raw"
+    if not folder.is_dir():
+        problems.stop(str(folder), f"does not exist; expected the TU layout, {name}/raw/{name}_A.txt under the root")
+        return [], []
+    file = {key: folder / f"{name}_{key}.txt" for key in ("A", "graph_indicator", "node_labels", "node_attributes")}
+    target = folder / f"{name}_graph_{'attributes' if regression else 'labels'}.txt"
+    arcs = read_table(file["A"], problems, columns=2)
+    indicator = read_table(file["graph_indicator"], problems, columns=1)
+    targets = read_table(target, problems, columns=None if regression else 1, integers=not regression)
+    labels = read_table(file["node_labels"], problems, optional=True)
+    numbers = read_table(file["node_attributes"], problems, integers=False, optional=True) if attributes else None
+    if arcs is None or indicator is None or targets is None:
+        return [], []
+
+    bad: set[int] = set()
+
+    def blame(graph: int, what: str) -> None:
+        bad.add(graph)
+        problems.add(f"{name}-{graph + 1}", what)
+
+    _check_values(targets, np.arange(len(targets)), blame)
+    for table in (arcs, indicator):  # Nothing tells whose node or arc such a line is.
+        _stop_at_malformed(table, problems)
+    for table in (labels, numbers):
+        if table is not None and len(table) != len(indicator):
+            problems.stop(
+                table.file, f"expected {len(indicator)} lines, one per node as in {indicator.file}, got {len(table)}"
+            )
+    owner = indicator.values[:, 0] - 1  # (N,)
+    strange = np.flatnonzero((owner < 0) | (owner >= len(targets)))
+    if len(strange):
+        problems.stop(
+            f"{indicator.file} line {strange[0] + 1}",
+            f"expected a graph from 1 to {len(targets)}, the lines of {targets.file}, got "
+            f"{int(indicator.values[strange[0], 0])}{_and_more(len(strange))}",
+        )
+    if problems.fatal:
+        return [], []
+    owner = owner.astype(np.int64)
+    for graph in np.flatnonzero(np.bincount(owner, minlength=len(targets)) == 0).tolist():
+        blame(graph, f"has no nodes; give it some in {indicator.file}, or remove its line from {targets.file}")
+    for table in (labels, numbers):
+        if table is not None:
+            _check_values(table, owner, blame)
+    inside = _check_arcs(arcs, owner, problems, blame)
+    if problems.fatal:
+        return [], []
+    good = sorted(set(range(len(targets))) - bad)
+    y, classes = _targets(targets, good, regression)
+    graphs = _divide(arcs.values[inside].astype(np.int64) - 1, owner, _features(numbers, labels), len(targets))
+    for graph in good:
+        graphs[graph].y, graphs[graph].id = y[graph], f"{name}-{graph + 1}"
+    return [graphs[graph] for graph in good], classes
+
+
+def read_table(
+    path: Path, problems: Problems, *, columns: int | None = None, integers: bool = True, optional: bool = False
+) -> Table | None:
+    """Read a file of comma-separated numbers; blank lines at its end do not count.
+
+    Args:
+        path: The file.
+        problems: Takes a missing or empty file.
+        columns: Numbers per line; None takes the most frequent count.
+        integers: Take only whole numbers.
+        optional: Say nothing if the file is missing.
+
+    Returns:
+        The table, or None without a file.
+    """
+    if not path.is_file():
+        if not optional:
+            problems.stop(path.name, f"does not exist; expected it in {path.parent}")
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    if not lines:
+        problems.stop(path.name, "is empty; expected one line per arc, node or graph")
+        return None
+    columns = columns or Counter(line.count(",") + 1 for line in lines).most_common(1)[0][0]
+    try:
+        values = np.loadtxt(lines, delimiter=",", ndmin=2, comments=None)
+    except ValueError:
+        values = np.empty((0, 0))
+    if values.shape == (len(lines), columns):
+        whole = (values == np.floor(values)).all(1) & np.isfinite(values).all(1)
+        wrong = np.flatnonzero(~whole).tolist() if integers else []
+    else:  # Some line is not what it should be: slowly, line by line, find which.
+        rows = [_numbers(line, columns, integers) for line in lines]
+        wrong = [number for number, row in enumerate(rows) if row is None]
+        values = np.array([row or [np.nan] * columns for row in rows])
+    kind = "integer" if integers else "number"
+    expected = f"one {kind}" if columns == 1 else f"{columns} {kind}s with commas between"
+    return Table(
+        path.name, values, {number + 1: f"expected {expected}, got '{lines[number][:40]}'" for number in wrong}
+    )
+
+
+def _numbers(line: str, columns: int, integers: bool) -> list[float] | None:
+    try:
+        row = [float(cell) for cell in line.split(",")]
+    except ValueError:
+        return None
+    if len(row) != columns or (integers and not all(value.is_integer() for value in row)):
+        return None
+    return row
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count - 1} more such lines)" if count > 1 else ""
+
+
+def _stop_at_malformed(table: Table, problems: Problems) -> None:
+    for line, what in list(table.malformed.items())[:_SHOWN]:
+        problems.stop(f"{table.file} line {line}", f"{what}; correct the line")
+    if len(table.malformed) > _SHOWN:
+        problems.stop(table.file, f"{len(table.malformed) - _SHOWN} more malformed lines")
+
+
+def _check_values(table: Table, owner: np.ndarray, blame) -> None:
+    """Blame each graph once per file: for its first malformed line, else its first NaN or inf."""
+    wrong = dict(table.malformed)
+    for row in np.flatnonzero(~np.isfinite(table.values).all(1)).tolist():
+        wrong.setdefault(row + 1, "expected finite numbers, got NaN or inf")
+    found: dict[int, list[int]] = {}
+    for line in sorted(wrong):
+        found.setdefault(int(owner[line - 1]), []).append(line)
+    for graph, lines in found.items():
+        blame(graph, f"{table.file} line {lines[0]}: {wrong[lines[0]]}{_and_more(len(lines))}")
+
+
+def _check_arcs(arcs: Table, owner: np.ndarray, problems: Problems, blame) -> np.ndarray:
+    """Report arcs to nodes that do not exist and arcs between graphs; returns which arcs are in order, (E,) bool."""
+    ends = arcs.values - 1  # (E, 2)
+    exists = (ends >= 0) & (ends < len(owner))
+    graphs = np.where(exists, owner[np.where(exists, ends, 0).astype(np.int64)], -1)  # (E, 2)
+    found: dict[int, list[tuple[int, str]]] = {}
+    for row in np.flatnonzero(graphs[:, 0] != graphs[:, 1]).tolist() + np.flatnonzero(~exists.any(1)).tolist():
+        if exists[row].all():
+            what = f"arc from graph {graphs[row, 0] + 1} to graph {graphs[row, 1] + 1}; expected both ends in one graph"
+        else:
+            outside = int(arcs.values[row][~exists[row]][0])
+            what = f"expected nodes from 1 to {len(owner)}, got {outside}"
+        if not exists[row].any():
+            problems.stop(f"{arcs.file} line {row + 1}", what)
+        for graph in {int(graph) for graph in graphs[row] if graph >= 0}:
+            found.setdefault(graph, []).append((row + 1, what))
+    for graph, entries in sorted(found.items()):
+        blame(graph, f"{arcs.file} line {entries[0][0]}: {entries[0][1]}{_and_more(len(entries))}")
+    return exists.all(1) & (graphs[:, 0] == graphs[:, 1])
+
+
+def _features(numbers: Table | None, labels: Table | None) -> np.ndarray | None:
+    """Node attributes, then node labels one-hot, (N, C); None if there are neither."""
+    columns = [] if numbers is None else [numbers.values]
+    for column in [] if labels is None else labels.values.T:
+        # A malformed line is NaN, whose graph is left out: it must not become a column of its own.
+        columns.append(column[:, None] == np.unique(column[np.isfinite(column)]))
+    return np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe") if columns else None
+
+
+def _targets(targets: Table, good: list[int], regression: bool) -> tuple[Tensor, list[str]]:
+    """Targets of all graphs, (G, 1) class numbers or (G, 1, T) values, and the names of the classes or targets."""
+    if regression:
+        names = [f"attribute {number + 1}" for number in range(targets.values.shape[1])]
+        return torch.tensor(targets.values, dtype=torch.float)[:, None], names
+    known = np.unique(targets.values[good, 0])
+    # A malformed line is NaN and gets a number past the last class; its graph is left out.
+    return torch.from_numpy(np.searchsorted(known, targets.values[:, :1])), [str(int(value)) for value in known]
+
+
+def _divide(arcs: np.ndarray, owner: np.ndarray, x: np.ndarray | None, count: int) -> list[Data]:
+    """Cut the big graph of all nodes into its graphs; nodes of one graph need not stand together in the file."""
+    order = np.argsort(owner, kind="stable")
+    start = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])  # (G + 1,)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    ends = place[arcs]  # (E, 2)
+    ends = np.unique(
+        ends[ends[:, 0] != ends[:, 1]], axis=0
+    )  # no loops, no repeats; sorted by the first end, so by graph
+    cut = np.searchsorted(ends[:, 0], start)
+    graphs = []
+    for graph in range(count):
+        nodes = order[start[graph] : start[graph + 1]]
+        edge_index = torch.from_numpy(ends[cut[graph] : cut[graph + 1]].T - start[graph]).contiguous()
+        features = {} if x is None else {"x": torch.from_numpy(x[nodes])}
+        graphs.append(Data(edge_index=edge_index, num_nodes=len(nodes), **features))
+    return graphs

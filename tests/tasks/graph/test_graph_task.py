@@ -1,0 +1,219 @@
+"""The graph task: every network, exact maps, pictures, and the command line from text files to a run folder."""
+
+import csv
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import torch
+from torch_geometric.data import Batch
+
+from tasks.__main__ import main
+from tasks.graph import GraphTask, MotifData
+from tasks.graph.pictures import draw_graph, node_positions
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "graph"
+
+
+@pytest.fixture(scope="module")
+def motifs():
+    data = MotifData(train=12, val=4, test=4)
+    data.setup()
+    return data
+
+
+def make(data, **options):
+    torch.manual_seed(0)
+    return GraphTask({**data.spec, **options.pop("spec", {})}, **{"hidden": 8, "layers": 2, **options})
+
+
+@pytest.mark.parametrize("conv", ["gin", "gcn", "sage", "gat", "pna"])
+@pytest.mark.parametrize("jk", ["cat", "last", "max", "lstm", None])
+def test_networks_train_all_their_weights(motifs, conv, jk):
+    task = make(motifs, conv=conv, jk=jk)
+    batch = motifs.collate(motifs.datasets["train"])
+    logits = task(batch)
+    assert logits.shape == (12, 1)
+    task.loss(logits, task.target(batch)).backward()
+    untrained = [name for name, weight in task.named_parameters() if weight.grad is None or not weight.grad.any()]
+    # GAT's attention and the LSTM's attention ignore what all candidates share.
+    assert [name for name in untrained if "att" not in name and "bias" not in name] == []
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "layer_norm", None])
+@pytest.mark.parametrize("conv", ["gin", "gcn", "sage", "gat", "pna"])
+def test_a_graph_does_not_depend_on_its_batch_mates_or_its_numbering(motifs, norm, conv):
+    task = make(motifs, norm=norm, conv=conv, reduction="attention").eval()
+    graphs = motifs.datasets["train"]
+    together = task(Batch.from_data_list(graphs))
+    alone = torch.cat([task(Batch.from_data_list([graph])) for graph in graphs])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    renumbered = []
+    for graph in graphs:
+        order = torch.randperm(graph.num_nodes)
+        place = order.argsort()
+        renumbered.append(graph.clone())
+        renumbered[-1].x, renumbered[-1].edge_index = graph.x[order], place[graph.edge_index]
+    torch.testing.assert_close(task(Batch.from_data_list(renumbered)), together, atol=1e-5, rtol=1e-5)
+
+
+def test_options_reach_the_pool_and_the_network(motifs):
+    task = make(motifs, conv="sage", hidden=12, layers=3, dropout=0.25, reduction="attention", heads=4)
+    assert "heads=4" in str(task.pool)
+    assert len(task.encoder.convs) == 3
+    assert task.encoder.dropout.p == 0.25
+    assert task.encode(motifs.collate(motifs.datasets["val"]))[0].shape[1] == 12
+    with pytest.raises(
+        ValueError, match="expected conv gin, gcn, sage, gat, pna, got 'transformer'; choose one of them"
+    ):
+        make(motifs, conv="transformer")
+
+
+def test_features_are_standardised_as_in_training(motifs):
+    """Shifted and stretched features, with the spec's numbers for it, give the same result."""
+    scale = {"feature_mean": [3.0] * 9, "feature_std": [2.0] * 9}
+    batch = motifs.collate(motifs.datasets["test"])
+    expected = make(motifs).eval()(batch)
+    moved = batch.clone()
+    moved.x = batch.x * 2 + 3
+    torch.testing.assert_close(make(motifs, spec=scale).eval()(moved), expected)
+
+
+def test_one_node_alone_can_be_trained_on(motifs):
+    graph = motifs.datasets["train"][0].clone()
+    graph.x, graph.edge_index, graph.num_nodes = graph.x[:1], torch.empty(2, 0, dtype=torch.long), 1
+    task = make(motifs).train()
+    loss = task.loss(task(Batch.from_data_list([graph])), graph.y)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "max", "attention"])
+def test_maps_add_up_to_the_logit(motifs, reduction):
+    task = make(motifs, reduction=reduction).double().eval()
+    batch = motifs.collate(motifs.datasets["train"])
+    batch.x = batch.x.double()
+    predictions, maps = task.explain(batch)
+    sums = torch.stack([nodes.sum(0) for nodes in maps.split(batch.ptr.diff().tolist())])
+    torch.testing.assert_close(
+        (sums + task.head[-1].bias).sigmoid()[:, 0], predictions[:, 1].double(), atol=1e-6, rtol=0
+    )
+
+
+KINDS = {
+    "binary": {},
+    "multiclass": {"kind": "multiclass", "classes": ["a", "b", "c"], "class_counts": [4, 4, 4]},
+    "regression": {"kind": "regression", "classes": ["mass (u)"], "target_mean": [50.0], "target_std": [10.0]},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_say_what_was_predicted(motifs, tmp_path, monkeypatch, kind):
+    task = make(motifs, spec=KINDS[kind]).eval()
+    batch = motifs.collate(motifs.datasets["test"])
+    if kind == "regression":
+        batch.y = torch.tensor([[40.0], [50.0], [60.0], [70.0]])
+    predictions, maps = task.explain(batch)
+    drawn = []
+    monkeypatch.setattr("tasks.graph.task.draw_batch", lambda *inputs: drawn.append(inputs) or [])
+    task.save_maps(batch, tmp_path, 3)
+    graphs, values, titles, labels, _ = drawn[0]
+    assert [graph.id for graph in graphs] == ["test-1", "test-2", "test-3"]
+    best = int(predictions[1].argmax())
+    expected = {
+        "binary": (f"test-2: target house, prediction {task.classes[best]} (p = {float(predictions[1, best]):.2f})", 0),
+        "multiclass": (f"test-2: target b, prediction {'abc'[best]} (p = {float(predictions[1, best]):.2f})", best),
+        "regression": (f"test-2: target 50, prediction {float(predictions[1, 0]):.4g}", 0),
+    }[kind]
+    assert titles[1] == expected[0]
+    torch.testing.assert_close(values[1], maps[batch.ptr[1] : batch.ptr[2], expected[1]])
+    assert {"binary": "square (−) or house (+)", "multiclass": "abc"[best], "regression": "mass (u)"}[kind] in labels[1]
+
+
+def test_picture_shows_signs_and_truth(tmp_path):
+    """Red for above zero, blue for below, a black ring around truth: looked up in the picture's pixels."""
+    edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+
+    def pixels(values, truth):
+        path = draw_graph(edge_index, torch.tensor(values), tmp_path / "g.png", title="t", truth=torch.tensor(truth))
+        picture = matplotlib.image.imread(path)[:, :640, :3]  # without the colour bar
+        red = (picture[..., 0] > picture[..., 2] + 0.2).sum()
+        blue = (picture[..., 2] > picture[..., 0] + 0.2).sum()
+        return int(red), int(blue), int((picture.max(2) < 0.1).sum())
+
+    red, blue, plain = pixels([2.0, 0.0, 0.0], [False] * 3)
+    assert red > 100
+    assert blue == 0
+    red, blue, ringed = pixels([0.0, 0.0, -2.0], [False, True, False])
+    assert blue > 100
+    assert red == 0
+    assert ringed > plain + 100
+    assert pixels([0.0, 0.0, 0.0], [False] * 3)[:2] == (0, 0)
+
+
+def test_pictures_refuse_several_maps(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"expected one value per node, shape \(N,\), got \(3, 2\); choose one output's map"
+    ):
+        draw_graph(torch.empty(2, 0, dtype=torch.long), torch.ones(3, 2), tmp_path / "g.png", title="t")
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 30, 200], ids=str)
+@pytest.mark.parametrize("connected", [True, False], ids=["ring", "no edges"])
+def test_positions_are_finite_distinct_and_repeatable(nodes, connected):
+    start = torch.arange(nodes)
+    edge_index = torch.stack([start, (start + 1) % nodes]) if connected else torch.empty(2, 0, dtype=torch.long)
+    places = node_positions(edge_index, nodes)
+    assert places.shape == (nodes, 2)
+    assert len({tuple(place) for place in places.round(6).tolist()}) == nodes
+    assert (places == node_positions(edge_index, nodes)).all()
+
+
+def test_command_line_trains_on_text_files(write_tu, small_graphs, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    root = write_tu([{**graph, "label": int(graph["label"] > 0)} for graph in small_graphs(40)])
+    run = tmp_path / "runs" / "graph" / "mutag" / "version_0"
+    flags = [f"--data.root={root}", "--data.name=SMALL", "--data.num_folds=4", f"--run.root={tmp_path / 'runs'}"]
+    quick = [
+        "--trainer.max_epochs=1",
+        "--trainer.enable_progress_bar=false",
+        "--outputs.maps=2",
+        "--outputs.bootstrap=5",
+    ]
+    main(["fit", "-c", str(CONFIGS / "mutag.yaml"), *flags, *quick, "--model.reduction=attention", "--model.heads=4"])
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    assert list(rows[0]) == ["id", "target", "prediction", "p(0)", "p(1)"]
+    assert all(row["id"].startswith("SMALL-") for row in rows)
+    assert len(list((run / "maps").glob("SMALL-*.png"))) == 2
+    again = GraphTask.load_from_checkpoint(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert "heads=4" in str(again.pool)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs_run(config, write_tu, small_graphs, tmp_path, monkeypatch):
+    """Every config builds its own model and runs one batch, on small data."""
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    flags = [
+        "--trainer.fast_dev_run=true",
+        "--trainer.enable_progress_bar=false",
+        "--trainer.enable_model_summary=false",
+    ]
+    if config.stem == "motifs":
+        flags += ["--data.train=8", "--data.val=4", "--data.test=4"]
+    else:
+        flags += [f"--data.root={write_tu(small_graphs())}", "--data.name=SMALL", "--data.num_folds=2"]
+    main(["fit", "-c", str(config), f"--run.root={tmp_path / 'runs'}", *flags])
+
+
+def test_example_runs(tmp_path, monkeypatch):
+    import runpy
+
+    example = CONFIGS.parents[1] / "examples" / "graph.py"
+    accuracy, hits = runpy.run_path(str(example))["main"](
+        train=200, test=100, epochs=6, picture=str(tmp_path / "graph.png")
+    )
+    assert accuracy > 0.6  # after a few seconds; chance is 0.5
+    assert hits > 0.3  # five nodes of 27
+    assert (tmp_path / "graph.png").stat().st_size > 10_000
