@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
 from tasks.base import PoolingData, PoolingTask
-from tasks.outputs import Outputs, run_folder
+from tasks.outputs import Outputs
 from tasks.problems import BadInput
 
 DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
@@ -90,7 +90,7 @@ class CLI(LightningCLI):
         """Print the run's folder and its most telling picture as the last lines."""
         outputs = next(callback for callback in self.trainer.callbacks if isinstance(callback, Outputs))
         if self.trainer.is_global_zero and outputs.written:
-            print(f"Results: {run_folder(self.trainer)}")
+            print(f"Results: {outputs.folder}")
             print(f"Look at: {outputs.written[0]}")
 
 

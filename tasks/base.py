@@ -265,8 +265,9 @@ class PoolingTask(LightningModule):
         metrics = self.metrics[f"{part}_metrics"]
         truth = target.long() if self.kind == "multilabel" else target
         metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
-        self.log(f"{part}/loss", loss, on_step=False, on_epoch=True, batch_size=len(ids), prog_bar=part == "val")
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(ids), prog_bar=part == "val")
+        shown = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
+        self.log(f"{part}/loss", loss, sync_dist=True, **shown)
+        self.log_dict(metrics, **shown)
         return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:

@@ -26,11 +26,12 @@ class Outputs(Callback):
         self.maps = maps
         self.bootstrap = bootstrap
         self._rows: list[dict[str, Any]] = []
+        self.folder = Path()
         self.written: list[Path] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""
-        self._rows, self.written = [], []
+        self._start(trainer)
         spec = getattr(trainer.datamodule, "spec", pl_module.spec)
         if list(spec["classes"]) != pl_module.classes:
             raise ValueError(
@@ -40,7 +41,11 @@ class Outputs(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Forget an earlier prediction."""
+        self._start(trainer)
+
+    def _start(self, trainer: Trainer) -> None:
         self._rows, self.written = [], []
+        self.folder = run_folder(trainer)  # asks all ranks, so not later, where one rank acts alone
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         """Keep the batch's predictions and draw its maps while any are wanted."""
@@ -54,7 +59,7 @@ class Outputs(Callback):
         """Write everything."""
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
-            folder = run_folder(trainer)
+            folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module)
             summary = summarise(rows, pl_module, self.bootstrap)
             (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -68,7 +73,7 @@ class Outputs(Callback):
         """Write the predictions."""
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
-            folder = run_folder(trainer)
+            folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module)
             self.written.append(folder / "predictions.csv")
 
@@ -86,7 +91,7 @@ class Outputs(Callback):
             {path.stem for path in self.written}
         )  # a picture and a NIfTI of one sample share a stem
         if wanted > 0 and trainer.is_global_zero:
-            folder = run_folder(trainer) / "maps"
+            folder = self.folder / "maps"
             folder.mkdir(parents=True, exist_ok=True)
             # Predicting runs in inference mode, where the maps of a head that is not linear have no gradient.
             with torch.inference_mode(False), torch.enable_grad():

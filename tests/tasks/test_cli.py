@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -211,3 +214,16 @@ def test_help_names_the_commands(capsys):
     main([])
     text = capsys.readouterr().out
     assert all(word in text for word in ("fit", "test", "predict", "crossval"))
+
+
+@pytest.mark.slow
+def test_two_processes_write_every_sample_once(toy, tmp_path):
+    from conftest import ROOT
+
+    command = [sys.executable, "-m", "tasks", "fit", "-c", "toy.yaml", "-c", str(ROOT / "configs" / "ddp.yaml"), *QUIET]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tasks")])
+    result = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=200, check=False)
+    assert result.returncode == 0
+    rows = table(tmp_path / "runs" / "toy" / "version_0" / "predictions.csv")
+    assert sorted({row["id"] for row in rows}) == sorted(row["id"] for row in rows)
+    assert len(rows) == 32
