@@ -72,6 +72,8 @@ def bootstrap(
     predictions, target = predictions.cpu(), target.cpu()
     predictions = predictions[:, 1] if kind == "binary" else predictions
     metrics = build_metrics(kind, classes)
+    for metric in metrics.values():
+        metric.sync_on_compute = False  # one rank measures the predictions of all
     generator = torch.Generator().manual_seed(seed)
 
     def measure(rows: Tensor) -> dict[str, float]:
