@@ -14,13 +14,14 @@ from torchmetrics.classification import (
 )
 
 
-def build_metrics(kind: str, classes: int, prefix: str = "") -> MetricCollection:
+def build_metrics(kind: str, classes: int, prefix: str = "", *, sync_on_compute: bool = True) -> MetricCollection:
     """Collect the metrics of a kind of task.
 
     Args:
         kind: ``"binary"``, ``"multiclass"``, ``"multilabel"`` or ``"regression"``.
         classes: Number of classes, or of regression targets.
         prefix: Put before the names: ``"val/"`` gives ``val/acc``.
+        sync_on_compute: Whether the processes of a distributed run join what they measured.
 
     Returns:
         Binary: acc, auroc, f1. Multiclass: acc (over samples), f1 (mean over classes). Multilabel: acc, ap (mean over
@@ -31,14 +32,17 @@ def build_metrics(kind: str, classes: int, prefix: str = "") -> MetricCollection
         >>> sorted(metrics(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
         ['mae', 'r2', 'rmse']
     """
+    sync = {"sync_on_compute": sync_on_compute}
     if kind == "binary":
-        metrics = {"acc": BinaryAccuracy(), "auroc": BinaryAUROC(), "f1": BinaryF1Score()}
+        metrics = {"acc": BinaryAccuracy(**sync), "auroc": BinaryAUROC(**sync), "f1": BinaryF1Score(**sync)}
     elif kind == "multiclass":
-        metrics = {"acc": MulticlassAccuracy(classes, average="micro"), "f1": MulticlassF1Score(classes)}
+        accuracy = MulticlassAccuracy(classes, average="micro", **sync)
+        metrics = {"acc": accuracy, "f1": MulticlassF1Score(classes, **sync)}
     elif kind == "multilabel":
-        metrics = {"acc": MultilabelAccuracy(classes), "ap": MultilabelAveragePrecision(classes)}
+        metrics = {"acc": MultilabelAccuracy(classes, **sync), "ap": MultilabelAveragePrecision(classes, **sync)}
     elif kind == "regression":
-        metrics = {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False), "r2": _R2()}
+        root = MeanSquaredError(squared=False, **sync)
+        metrics = {"mae": MeanAbsoluteError(**sync), "rmse": root, "r2": _R2(**sync)}
     else:
         raise ValueError(
             f"expected kind binary, multiclass, multilabel or regression, got '{kind}'; correct the data's spec"
@@ -71,9 +75,7 @@ def bootstrap(
     """
     predictions, target = predictions.cpu(), target.cpu()
     predictions = predictions[:, 1] if kind == "binary" else predictions
-    metrics = build_metrics(kind, classes)
-    for metric in metrics.values():
-        metric.sync_on_compute = False  # one rank measures the predictions of all
+    metrics = build_metrics(kind, classes, sync_on_compute=False)  # one rank measures the predictions of all
     generator = torch.Generator().manual_seed(seed)
 
     def measure(rows: Tensor) -> dict[str, float]:
