@@ -39,13 +39,51 @@ def split(
     """
     if not 0 <= fold < folds:
         raise ValueError(f"expected a fold between 0 and {folds - 1}, got {fold}; choose another fold or more folds")
-    everyone = np.arange(len(targets))
-    rest, test = _folds(everyone, targets, groups, folds, seed, stratify)[fold]
-    # The validation part is one fold of the rest: 10 % is one of ten. With few samples of a class it is larger.
-    scarce = min(Counter(targets[i] for i in rest).values()) if stratify else len(rest)
-    parts = max(2, min(round(1 / val), scarce))
-    train, validation = _folds(rest, targets, groups, parts, seed, stratify)[0]
+    rest, test = _folds(np.arange(len(targets)), targets, groups, folds, seed, stratify)[fold]
+    train, validation = _hold_out(rest, targets, groups, val, seed, stratify)
     return {"train": sorted(train.tolist()), "val": sorted(validation.tolist()), "test": sorted(test.tolist())}
+
+
+def hold_out(
+    targets: Sequence[float],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    share: float = 0.1,
+    seed: int = 0,
+    stratify: bool = True,
+) -> tuple[list[int], list[int]]:
+    """Divide samples in two, as `split` divides training and validation, where the test samples are given.
+
+    Args:
+        targets: One class (or number) per sample.
+        groups: One group per sample; a group is never divided.
+        share: Share that is held out; larger where a class is scarce.
+        seed: Seed of the shuffling.
+        stratify: Keep the classes' shares equal.
+
+    Returns:
+        The sample numbers that stay and those held out, each sorted.
+
+    Example:
+        >>> kept, held = hold_out([0, 1] * 10, share=0.25)
+        >>> len(kept), len(held)
+        (15, 5)
+    """
+    kept, held = _hold_out(np.arange(len(targets)), targets, groups, share, seed, stratify)
+    return sorted(kept.tolist()), sorted(held.tolist())
+
+
+def _hold_out(
+    members: np.ndarray,
+    targets: Sequence[float],
+    groups: Sequence[Hashable] | None,
+    share: float,
+    seed: int,
+    stratify: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    # The share is one fold of the samples: 10 % is one of ten. With few samples of a class it is larger.
+    scarce = min(Counter(targets[i] for i in members).values()) if stratify else len(members)
+    return _folds(members, targets, groups, max(2, min(round(1 / share), scarce)), seed, stratify)[0]
 
 
 def _folds(

@@ -1,0 +1,165 @@
+"""Recordings in memory: read a part of a file as mono at one sampling rate, and make batches of different lengths."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import soundfile
+import torch
+import torchaudio
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Fill = Literal["wrap", "silence"]
+
+
+class Clip(TypedDict):
+    """One recording: (S,) samples, its target, its name in predictions.csv, and the boxes of its known events, if any.
+
+    A box is (start, end, low, high) in seconds and hertz.
+    """
+
+    wave: Tensor
+    target: Tensor
+    id: str
+    truth: list[tuple[float, float, float, float]]
+
+
+def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Tensor:
+    """Read a recording, or a part of it, as mono at a sampling rate.
+
+    Channels are averaged; another rate is converted by torchaudio's band-limited interpolation (J. O. Smith, Digital
+    audio resampling).
+
+    Args:
+        path: A file that libsndfile reads: wav, flac, ogg, mp3 and others.
+        sample_rate: Samples per second of the result, in Hz.
+        start: Where to start, in seconds.
+        duration: How much to read, in seconds; everything up to the end unless given.
+
+    Returns:
+        (S,) samples, full scale being ±1.
+
+    Raises:
+        ValueError: If the file is missing, unreadable, truncated or silent, holds NaN or inf, or ends before the part.
+    """
+    if not path.is_file():
+        raise ValueError("file does not exist; correct the path or delete the row")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate, frames = file.samplerate, file.frames
+            first, count = _part(start, duration, frames, rate)
+            file.seek(first)
+            data = file.read(count, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(
+            f"cannot be read as audio ({_reason(error)}); export it again as wav, flac, ogg or mp3"
+        ) from error
+    if len(data) < count:
+        raise ValueError(f"truncated: expected {count} samples from its header, got {len(data)}; copy the file again")
+    wave = torch.from_numpy(data).mean(1)
+    if not wave.isfinite().all():
+        raise ValueError(f"{int((~wave.isfinite()).sum())} samples are NaN or inf; export the file again")
+    if not wave.any():
+        raise ValueError("silent: every sample is zero; choose another part or delete the row")
+    return _resample(wave, rate, sample_rate)
+
+
+def _part(start: float, duration: float | None, frames: int, rate: int) -> tuple[int, int]:
+    """First sample and number of samples of a part of a file, checked against what the file holds."""
+    seconds = frames / rate
+    if frames == 0:
+        raise ValueError("holds no samples; record it again or delete the row")
+    if not 0 <= start < seconds:
+        raise ValueError(f"start: expected 0 to {seconds:.3f} s (the file's length), got {start:g}; correct the row")
+    first = round(start * rate)
+    count = frames - first if duration is None else round(duration * rate)
+    # Lengths in tables are rounded: half a millisecond beyond the end is not an error.
+    if count <= 0 or first + count > frames + rate / 2000:
+        raise ValueError(
+            f"duration: expected more than 0 and at most {seconds - start:.3f} s after start {start:g} s "
+            f"(the file has {seconds:.3f} s), got {duration:g}; correct the row"
+        )
+    return first, min(count, frames - first)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "error_string", error)).strip().rstrip(".") or type(error).__name__
+
+
+def _resample(wave: Tensor, rate: int, sample_rate: int) -> Tensor:
+    if rate == sample_rate:
+        return wave
+    return torchaudio.functional.resample(wave, rate, sample_rate)
+
+
+class Clips(Dataset[Clip]):
+    """Clips in memory, moved in time by a random amount where asked.
+
+    A shift is drawn anew at every look in training; with ``fixed=True`` clip i always gets the same one, so that a test
+    gives the same number twice.
+
+    Args:
+        clips: The recordings.
+        sample_rate: Their sampling rate in Hz.
+        shift: Longest shift to a later time, in seconds; 0 leaves the clips where they are.
+        fill: What comes in from the left: ``"wrap"`` the clip's own end (a loop), ``"silence"`` zeros.
+        fixed: Draw each clip's shift once.
+        seed: Seed of the fixed shifts.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        sample_rate: int,
+        shift: float = 0.0,
+        fill: Fill = "wrap",
+        fixed: bool = False,
+        seed: int = 0,
+    ):
+        if shift < 0:
+            raise ValueError(f"expected a shift of 0 s or more, got {shift}; a clip can only be moved to a later time")
+        self.clips = clips
+        self.sample_rate, self.shift, self.fill = sample_rate, shift, fill
+        self.draws = torch.rand(len(clips), generator=torch.Generator().manual_seed(seed)) if fixed else None
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, number: int) -> Clip:
+        clip = self.clips[number]
+        if self.shift == 0:
+            return clip
+        draw = torch.rand(()) if self.draws is None else self.draws[number]
+        samples = round(float(draw) * self.shift * self.sample_rate)
+        # The known events stay with a clip only where it does: after a shift their boxes would be wrong.
+        return {**clip, "wave": shifted(clip["wave"], samples, self.fill), "truth": []}
+
+
+def shifted(wave: Tensor, samples: int, fill: Fill = "wrap") -> Tensor:
+    """Move a clip to a later time; its length stays.
+
+    Example:
+        >>> shifted(torch.arange(4.0), 1), shifted(torch.arange(4.0), 1, "silence")
+        (tensor([3., 0., 1., 2.]), tensor([0., 0., 1., 2.]))
+    """
+    if fill == "wrap":
+        return wave.roll(samples)
+    samples = min(samples, len(wave))
+    return torch.cat([wave.new_zeros(samples), wave[: len(wave) - samples]])
+
+
+def collate_clips(samples: Sequence[Clip]) -> dict[str, Any]:
+    """Pad clips at their end to the longest one.
+
+    Returns:
+        ``wave`` (B, S), ``lengths`` (B,) in samples, ``target`` (B, ...), and the lists ``id`` and ``truth``.
+    """
+    return {
+        "wave": torch.nn.utils.rnn.pad_sequence([sample["wave"] for sample in samples], batch_first=True),
+        "lengths": torch.tensor([len(sample["wave"]) for sample in samples]),
+        "target": torch.stack([sample["target"] for sample in samples]),
+        "id": [sample["id"] for sample in samples],
+        "truth": [sample["truth"] for sample in samples],
+    }

@@ -1,0 +1,221 @@
+"""Recordings that a table lists: read, checked and split before training."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
+from tasks.audio.rows import PARTS, Target, clip_name, fold_numbers, given_parts, number, read_targets, without_copies
+from tasks.base import PoolingData
+from tasks.manifest import Row, read_manifest
+from tasks.problems import BadInput, Problems
+from tasks.splits import check_classes, hold_out, split
+
+
+class AudioManifest(PoolingData):
+    """Recordings listed in a CSV, TSV, JSON or JSONL file with the columns path and label, one row a clip.
+
+    Further columns: ``start`` and ``duration`` (seconds) for a part of a file, ``split`` (train, val, test), ``fold``.
+    Who is tested: the rows with split ``test``; else the held-out fold; else one of five stratified folds. Validation
+    rows have the split ``val``; where there is none, they are drawn from the training rows, class by class.
+
+    Args:
+        manifest: The table; paths in it start at its own folder.
+        label: Column of the label. Several labels of one clip are written ``drums|bass``.
+        fold_column: Column of the folds. Whole numbers are the folds' names; other names are numbered from 0 in sorted
+            order.
+        apart: Folds that are in no training set and in no cross-validation, such as recordings from another source;
+            test on one by giving its number as the fold.
+        group: Column of groups (a player, a recording) that are never divided between training and validation, nor
+            between random folds.
+        val: Share of the training rows that validates.
+        target: What a label is: one class, several classes, or a number.
+        sample_rate: Samples per second that every recording is converted to, in Hz.
+        shift: Longest random shift in training, in seconds.
+        test_shift: Longest random shift in validation and test, in seconds; a clip has the same one at every look.
+        shift_fill: What a shift brings in: the clip's own end (a loop), or silence.
+        base: batch_size, num_workers, fold, seed, on_bad.
+    """
+
+    def __init__(
+        self,
+        manifest: str,
+        *,
+        label: str = "label",
+        fold_column: str = "fold",
+        apart: list[int] | None = None,
+        group: str | None = None,
+        val: float = 0.1,
+        target: Target = "class",
+        sample_rate: int = 16000,
+        shift: float = 0.0,
+        test_shift: float = 0.0,
+        shift_fill: Fill = "wrap",
+        **base,
+    ):
+        super().__init__(**base)
+        self.manifest, self.label, self.fold_column, self.group = manifest, label, fold_column, group
+        self.apart = list(apart or [])
+        self.val, self.target, self.sample_rate = val, target, sample_rate
+        self.shift, self.test_shift, self.shift_fill = shift, test_shift, shift_fill
+        self._rows: list[Row] = []
+
+    def rows(self) -> list[Row]:
+        """The table's rows, read once."""
+        if not self._rows:
+            required = ["path", self.label] + ([self.group] if self.group else [])
+            self._rows = read_manifest(self.manifest, required=required)
+        return self._rows
+
+    @property
+    def folds(self) -> list[int]:
+        """The column's folds without those apart; five random folds without a column; [0] for a fixed split."""
+        if self._has("split"):
+            return [0]
+        if self._has(self.fold_column):
+            return sorted(set(fold_numbers(self.rows(), self.fold_column).values()) - set(self.apart))
+        return list(range(5))
+
+    def load(self) -> None:
+        """Read and check every clip, then split them.
+
+        Raises:
+            BadInput: Naming every row that cannot be used, every unknown split or fold, clips that stand in two parts
+                and classes without a training clip.
+        """
+        rows = self.rows()
+        problems = Problems(self.manifest, on_bad=self.on_bad)
+        waves = self._read(rows, problems)
+        usable = [row for row in rows if row.number in waves]
+        targets, classes = read_targets(usable, self.label, self.target)
+        parts: dict[str, list[Row]] = {name: [] for name in PARTS}
+        if usable:
+            parts = without_copies(self._parts(usable, targets, problems), waves, problems)
+        counts = self._class_counts(parts, targets, classes, problems) if parts["train"] else []
+        problems.finish(total=len(rows))
+
+        for name in PARTS:
+            clips = [
+                Clip(wave=waves[row.number], target=targets[row.number], id=clip_name(row), truth=[])
+                for row in parts[name]
+            ]
+            self.datasets[name] = self._dataset(clips, name)
+        self._spec = {
+            "kind": self.target if self.target != "class" else "binary" if len(classes) == 2 else "multiclass",
+            "classes": classes,
+            "channels": 1,
+            "sample_rate": self.sample_rate,
+            "train_size": len(parts["train"]),
+            "class_counts": counts,
+        }
+        if self.target == "regression":
+            values = torch.stack([targets[row.number] for row in parts["train"]]).double()
+            self._spec |= {"target_mean": values.mean(0).tolist(), "target_std": values.std(0).clamp(min=1e-8).tolist()}
+
+    def collate(self, samples: list[Clip]) -> dict[str, Any]:
+        """Pad the clips of a batch to one length."""
+        return collate_clips(samples)
+
+    def _has(self, column: str) -> bool:
+        return any(row.get(column) is not None for row in self.rows())
+
+    def _dataset(self, clips: Sequence[Clip], part: str) -> Clips:
+        training = part == "train"
+        return Clips(
+            clips,
+            sample_rate=self.sample_rate,
+            shift=self.shift if training else self.test_shift,
+            fill=self.shift_fill,
+            fixed=not training,
+            seed=self.seed,
+        )
+
+    def _read(self, rows: Sequence[Row], problems: Problems) -> dict[int, Tensor]:
+        """The samples of every usable row, by the row's number."""
+        waves = {}
+        for row in rows:
+            try:
+                for column in ("path", self.label, *([self.group] if self.group else [])):
+                    if row.get(column) is None:
+                        raise ValueError(f"{column} is empty; fill it in or delete the row")
+                if self.target == "regression":
+                    number(row, self.label)
+                start, duration = number(row, "start") or 0.0, number(row, "duration")
+                waves[row.number] = read_clip(
+                    row.resolve(), sample_rate=self.sample_rate, start=start, duration=duration
+                )
+            except ValueError as error:
+                problems.add(row.where, str(error))
+        return waves
+
+    def _parts(self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems) -> dict[str, list[Row]]:
+        """The rows of train, val and test."""
+        if self._has("split"):
+            parts = given_parts(rows, problems)
+            return parts if parts["val"] else self._with_val(parts, targets, problems)
+        if self._has(self.fold_column):
+            return self._with_val(self._held_out(rows, problems), targets, problems)
+        numbers = split(
+            self._strata(rows, targets), groups=self._groups(rows), fold=self.fold, val=self.val, seed=self.seed,
+            stratify=self.target == "class",
+        )  # fmt: skip
+        return {name: [rows[i] for i in numbers[name]] for name in PARTS}
+
+    def _held_out(self, rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]:
+        """The held-out fold tests, the others train, those apart do neither."""
+        folds = fold_numbers(rows, self.fold_column)
+        known = sorted(set(folds.values()))
+        unknown = sorted({self.fold, *self.apart} - set(known))
+        if unknown:
+            raise BadInput(
+                f"{self.manifest}: expected folds of its column {self.fold_column}, which are "
+                f"{', '.join(map(str, known))}, got {', '.join(map(str, unknown))}; correct fold or apart"
+            )
+        for row in rows:
+            if row.number not in folds:
+                problems.add(
+                    row.where,
+                    f"{self.fold_column}: expected one of {known}, got '{row.get(self.fold_column) or ''}'; correct it",
+                )
+        rows = [row for row in rows if row.number in folds]
+        return {
+            "train": [row for row in rows if folds[row.number] not in {self.fold, *self.apart}],
+            "val": [],
+            "test": [row for row in rows if folds[row.number] == self.fold],
+        }
+
+    def _with_val(
+        self, parts: dict[str, list[Row]], targets: dict[int, Tensor], problems: Problems
+    ) -> dict[str, list[Row]]:
+        """Take validation rows out of the training rows."""
+        rows = parts["train"]
+        if len(rows) < 2:
+            problems.stop("training rows", f"expected at least 2, got {len(rows)}; add some")
+            return parts
+        train, val = hold_out(
+            self._strata(rows, targets), groups=self._groups(rows), share=self.val, seed=self.seed,
+            stratify=self.target == "class",
+        )  # fmt: skip
+        return {**parts, "train": [rows[i] for i in train], "val": [rows[i] for i in val]}
+
+    def _strata(self, rows: Sequence[Row], targets: dict[int, Tensor]) -> list[float]:
+        return [float(targets[row.number].flatten()[0]) for row in rows]
+
+    def _groups(self, rows: Sequence[Row]) -> list[str] | None:
+        return [str(row[self.group]) for row in rows] if self.group else None
+
+    def _class_counts(
+        self, parts: dict[str, list[Row]], targets: dict[int, Tensor], classes: list[str], problems: Problems
+    ) -> list[int]:
+        if self.target == "regression":
+            return []
+        if self.target == "class" and len(classes) < 2:
+            problems.stop(
+                f"column {self.label}", f"expected at least two classes, got {', '.join(classes)}; add the others"
+            )
+        labels = {name: [targets[row.number] for row in rows] for name, rows in parts.items()}
+        if self.target == "multilabel":
+            labels = {name: [hit for row in rows for hit in row.nonzero().flatten()] for name, rows in labels.items()}
+        return check_classes({name: [int(label) for label in rows] for name, rows in labels.items()}, classes, problems)

@@ -1,0 +1,177 @@
+"""The audio task: spectrogram, 2D network, pool over one axis or both, readout along the axis that is left."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from modalpool import contributions
+from tasks.audio.encoder import SpectrogramNet, valid_frames
+from tasks.audio.frontend import Augment, LogMel
+from tasks.audio.readout import PatternReadout
+from tasks.base import PoolingTask
+
+Axis = Literal["time", "frequency", "both"]
+LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}
+STRIDES = {"time": (1, 2), "frequency": (2, 1), "both": (2, 2)}  # (frequency, time): only what is pooled gets coarser
+
+
+class AudioTask(PoolingTask):
+    """Classify or rate recordings by their log-mel spectrogram, pooled over time, over frequency, or over both.
+
+    Over time one vector per frequency is left, which a linear layer reads: what the sound is like, not when (timbre).
+    Over frequency one vector per frame is left, which templates in time read (`PatternReadout`): when, not what
+    (rhythm). Over both one vector is left.
+
+    Args:
+        spec: What the data says of itself.
+        pool: The axis that is pooled.
+        widths: Channels of the network's layers; every layer halves the pooled axis.
+        onsets: Give the network the rise of the level from frame to frame beside the level.
+        position: Tell the network which band it looks at; without it, pooling over frequency is blind to the band.
+        dropout: Share of channels set to zero after each layer in training.
+        mels: Number of mel bands.
+        window_ms: Window of the spectrogram in ms.
+        hop_ms: Time between frames in ms.
+        f_min: Lowest frequency of the spectrogram in Hz.
+        range_db: Range below a clip's peak that is kept, in dB.
+        pitch: Augmentation: largest random transposition, in semitones.
+        colour_db: Augmentation: random smooth gain over frequency, standard deviation in dB.
+        noise_db: Augmentation: independent noise on the spectrogram, standard deviation in dB.
+        mask_bands: SpecAugment: widest band set to silence, in mel bands.
+        mask_frames: SpecAugment: longest stretch set to silence, in frames.
+        mixup: Augmentation: strength α of mixup (Zhang et al. 2018) in classification; 0 turns it off.
+        pattern_s: Length of the templates of the rhythm readout, in s.
+        pattern_layers: Convolutions before the templates; each halves the frames.
+        pattern_channels: Channels of these convolutions.
+        loop: Take recordings for loops: the templates go on from their end to their beginning.
+        options: lr, weight_decay, warmup, balance, label_smoothing, regression_loss, head_dropout; reduction and its
+            options.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        *,
+        pool: Axis = "time",
+        widths: Sequence[int] = (16, 32, 48),
+        onsets: bool = False,
+        position: bool = True,
+        dropout: float = 0.0,
+        mels: int = 64,
+        window_ms: float = 64.0,
+        hop_ms: float = 10.0,
+        f_min: float = 30.0,
+        range_db: float = 80.0,
+        pitch: float = 0.0,
+        colour_db: float = 0.0,
+        noise_db: float = 0.0,
+        mask_bands: int = 0,
+        mask_frames: int = 0,
+        mixup: float = 0.0,
+        pattern_s: float = 2.0,
+        pattern_layers: int = 2,
+        pattern_channels: int = 32,
+        loop: bool = False,
+        **options,
+    ):
+        self.axis, self.bands = pool, mels
+        self.pattern = {
+            "hidden": pattern_channels,
+            "layers": pattern_layers,
+            "window": max(1, round(pattern_s * 1000 / hop_ms / 2**pattern_layers)),
+            "loop": loop,
+        }
+        super().__init__(spec, layout=LAYOUTS[pool], channels=widths[-1], **options)
+        self.save_hyperparameters()
+        self.mixup = mixup
+        self.spectrogram = LogMel(
+            spec["sample_rate"], mels=mels, window_ms=window_ms, hop_ms=hop_ms, f_min=f_min, range_db=range_db
+        )
+        self.augment = Augment(
+            self.spectrogram.frequencies(),
+            range_db=range_db,
+            pitch=pitch,
+            colour_db=colour_db,
+            noise_db=noise_db,
+            mask_bands=mask_bands,
+            mask_frames=mask_frames,
+        )
+        self.encoder = SpectrogramNet(widths, stride=STRIDES[pool], onsets=onsets, position=position, dropout=dropout)
+
+    def build_head(self) -> nn.Module:
+        """Read the axis that is left: linear over frequency, templates over time."""
+        channels = self.pool.out_channels * (self.pool.vectors or 1)
+        if self.axis == "frequency":
+            return PatternReadout(channels, self.outputs, dropout=self.head_dropout, **self.pattern)
+        if self.axis == "time":
+            channels *= self.bands
+        return nn.Sequential(nn.Flatten(1), nn.Dropout(self.head_dropout), nn.Linear(channels, self.outputs))
+
+    def features(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Element features (B, C, F, T) and the number of valid frames (B,)."""
+        x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+        if "mix" in batch:
+            share, partner = batch["mix"]
+            x = share * x + (1 - share) * x[partner]
+            frames = torch.maximum(frames, frames[partner])
+        return self.encoder(self.augment(x), frames)
+
+    def sets(self, x: Tensor, frames: Tensor) -> dict[str, Tensor]:
+        """The pool's keyword arguments: a mask of valid frames."""
+        return {"mask": valid_frames(frames, x.shape[-1])[:, None]}  # (B, 1, T)
+
+    def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Element features in the pool's layout, and the mask of valid frames."""
+        x, frames = self.features(batch)
+        return x, self.sets(x, frames)
+
+    def readout(self, frames: Tensor) -> Callable[[Tensor], Tensor]:
+        """The head for clips with these valid frames."""
+        return functools.partial(self.head, frames=frames) if self.axis == "frequency" else self.head
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """Logits of a batch, (B, outputs)."""
+        x, frames = self.features(batch)
+        return self.readout(frames)(self.pool(x, **self.sets(x, frames)))
+
+    def explain(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Predictions and signed maps (B, outputs, F, T) on the network's grid.
+
+        Over time and over both a map plus the head's bias sums to the logit. The rhythm readout is not linear: there
+        the map is its slope times what an element adds to the pooled frames.
+        """
+        x, frames = self.features(batch)
+        logits, maps = contributions(self.pool, self.readout(frames), x, **self.sets(x, frames))
+        if self.kind == "regression":
+            maps = maps * self.target_std[:, None, None]
+        return self.predictions(logits), maps
+
+    def target(self, batch: dict[str, Any]) -> Tensor:
+        """Targets as the data gives them."""
+        return batch["target"]
+
+    def ids(self, batch: dict[str, Any]) -> list[str]:
+        """Paths or numbers of the clips."""
+        return list(batch["id"])
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Loss of a training batch; with `mixup`, of clips that are mixed in pairs."""
+        if not self.mixup or self.kind == "regression":
+            return super().training_step(batch, batch_idx)
+        target = self.target(batch)
+        partner = torch.randperm(len(target), device=target.device)
+        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+        logits = self({**batch, "mix": (share, partner)})
+        loss = share * self.loss(logits, target) + (1 - share) * self.loss(logits, target[partner])
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
+        return loss
+
+    def save_maps(self, batch: dict[str, Any], folder: Path, limit: int) -> list[Path]:
+        """Draw spectrograms with their maps, see `tasks.audio.pictures`."""
+        from tasks.audio.pictures import draw_batch
+
+        return draw_batch(self, batch, folder, limit)
