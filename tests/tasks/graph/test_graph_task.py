@@ -217,3 +217,49 @@ def test_example_runs(tmp_path, monkeypatch):
     assert accuracy > 0.6  # after a few seconds; chance is 0.5
     assert hits > 0.3  # five nodes of 27
     assert (tmp_path / "graph.png").stat().st_size > 10_000
+
+
+OWN = '''
+import torch
+from torch_geometric.data import Data
+from tasks.graph import GraphData
+
+class Circuits(GraphData):
+    """Circuits."""
+
+    def read(self, problems):
+        self.classes = ["works", "fails"]
+        ends = torch.tensor([[0, 1], [1, 2]])
+        return [Data(x=torch.randn(3, 2), edge_index=ends, y=torch.tensor([k % 2]), id=f"circuit {k}") for k in range(20)]
+'''
+
+
+def test_graphs_of_ones_own_from_the_command_line(tmp_path, monkeypatch):
+    """As docs/graph.md says: a class with `read`, named on the command line."""
+    (tmp_path / "circuits.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    flags = ["--data=circuits.Circuits", "--data.num_folds=5", "--run.root", str(tmp_path), "--outputs.bootstrap=2"]
+    main(
+        [
+            "fit",
+            "-c",
+            str(CONFIGS / "motifs.yaml"),
+            *flags,
+            "--trainer.max_epochs=1",
+            "--trainer.enable_progress_bar=false",
+        ]
+    )
+    maps = sorted(path.name for path in (tmp_path / "graph" / "motifs" / "version_0" / "maps").iterdir())
+    assert len(maps) == 4
+    assert all(name.startswith("circuit_") for name in maps)
+
+
+def test_page_for_users_of_pyg(motifs):
+    """The first example of docs/graph.md runs, and does what it says."""
+    page = (CONFIGS.parents[1] / "docs" / "graph.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0].replace("GIN(7,", "GIN(9,")
+    names = {"torch": torch, "batch": motifs.collate(motifs.datasets["train"])}
+    exec(code, names)
+    first = names["maps"][: names["batch"].ptr[1]].sum(0) + names["head"].bias
+    torch.testing.assert_close(first, names["logits"][0])
