@@ -230,7 +230,8 @@ class Circuits(GraphData):
     def read(self, problems):
         self.classes = ["works", "fails"]
         ends = torch.tensor([[0, 1], [1, 2]])
-        return [Data(x=torch.randn(3, 2), edge_index=ends, y=torch.tensor([k % 2]), id=f"circuit {k}") for k in range(20)]
+        labels = [torch.tensor([number % 2]) for number in range(20)]
+        return [Data(x=torch.randn(3, 2), edge_index=ends, y=y, id=f"circuit {i}") for i, y in enumerate(labels)]
 '''
 
 
