@@ -1,6 +1,7 @@
 """The command line: ``python -m tasks fit|validate|test|predict|crossval -c configs/<modality>/<name>.yaml``."""
 
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ class CLI(LightningCLI):
         if subcommand != "fit":
             super()._parse_ckpt_path()
 
+    def instantiate_classes(self) -> None:
+        """Say what a class found wrong with its options or inputs, without the parser's dump of all the rest."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            found = _said_by_class(error)
+            if found is None:
+                raise
+            raise BadInput(str(found)) from found
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write metrics.csv into the run folder, beside any other loggers the config asks for."""
         others = self._get(self.config_init, "trainer")["logger"]
@@ -94,6 +105,16 @@ class CLI(LightningCLI):
             print(f"Look at: {outputs.written[0]}")
 
 
+def _said_by_class(error: BaseException | None) -> Exception | None:
+    """The first exception behind ``error`` that a class raised, not the parser."""
+    while error is not None:
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+        if "jsonargparse" not in raised_in and isinstance(error, ValueError | TypeError | ImportError):
+            return error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
 def newest(root: str, name: str, which: str) -> Path:
     """The newest run's checkpoint called ``which`` (best or last) under ``root/name``.
 
@@ -120,7 +141,7 @@ def run_cli(args: list[str] | None = None, *, run: bool = True) -> CLI:
         auto_configure_optimizers=False,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={name: defaults for name in subcommands} if run else defaults,
+        parser_kwargs={"prog": "python -m tasks", **({name: defaults for name in subcommands} if run else defaults)},
         run=run,
         args=args,
     )

@@ -183,6 +183,21 @@ def test_missing_checkpoint(toy, flags, message):
         toy("test", *flags)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param(["--model.reduction=mena"], "reduction: expected one of mean, sum, .* got 'mena'", id="name"),
+        pytest.param(
+            ["--model.reduction=mean", "--model.heads=4"], "reduction 'mean' does not take heads", id="option"
+        ),
+        pytest.param(["--data.on_bad=skip", "--data.train=0"], "toy: expected training sets, got none", id="data"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(toy, flags, message):
+    with pytest.raises(SystemExit, match=rf"^error: {message}"):
+        toy("fit", *flags)
+
+
 def test_overlays_compose(toy, tmp_path, monkeypatch):
     from conftest import ROOT
 

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from tasks.base import PoolingData, PoolingTask
+from tasks.problems import BadInput
 
 
 class ToySets(Dataset):
@@ -46,6 +47,8 @@ class ToyData(PoolingData):
         return [0, 1]
 
     def load(self):
+        if not self.train:
+            raise BadInput("toy: expected training sets, got none")
         sizes = {"train": self.train, "val": 32, "test": 32}
         self.datasets = {
             name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold) for i, (name, size) in enumerate(sizes.items())
