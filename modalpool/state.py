@@ -160,11 +160,11 @@ def all_merge(
     def unpack(flat: Tensor) -> PoolState:
         tensors = [
             piece.reshape(tensor.shape).to(tensor.dtype)
-            for piece, tensor in zip(flat.split(lengths), state.tensors, strict=True)
+            for piece, tensor in zip(torch.split(flat, lengths), state.tensors, strict=True)
         ]
         return replace(state, count=tensors[0], parts=tuple(tensors[1:]))
 
-    gathered: Tensor = _Gather.apply(packed, scale, group)
+    gathered: Tensor = _Gather.apply(packed, scale, group)  # type: ignore[no-untyped-call]
     return reduce(lambda a, b: merge(pool, a, b), map(unpack, gathered.unbind(0)))
 
 
@@ -179,8 +179,8 @@ class _Gather(torch.autograd.Function):
         return torch.stack(everyone)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _AddUp.apply(grad, ctx.scale, ctx.group), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _AddUp.apply(grad, ctx.scale, ctx.group), None, None  # type: ignore[no-untyped-call]
 
 
 class _AddUp(torch.autograd.Function):
@@ -194,5 +194,5 @@ class _AddUp(torch.autograd.Function):
         return scale * total[dist.get_rank(group)]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Gather.apply(grad, ctx.scale, ctx.group), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _Gather.apply(grad, ctx.scale, ctx.group), None, None  # type: ignore[no-untyped-call]
