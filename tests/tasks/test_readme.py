@@ -86,6 +86,7 @@ def test_every_config_parses_and_says_its_command(path, monkeypatch, capsys):
     assert f"tasks.{path.parent.name}." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["graph", "audio", "volume"])
 def test_examples_run(name, tmp_path):
     """An example works from any folder and leaves its picture in the current one."""
