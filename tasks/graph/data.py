@@ -81,7 +81,8 @@ class GraphData(PoolingData):
     def load(self) -> None:
         """Read the graphs, check them, complete their features and divide them."""
         problems = Problems(self.source(), on_bad=self.on_bad)
-        graphs = check_graphs(self.read(problems), problems)
+        graphs = self.read(problems)
+        graphs = check_graphs(graphs, len(self.classes), problems)
         if graphs and not problems.fatal:
             self._divide(graphs, problems)
         elif not problems.fatal and not problems.samples:
@@ -159,13 +160,14 @@ class TUData(GraphData):
         return graphs
 
 
-def check_graphs(graphs: list[Data], problems: Problems) -> list[Data]:
+def check_graphs(graphs: list[Data], classes: int, problems: Problems) -> list[Data]:
     """Return shallow copies of the graphs that can be used, each with an `id`, and report the others.
 
     Args:
         graphs: Graphs from any source.
+        classes: Number of classes, or of a regression's targets.
         problems: Takes graphs without nodes, features that are not finite or of another width than most graphs have,
-            edges to nodes that do not exist, and missing targets.
+            edges to nodes that do not exist, and targets that are missing or no class.
 
     Returns:
         The good graphs, in order.
@@ -175,7 +177,7 @@ def check_graphs(graphs: list[Data], problems: Problems) -> list[Data]:
     good = []
     for number, graph in enumerate(map(copy.copy, graphs), start=1):
         graph.id = graph.id if "id" in graph else f"graph-{number}"
-        found = _wrong_with(graph, usual)
+        found = _wrong_with(graph, usual) or _wrong_target(graph.y, classes)
         if found is None:
             good.append(graph)
         else:
@@ -198,8 +200,15 @@ def _wrong_with(graph: Data, usual: int | None) -> str | None:
     if graph.x is not None and not torch.isfinite(graph.x).all():
         node = int((~torch.isfinite(graph.x)).any(1).nonzero()[0])
         return f"NaN or inf in the features of node {node}; correct them"
-    if graph.y is None or not torch.isfinite(graph.y).all():
-        return f"expected a class number or finite targets in y, got {graph.y}"
+    return None
+
+
+def _wrong_target(y: Tensor | None, classes: int) -> str | None:
+    if y is not None and y.is_floating_point():
+        good = y.shape == (1, classes) and bool(torch.isfinite(y).all())
+        return None if good else f"expected {classes} finite targets in y, shape (1, {classes}), got {y.tolist()}"
+    if y is None or y.shape != (1,) or not 0 <= int(y) < classes:
+        return f"expected a class from 0 to {classes - 1} in y, shape (1,), got {None if y is None else y.tolist()}"
     return None
 
 

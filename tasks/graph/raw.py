@@ -100,7 +100,7 @@ def read_tu(
     if problems.fatal:
         return [], []
     good = sorted(set(range(len(targets))) - bad)
-    y, classes = _targets(targets, good, regression)
+    y, classes = _targets(targets, regression)
     graphs = _divide(arcs.values[inside].astype(np.int64) - 1, owner, _features(numbers, labels), len(targets))
     for graph in good:
         graphs[graph].y, graphs[graph].id = y[graph], f"{name}-{graph + 1}"
@@ -212,13 +212,14 @@ def _features(numbers: Table | None, labels: Table | None) -> np.ndarray | None:
     return np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe") if columns else None
 
 
-def _targets(targets: Table, good: list[int], regression: bool) -> tuple[Tensor, list[str]]:
+def _targets(targets: Table, regression: bool) -> tuple[Tensor, list[str]]:
     """Targets of all graphs, (G, 1) class numbers or (G, 1, T) values, and the names of the classes or targets."""
     if regression:
         names = [f"attribute {number + 1}" for number in range(targets.values.shape[1])]
         return torch.tensor(targets.values, dtype=torch.float)[:, None], names
-    known = np.unique(targets.values[good, 0])
-    # A malformed line is NaN and gets a number past the last class; its graph is left out.
+    # A class whose graphs are all left out stays one, so that it is missed. A malformed line is NaN: no class, and its
+    # graph, which is left out, gets a number past the last one.
+    known = np.unique(targets.values[np.isfinite(targets.values)])
     return torch.from_numpy(np.searchsorted(known, targets.values[:, :1])), [str(int(value)) for value in known]
 
 

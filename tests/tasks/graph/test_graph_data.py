@@ -155,7 +155,24 @@ def broken(**values):
             id="NaN",
         ),
         pytest.param(
-            broken(x=torch.ones(5, 2), y=None), "expected a class number or finite targets in y, got None", id="target"
+            broken(x=torch.ones(5, 2), y=None),
+            r"expected a class from 0 to 1 in y, shape \(1,\), got None",
+            id="target",
+        ),
+        pytest.param(
+            broken(x=torch.ones(5, 2), y=torch.tensor([2])),
+            r"expected a class from 0 to 1 in y, shape \(1,\), got \[2\]",
+            id="unknown class",
+        ),
+        pytest.param(
+            broken(x=torch.ones(5, 2), y=torch.tensor([[0]])),
+            r"expected a class from 0 to 1 in y, shape \(1,\), got \[\[0\]\]",
+            id="shape of y",
+        ),
+        pytest.param(
+            broken(x=torch.ones(5, 2), y=torch.tensor([[0.5, float("inf")]])),
+            r"expected 2 finite targets in y, shape \(1, 2\), got \[\[0.5, inf\]\]",
+            id="inf target",
         ),
     ],
 )
@@ -195,4 +212,4 @@ def test_the_users_graphs_are_not_changed():
     graphs = rings()
     Given(graphs, num_folds=2).setup()
     assert all("id" not in graph and graph.x is None for graph in graphs)
-    assert [graph.id for graph in check_graphs(graphs, Problems("rings"))][:2] == ["graph-1", "graph-2"]
+    assert [graph.id for graph in check_graphs(graphs, 2, Problems("rings"))][:2] == ["graph-1", "graph-2"]

@@ -225,6 +225,14 @@ def test_one_report_holds_everything(write_tu, small_graphs):
     assert "--data.on_bad skip" in lines[5]
 
 
+def test_a_class_that_loses_its_graphs_is_missed(write_tu, small_graphs):
+    root = write_tu(small_graphs())
+    edit(root, "graph_labels", put(2, "7"))
+    edit(root, "A", put(1, "1, 4"))  # an arc between the graphs 1 and 2
+    with pytest.raises(BadInput, match=r"(?s)class 7: has no training sample.*they cannot be skipped"):
+        TUData(str(root), "SMALL", num_folds=2, on_bad="skip").setup()
+
+
 def test_missing_files_are_all_named(write_tu, small_graphs):
     root = write_tu(small_graphs())
     raw = root / "SMALL" / "raw"
