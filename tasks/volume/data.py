@@ -1,0 +1,269 @@
+"""From a list of images to checked, split, transformed and cached datasets; the lists come from `formats`."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from monai.data import CacheDataset, PersistentDataset
+from monai.data import DataLoader as MonaiLoader
+from monai.data import Dataset as MonaiDataset
+from monai.transforms import Compose
+from torch.utils.data import DataLoader, Dataset
+
+from tasks.base import PoolingData
+from tasks.problems import BadInput, Problems
+from tasks.splits import check_classes, check_overlap, split
+from tasks.volume.checks import check_volume
+from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
+
+PARTS = ("train", "val", "test")
+SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
+
+
+@dataclass
+class Record:
+    """One image of a list: the file, where its row stands, whose it is, and what is known of it."""
+
+    path: Path
+    where: str
+    id: str
+    subject: str
+    values: dict[str, Any]
+    part: str | None = None
+    target: Any = field(default=None)
+
+
+class VolumeData(PoolingData):
+    """Volumes with targets, from files.
+
+    Args:
+        target: Column (or columns) to predict. Several columns are several numbers to predict, or, in classification,
+            several yes/no labels that hold 0 and 1.
+        task: Whether the target is a class or a number.
+        size: Voxels of the network's input: right-left, anterior-posterior, superior-inferior.
+        spacing: Voxel size in mm to resample to; leave it out to keep the files' own.
+        fit: Crop or pad around the centre to ``size``, or stretch the field of view to it.
+        pad: What is put around volumes smaller than ``size``: zeros, or the outermost voxels.
+        intensity: How each volume is normalised: its 0.5th to 99.5th percentile to 0 to 1, or (clipped to the same)
+            to mean 0 and standard deviation 1.
+        augment: Random changes of the training volumes; none if left out.
+        cache: Where preprocessed volumes are kept: nowhere, in memory, or as files.
+        cache_dir: Folder of ``cache: disk``; each setting of the preprocessing gets a folder of its own in it.
+        folds: Number of folds, where the data bring no split.
+        val: Share of the training part that validates, where the data bring no validation part.
+        check: Read every voxel before training, or only the headers (faster, but misses truncated files and NaN).
+        base: Batch size, workers, fold, seed, on_bad.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str | list[str] = "label",
+        task: Literal["classification", "regression"] = "classification",
+        size: tuple[int, int, int] = (96, 96, 96),
+        spacing: tuple[float, float, float] | None = None,
+        fit: Fit = "crop",
+        pad: Pad = "constant",
+        intensity: Intensity = "percentile",
+        augment: Augment | None = None,
+        cache: Literal["none", "memory", "disk"] = "memory",
+        cache_dir: str = "cache",
+        folds: int = 5,
+        val: float = 0.15,
+        check: Literal["voxels", "header"] = "voxels",
+        **base,
+    ):
+        super().__init__(**base)
+        self.targets = [target] if isinstance(target, str) else list(target)
+        self.task = task
+        self.geometry = {"size": tuple(size), "spacing": spacing, "fit": fit, "pad": pad, "intensity": intensity}
+        self.augment = augment
+        self.cache, self.cache_dir = cache, Path(cache_dir)
+        self.n_folds, self.val = folds, val
+        self.check = check
+
+    @abstractmethod
+    def records(self, problems: Problems) -> list[Record]:
+        """List the images; report what cannot be listed. ``part`` is set where the data bring a split."""
+
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """What is read, for the headline of a report."""
+
+    @property
+    def folds(self) -> list[int]:
+        """All folds, or one for a split that came with the data."""
+        self.setup()
+        return [0] if self._fixed else list(range(self.n_folds))
+
+    def load(self) -> None:
+        """List, check, split; nothing is trained before everything is known to be usable."""
+        problems = Problems(self.source, on_bad=self.on_bad)
+        listed = self.records(problems)
+        total = len(listed) + len(problems.samples)
+        good = self._checked(listed, problems)
+        self._fixed = any(record.part in PARTS for record in good)
+        labelled = [record for record in good if record.part != "predict"]
+        self._describe(labelled, problems)
+        parts = self._split(labelled, problems)
+        check_overlap({name: [record.subject for record in members] for name, members in parts.items()}, problems)
+        self._describe_training(parts, problems)
+        problems.finish(total=total)
+        parts["predict"] = [record for record in good if record.part == "predict"]
+        self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
+
+    def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
+        # Unpacking releases the interpreter's lock, so threads read side by side.
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda record: check_volume(record.path, voxels=self.check == "voxels"), listed))
+        good = []
+        for record, wrong in zip(listed, found, strict=True):
+            missing = [] if record.part == "predict" else list(self._bad_targets(record))
+            for what in ([wrong] if wrong else []) + missing:
+                problems.add(record.where, what)
+            if not wrong and not missing:
+                good.append(record)
+        return good
+
+    def _bad_targets(self, record: Record) -> Iterable[str]:
+        for column in self.targets:
+            value = record.values.get(column)
+            if value is None:
+                yield f"column {column} is empty; fill it in or delete the row"
+            elif self.task == "regression" and _number(value) is None:
+                yield f"expected a number in column {column}, got '{value}'; correct it or delete the row"
+            elif len(self.targets) > 1 and self.task == "classification" and _number(value) not in (0, 1):
+                yield f"expected 0 or 1 in column {column}, got '{value}'; several target columns are yes/no labels"
+
+    def _describe(self, records: list[Record], problems: Problems) -> None:
+        """Set each record's target, and the spec's kind and classes."""
+        if self.task == "regression" or len(self.targets) > 1:
+            kind = "regression" if self.task == "regression" else "multilabel"
+            self._spec = {"kind": kind, "classes": list(self.targets), "channels": 1}
+            for record in records:
+                record.target = torch.tensor([_number(record.values[column]) for column in self.targets])
+            return
+        names = sorted({str(record.values[self.targets[0]]) for record in records}, key=_natural)
+        if len(names) < 2:
+            problems.stop(
+                f"column {self.targets[0]}", f"expected two or more classes, got {names}; choose another target"
+            )
+        elif len(names) > max(20, len(records) // 2):
+            what = f"{len(names)} classes in {len(records)} rows; to predict a number add --data.task regression"
+            problems.stop(f"column {self.targets[0]}", what)
+        self._spec = {"kind": "binary" if len(names) <= 2 else "multiclass", "classes": names, "channels": 1}
+        for record in records:
+            record.target = names.index(str(record.values[self.targets[0]]))
+
+    def _split(self, records: list[Record], problems: Problems) -> dict[str, list[Record]]:
+        """Keep the split of the data, with a validation part taken from training if it has none; else make folds."""
+        if self._fixed:
+            parts = {name: [record for record in records if record.part == name] for name in PARTS}
+            if not parts["val"] and parts["train"]:
+                # One fold of the training part validates: its "test" part, the other two train.
+                rest, folds = parts["train"], max(2, round(1 / self.val))
+                inner = self._folds(rest, problems, folds=folds, fold=0)
+                parts["train"] = [rest[i] for name in ("train", "val") for i in inner[name]]
+                parts["val"] = [rest[i] for i in inner["test"]]
+        else:
+            inner = self._folds(records, problems, folds=self.n_folds, fold=self.fold)
+            parts = {name: [records[i] for i in inner[name]] for name in PARTS}
+        if problems.fatal:  # without a split there are no parts to look at
+            return parts
+        for name, members in parts.items():
+            if not members:
+                problems.stop("split", f"no image in the {name} part; put {name} into the split column of some")
+        return parts
+
+    def _folds(self, records: list[Record], problems: Problems, *, folds: int, fold: int) -> dict[str, list[int]]:
+        """Fold numbers of the records, grouped by subject; everything trains where there are too few for folds."""
+        subjects = len({record.subject for record in records})
+        try:
+            if subjects < max(3, folds):
+                raise BadInput(
+                    f"expected at least {max(3, folds)} subjects for {folds} folds, got {subjects}; choose fewer folds"
+                )
+            return split(
+                [record.target if self._spec["kind"] in SINGLE else 0 for record in records],
+                groups=[record.subject for record in records],
+                folds=folds,
+                fold=fold,
+                val=self.val,
+                seed=self.seed,
+                stratify=self._spec["kind"] in SINGLE,
+            )
+        except BadInput as error:
+            problems.stop("split", f"{error} (--data.folds), or add a split column")
+            return {"train": list(range(len(records))), "val": [], "test": []}
+
+    def _describe_training(self, parts: dict[str, list[Record]], problems: Problems) -> None:
+        """Put class counts or the target's scale into the spec, from the training part alone."""
+        spec, train = self._spec, parts["train"]
+        if spec["kind"] in SINGLE:
+            targets = {name: [record.target for record in members] for name, members in parts.items()}
+            spec["class_counts"] = check_classes(targets, spec["classes"], problems)
+        elif train:
+            values = torch.stack([record.target for record in train]).double()
+            if spec["kind"] == "multilabel":
+                spec["class_counts"], spec["train_size"] = values.sum(0).long().tolist(), len(train)
+                return
+            spec["target_mean"] = values.mean(0).tolist()
+            spec["target_std"] = values.std(0, correction=0).tolist()
+            for column, spread in zip(self.targets, spec["target_std"], strict=True):
+                if not spread > 0:
+                    problems.stop(f"column {column}", "is the same in every training row; choose another target")
+
+    def _dataset(self, records: list[Record], part: str) -> Dataset:
+        items = [
+            {
+                "image": str(record.path),
+                "path": str(record.path),
+                "id": record.id,
+                # A prediction needs no target; NaN says that there is none.
+                "target": torch.full((len(self.targets),), float("nan")) if part == "predict" else record.target,
+            }
+            for record in records
+        ]
+        steps = preprocessing(**self.geometry)
+        transform = Compose([*steps, *augmentation(self.augment if part == "train" else None)])
+        if self.cache == "memory":
+            return CacheDataset(items, transform, num_workers=2, progress=False)
+        if self.cache == "disk":
+            # MONAI names a cached file by its item alone: another preprocessing or a changed file must not find it.
+            for item in items:
+                item["changed"] = Path(item["path"]).stat().st_mtime_ns
+            name = hashlib.sha256(repr(sorted(self.geometry.items())).encode()).hexdigest()[:12]
+            return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
+        return MonaiDataset(items, transform)
+
+    def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
+        """MONAI's loader, which seeds the random transforms of its workers."""
+        return MonaiLoader(
+            dataset=dataset,
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=self.collate,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if isfinite(number) else None
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    """Sort numbers as numbers, before words."""
+    number = _number(name)
+    return (1, 0.0, name) if number is None else (0, number, name)

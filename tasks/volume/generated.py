@@ -1,0 +1,165 @@
+"""Head phantoms with a known answer: smooth tissue, a bias field and noise, with or without one bright lesion.
+
+All volumes hold exactly the same intensities in another order (their histograms are equal by construction), so no
+global statistic of the intensities tells the classes apart: what counts is where the bright voxels lie.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from tasks.base import PoolingData
+
+VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels
+
+
+def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw one head: scalp, fluid, folded grey matter, white matter, ventricles, and perhaps a lesion.
+
+    Args:
+        size: Voxels along each side.
+        lesion: Put a bright blob of about 2 to 5 voxels radius (at ``size`` 32) into the white matter.
+        generator: Where all randomness comes from.
+
+    Returns:
+        The image, ``(size, size, size)``, intensities 0 to 1 spread as in every other phantom of this size, and the
+        lesion's mask, a bool tensor of the same shape.
+
+    Example:
+        >>> image, mask = phantom(32, lesion=True, generator=torch.Generator().manual_seed(0))
+        >>> image.shape, bool(mask.any())
+        (torch.Size([32, 32, 32]), True)
+    """
+    axis = torch.linspace(-1, 1, size)
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))  # (3, D, H, W)
+    uniform = lambda low, high, *shape: low + (high - low) * torch.rand(*shape, generator=generator)  # noqa: E731
+
+    # Distance from the centre in units of the head's own half axes: 1 is its surface.
+    half = torch.tensor([0.72, 0.88, 0.78]) * uniform(0.92, 1.05, 3)
+    centre = uniform(-0.05, 0.05, 3)
+    place = (grid - centre.view(3, 1, 1, 1)) / half.view(3, 1, 1, 1)
+    radius = place.norm(dim=0) + 0.05 * smooth_noise(size, 4, generator)
+    sharp = 1.2 * size  # boundaries are about a voxel wide
+
+    inside = lambda r, limit: torch.sigmoid((limit - r) * sharp)  # noqa: E731
+    head, skull, brain = inside(radius, 1.0), inside(radius, 0.88), inside(radius, 0.78)
+    white = inside(radius + 0.08 * smooth_noise(size, 8, generator), 0.60)
+    image = 0.85 * head - 0.70 * skull + 0.30 * brain + 0.15 * white  # scalp .85, skull .15, grey .45, white .60
+    for side in (-1, 1):  # lateral ventricles
+        spot = torch.tensor([side * 0.17, 0.0, 0.08]) + uniform(-0.03, 0.03, 3)
+        stretch = torch.tensor([0.10, 0.34, 0.16]) * uniform(0.8, 1.25, 3)
+        distance = ((place - spot.view(3, 1, 1, 1)) / stretch.view(3, 1, 1, 1)).norm(dim=0)
+        image = image - 0.45 * inside(distance, 1.0) * white
+
+    mask = torch.zeros_like(image, dtype=torch.bool)
+    if lesion:
+        # Its centre is a random white-matter voxel; its outline is a ball with a wobble.
+        candidates = ((radius < 0.55) & (image > 0.55)).nonzero()
+        chosen = candidates[torch.randint(len(candidates), (1,), generator=generator)].squeeze(0)
+        reach = uniform(2.5, 4.5, 1) * size / 32
+        away = (torch.stack(torch.meshgrid(*[torch.arange(size)] * 3, indexing="ij")) - chosen.view(3, 1, 1, 1)).float()
+        away = away.norm(dim=0) / reach + 0.25 * smooth_noise(size, 8, generator)
+        blob = torch.sigmoid((1 - away) * 4)
+        image = image + 0.40 * blob
+        mask = blob > 0.5
+
+    texture = 0.05 * smooth_noise(size, size // 2, generator)
+    bias = torch.exp(0.12 * smooth_noise(size, 3, generator))
+    noise = 0.03 * torch.randn(image.shape, generator=generator)
+    return same_histogram((image + texture * head) * bias + noise), mask
+
+
+def smooth_noise(size: int, knots: int, generator: torch.Generator) -> Tensor:
+    """Random field of about unit spread that varies on the scale of ``size / knots`` voxels, ``(size, size, size)``."""
+    coarse = torch.randn(1, 1, knots, knots, knots, generator=generator)
+    return functional.interpolate(coarse, size=(size,) * 3, mode="trilinear", align_corners=True)[0, 0]
+
+
+def same_histogram(image: Tensor) -> Tensor:
+    """Replace each voxel's value by a function of its rank, the same function for every image: 0 to 1, mostly dark.
+
+    Half of the ranks are air, then tissue; the shape is that of a head scan, and its exact form does not matter.
+    """
+    rank = torch.linspace(0, 1, image.numel())
+    values = 0.08 * rank + 0.92 * ((rank - 0.5).clamp(min=0) / 0.5) ** 1.2
+    return torch.empty_like(values).scatter_(0, image.flatten().argsort(), values).view(image.shape)
+
+
+class Phantoms(Dataset):
+    """A list of phantoms, half of them with a lesion, as the samples that `VolumeTask` expects.
+
+    Args:
+        numbers: Which phantoms; number ``i`` is the same whatever else is asked for. Even numbers have a lesion.
+        size: Voxels along each side.
+        seed: Another seed gives another population.
+        mirror: Mirror each phantom at random, along each axis, whenever it is asked for (training).
+    """
+
+    def __init__(self, numbers: range, *, size: int = 32, seed: int = 0, mirror: bool = False):
+        self.mirror = mirror
+        # Centred on the world's origin, axes right, anterior, superior.
+        affine = torch.diag(torch.tensor([VOXEL_MM * 32 / size] * 3 + [1.0], dtype=torch.float64))
+        affine[:3, 3] = -affine[0, 0] * (size - 1) / 2
+        self.samples = []
+        for number in numbers:
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+            image, mask = phantom(size, lesion=number % 2 == 0, generator=generator)
+            self.samples.append(
+                {
+                    "image": image[None],  # (1, D, H, W)
+                    "target": 1 - number % 2,
+                    "id": f"phantom-{number:04d}",
+                    "path": "",
+                    "affine": affine,
+                    "mask": mask[None],
+                }
+            )
+
+    def __len__(self) -> int:
+        """Return the number of phantoms."""
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one sample."""
+        sample = self.samples[index]
+        axes = [axis for axis in (1, 2, 3) if self.mirror and torch.rand(()) < 0.5]
+        return {**sample, "image": sample["image"].flip(axes), "mask": sample["mask"].flip(axes)} if axes else sample
+
+
+class LesionData(PoolingData):
+    """Generated head scans: is there a lesion? The masks say where, and training never sees them.
+
+    Args:
+        train: Number of training volumes.
+        val: Number of validation volumes.
+        test: Number of test volumes.
+        size: Voxels along each side.
+        base: Batch size, workers, seed.
+    """
+
+    def __init__(self, *, train: int = 256, val: int = 64, test: int = 128, size: int = 32, **base):
+        super().__init__(**base)
+        self.counts = {"train": train, "val": val, "test": test}
+        self.size = size
+
+    def load(self) -> None:
+        """Generate all volumes; a few seconds for some hundred of 32³ voxels."""
+        start = 0
+        for part, count in self.counts.items():
+            if count < 2:
+                raise ValueError(
+                    f"expected at least 2 {part} volumes, one of each class, got {count}; raise --data.{part}"
+                )
+            numbers = range(start, start + count)
+            self.datasets[part] = Phantoms(numbers, size=self.size, seed=self.seed, mirror=part == "train")
+            start += count
+        lesions = sum(sample["target"] for sample in self.datasets["train"].samples)
+        self._spec = {
+            "kind": "binary",
+            "classes": ["healthy", "lesion"],
+            "channels": 1,
+            "class_counts": [self.counts["train"] - lesions, lesions],
+        }

@@ -1,0 +1,111 @@
+"""MONAI transforms: one geometry and one intensity scale for all volumes, and random changes for training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import radians
+from typing import Any, Literal
+
+import torch
+from monai import transforms as mt
+
+Fit = Literal["crop", "resize"]
+Pad = Literal["constant", "edge"]
+Intensity = Literal["zscore", "percentile", "none"]
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of training volumes; 0 or an empty list turns one off.
+
+    Args:
+        probability: Chance of each change.
+        flip: Axes that may be mirrored: 0 left-right, 1 posterior-anterior, 2 inferior-superior. Leave it empty if
+            the side matters.
+        rotate: Largest rotation about each axis, in degrees.
+        shift: Largest shift along each axis, in voxels.
+        zoom: Largest relative change of size. Leave it at 0 where the target is itself a size.
+        bias_field: Largest coefficient of the multiplicative bias field.
+        contrast: Largest relative change of contrast, and largest shift of brightness.
+        noise: Largest standard deviation of added noise, in units of the normalised intensity.
+    """
+
+    probability: float = 0.5
+    flip: tuple[int, ...] = ()
+    rotate: float = 10.0
+    shift: float = 3.0
+    zoom: float = 0.0
+    bias_field: float = 0.2
+    contrast: float = 0.1
+    noise: float = 0.05
+
+
+def preprocessing(
+    *, size: Sequence[int], spacing: Sequence[float] | None, fit: Fit, pad: Pad = "constant", intensity: Intensity
+) -> list[mt.Transform]:
+    """Load a volume and bring it to one orientation, voxel size, intensity scale and shape.
+
+    Args:
+        size: Voxels of the result, (right, anterior, superior).
+        spacing: Voxel size in mm to resample to; None keeps each file's own.
+        fit: ``"crop"`` crops or pads symmetrically, ``"resize"`` stretches the field of view to ``size``.
+        pad: ``"constant"`` pads with 0; ``"edge"`` goes on with the outermost voxels, so that the shape of a file that
+            was cut around an organ shows less.
+        intensity: ``"percentile"`` maps the 0.5th to 99.5th percentile of the volume to 0 to 1, so that padding looks
+            like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1.
+
+    Returns:
+        Transforms from ``{"image": path, ...}`` to ``{"image": (1, D, H, W), "affine": (4, 4), ...}``. The affine maps
+        the result's voxels to millimetres, which is all that is needed to put a map back over the file.
+    """
+    steps: list[mt.Transform] = [
+        mt.LoadImaged("image", ensure_channel_first=True, image_only=True),
+        mt.EnsureTyped("image", dtype=torch.float32, track_meta=True),
+        mt.Orientationd("image", axcodes="RAS", labels=None),
+    ]
+    if spacing is not None:
+        steps.append(mt.Spacingd("image", pixdim=tuple(spacing), mode="bilinear"))
+    if intensity == "percentile":
+        steps.append(
+            mt.ScaleIntensityRangePercentilesd("image", lower=0.5, upper=99.5, b_min=0.0, b_max=1.0, clip=True)
+        )
+    elif intensity == "zscore":
+        steps += [mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5), mt.NormalizeIntensityd("image")]
+    if fit == "crop":
+        steps.append(mt.ResizeWithPadOrCropd("image", spatial_size=tuple(size), mode=pad))
+    else:
+        steps.append(mt.Resized("image", spatial_size=tuple(size), mode="trilinear", anti_aliasing=True))
+    return [*steps, mt.Lambda(_without_meta)]
+
+
+def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
+    """Keep the affine, drop the rest of the metadata: plain tensors batch, cache and move between devices anywhere."""
+    image = sample["image"]
+    return {**sample, "image": image.as_tensor().contiguous(), "affine": image.affine.clone()}
+
+
+def augmentation(options: Augment | None) -> list[mt.Transform]:
+    """Build the random transforms; none without options. They act on the image alone, not on its affine."""
+    if options is None:
+        return []
+    o, p = options, options.probability
+    steps: list[mt.Transform] = [mt.RandFlipd("image", prob=p, spatial_axis=axis) for axis in o.flip]
+    if o.rotate or o.shift or o.zoom:
+        steps.append(
+            mt.RandAffined(
+                "image",
+                prob=p,
+                rotate_range=[radians(o.rotate)] * 3,
+                translate_range=[o.shift] * 3,
+                scale_range=[o.zoom] * 3,
+                mode="bilinear",
+                padding_mode="border",
+            )
+        )
+    if o.bias_field:
+        steps.append(mt.RandBiasFieldd("image", prob=p, coeff_range=(0.0, o.bias_field)))
+    if o.contrast:
+        steps.append(mt.RandScaleIntensityd("image", factors=o.contrast, prob=p))
+        steps.append(mt.RandShiftIntensityd("image", offsets=o.contrast, prob=p))
+    if o.noise:
+        steps.append(mt.RandGaussianNoised("image", prob=p, std=o.noise))
+    return steps

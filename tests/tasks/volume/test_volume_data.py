@@ -1,0 +1,289 @@
+"""Lists of volumes: what is read, how it is split and cached, and that everything wrong is reported at once."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.problems import BadInput
+from tasks.volume.formats import BIDSData, CSVData, DecathlonData
+from tasks.volume.transforms import Augment
+
+SMALL = {"size": (8, 8, 8), "batch_size": 2}
+
+
+@pytest.fixture
+def study(save_nifti, save_table):
+    """Twelve scans of six subjects, half of them ill, with an age."""
+
+    def make(**columns):
+        rows = []
+        for i in range(12):
+            name = f"scans/s{i // 2}_{i % 2}.nii.gz"
+            save_nifti(name)
+            row = {"path": name, "label": "ill" if i // 2 % 2 else "well", "age": 20 + i, "subject": f"s{i // 2}"}
+            rows.append(row | {key: values[i] for key, values in columns.items()})
+        return save_table("study.csv", rows)
+
+    return make
+
+
+def subjects(data, part):
+    return {sample["id"].split("/")[1].split("_")[0] for sample in data.datasets[part]}
+
+
+def test_classes_folds_and_batches(study):
+    data = CSVData(str(study()), folds=3, val=0.25, **SMALL)
+    assert data.spec == {
+        "kind": "binary",
+        "classes": ["ill", "well"],
+        "channels": 1,
+        "class_counts": data.spec["class_counts"],
+    }
+    assert data.folds == [0, 1, 2]
+    parts = [subjects(data, name) for name in ("train", "val", "test")]
+    assert set.union(*parts) == {f"s{i}" for i in range(6)}
+    assert sum(map(len, parts)) == 6  # nobody is in two parts
+    batch = next(iter(data.test_dataloader()))
+    assert batch["image"].shape == (2, 1, 8, 8, 8)
+    assert type(batch["image"]) is torch.Tensor
+    assert batch["target"].dtype == torch.int64
+    assert batch["affine"].shape == (2, 4, 4)
+    assert batch["id"][0].startswith("scans/")
+
+
+def test_regression_on_the_given_split(study):
+    part = ["train"] * 6 + ["val"] * 2 + ["test"] * 2 + ["predict"] * 2
+    data = CSVData(str(study(split=part, age=[*range(20, 30), "", ""])), target="age", task="regression", **SMALL)
+    assert data.spec["kind"] == "regression"
+    assert data.spec["target_mean"] == [22.5]
+    assert data.spec["target_std"] == pytest.approx([np.std(range(20, 26))])
+    assert data.folds == [0]
+    assert [len(data.datasets[name]) for name in ("train", "val", "test", "predict")] == [6, 2, 2, 2]
+    assert next(iter(data.test_dataloader()))["target"].tolist() == [[28.0], [29.0]]
+    assert torch.isnan(next(iter(data.predict_dataloader()))["target"]).all()  # no target, no error
+
+
+def test_validation_is_taken_from_training(study):
+    data = CSVData(str(study(split=["train"] * 10 + ["test"] * 2)), val=0.2, **SMALL)
+    data.setup()
+    assert len(subjects(data, "val")) == 1
+    assert subjects(data, "train") | subjects(data, "val") == {f"s{i}" for i in range(5)}
+    assert subjects(data, "test") == {"s5"}
+
+
+def test_several_columns_of_labels(study):
+    data = CSVData(str(study(a=[0, 1] * 6, b=[1, 1, 0] * 4)), target=["a", "b"], folds=3, **SMALL)
+    assert data.spec["kind"] == "multilabel"
+    assert data.spec["classes"] == ["a", "b"]
+    assert data.spec["train_size"] == len(data.datasets["train"])
+    assert next(iter(data.train_dataloader()))["target"].shape == (2, 2)
+
+
+def test_numbers_as_classes_sort_as_numbers(study):
+    data = CSVData(str(study(grade=[2, 10, 1] * 4)), target="grade", subject="path", folds=2, **SMALL)
+    assert data.spec["classes"] == ["1", "2", "10"]
+    assert data.spec["kind"] == "multiclass"
+
+
+def test_everything_wrong_in_one_report(study, save_nifti, save_table, tmp_path):
+    study()
+    save_nifti("nan.nii.gz", np.full((4, 4, 4), np.nan, np.float32))
+    save_nifti("flat.nii.gz", np.ones((4, 4, 4), np.float32))
+    cut = save_nifti("cut.nii.gz", np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    rows = [{"path": f"scans/s{i // 2}_{i % 2}.nii.gz", "age": 20 + i, "subject": f"s{i // 2}"} for i in range(10)]
+    rows += [
+        {"path": "nowhere.nii.gz", "age": 1, "subject": "x1"},
+        {"path": "nan.nii.gz", "age": 1, "subject": "x2"},
+        {"path": "flat.nii.gz", "age": "", "subject": "x3"},
+        {"path": "cut.nii.gz", "age": 1, "subject": "x4"},
+        {"path": "scans/s5_0.nii.gz", "age": "old", "subject": "s5"},
+        {"path": "", "age": 3, "subject": "s5"},
+    ]
+    table = save_table("all.csv", rows)
+    options = {"target": "age", "task": "regression", "folds": 3, **SMALL}
+    with pytest.raises(BadInput) as caught:
+        CSVData(str(table), **options).setup()
+    message = str(caught.value)
+    for line in (
+        "all.csv: 7 problems found",
+        "all.csv row 11 (nowhere.nii.gz): file does not exist; correct the path or delete the row",
+        "all.csv row 12 (nan.nii.gz): 64 of 64 voxels are NaN or infinite",
+        "all.csv row 13 (flat.nii.gz): every voxel is 1",
+        "all.csv row 13 (flat.nii.gz): column age is empty; fill it in or delete the row",
+        "all.csv row 14 (cut.nii.gz): its voxels cannot be read, it is truncated or damaged",
+        "all.csv row 15 (scans/s5_0.nii.gz): expected a number in column age, got 'old'",
+        "all.csv row 16 (None): column path is empty",
+        "--data.on_bad skip",
+    ):
+        assert line in message
+    data = CSVData(str(table), on_bad="skip", **options)
+    with pytest.warns(UserWarning, match="6 of 16 samples left out"):
+        data.setup()
+    assert sum(len(data.datasets[name]) for name in ("train", "val", "test")) == 10
+
+
+def test_overlap_missing_class_and_empty_part_cannot_be_skipped(study):
+    part = ["train", "test"] + ["train"] * 4 + ["test"] * 6
+    label = ["a", "a", "b", "b", "b", "b"] + ["c"] * 6
+    with pytest.raises(BadInput) as caught:
+        CSVData(
+            str(study(split=part, label=label, subject=["p0", "p0", *"123456789x"])), on_bad="skip", val=0.4, **SMALL
+        ).setup()
+    assert "subject p0: is in" in str(caught.value)
+    assert "class c: has no training sample" in str(caught.value)
+    with pytest.raises(BadInput, match="no image in the test part"):
+        CSVData(str(study(split=["train"] * 8 + ["val"] * 4)), **SMALL).setup()
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "words"),
+    [
+        ({"split": ["train"] * 11 + ["dev"]}, {}, "expected train, val, test or predict in column split, got 'dev'"),
+        ({"label": ["same"] * 12}, {}, r"expected two or more classes, got \['same'\]"),
+        ({"age": [5] * 12}, {"target": "age", "task": "regression", "folds": 3}, "is the same in every training row"),
+        ({"a": [0, 2] * 6}, {"target": ["a", "age"]}, "expected 0 or 1 in column a, got '2'"),
+        ({"subject": ["one"] * 12}, {}, "expected at least 5 subjects for 5 folds, got 1; choose fewer folds"),
+        ({}, {"target": "sex"}, "expected the column sex, got"),
+    ],
+)
+def test_other_mistakes_are_named(study, columns, options, words):
+    with pytest.raises(BadInput, match=words):
+        CSVData(str(study(**columns)), **options, **SMALL).setup()
+
+
+def test_too_many_classes_hint_at_regression(save_nifti, save_table):
+    rows = [{"path": save_nifti(f"{i}.nii.gz").name, "label": 20 + i / 7} for i in range(24)]
+    with pytest.raises(BadInput, match=r"24 classes in 24 rows; to predict a number add --data\.task regression"):
+        CSVData(str(save_table("many.csv", rows)), **SMALL).setup()
+
+
+@pytest.fixture
+def bids(save_nifti, save_table, tmp_path):
+    """Six participants: one without image, one with two sessions, one without age; and an image of a stranger."""
+    rows = [{"participant_id": f"sub-{i:02d}", "sex": "FM"[i % 2], "age": 30 + i} for i in range(8)]
+    rows[5]["age"] = "n/a"
+    save_table("study/participants.tsv", rows)
+    for i in range(7):
+        sessions = ("ses-1/", "ses-2/") if i == 2 else ("",)
+        for session in sessions:
+            tag = session.rstrip("/") + "_" if session else ""
+            save_nifti(f"study/sub-{i:02d}/{session}anat/sub-{i:02d}_{tag}T1w.nii.gz")
+    save_nifti("study/sub-00/anat/sub-00_T2w.nii.gz")
+    return tmp_path / "study"
+
+
+def test_bids(bids):
+    data = BIDSData(str(bids), target="sex", on_bad="skip", folds=3, **SMALL)
+    with pytest.warns(UserWarning, match="1 of 9 samples left out") as warned:
+        data.setup()
+    assert "participants.tsv row 8 (sub-07): no image sub-07[/ses-*]/anat/*_T1w.nii[.gz]" in str(warned[0].message)
+    everyone = [sample["id"] for name in ("train", "val", "test") for sample in data.datasets[name]]
+    assert len(everyone) == 8
+    assert "sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz" in everyone
+    for name in ("train", "val", "test"):  # both sessions are in the same part
+        assert sum("sub-02" in sample["id"] for sample in data.datasets[name]) in (0, 2)
+
+
+def test_bids_missing_values_and_strangers(bids, save_nifti):
+    save_nifti("study/sub-99/anat/sub-99_T1w.nii.gz")
+    with pytest.raises(BadInput) as caught:
+        BIDSData(str(bids), target="age", task="regression", folds=3, **SMALL).setup()
+    message = str(caught.value)
+    assert "participants.tsv row 6 (sub-05/anat/sub-05_T1w.nii.gz): column age is empty" in message
+    assert "sub-99/anat/sub-99_T1w.nii.gz: sub-99 has no row in participants.tsv; add one" in message
+    assert "3 problems found" in message
+    with pytest.raises(BadInput, match=r"BIDS folder .* does not exist"):
+        BIDSData(str(bids / "no"), target="age").setup()
+
+
+def test_bids_repeated_participant(bids):
+    with (bids / "participants.tsv").open("a") as file:
+        file.write("sub-00\tF\t30\n")
+    with pytest.raises(BadInput, match=r"row 9 \(sub-00\): the participant has a row already"):
+        BIDSData(str(bids), target="sex", folds=3, **SMALL).setup()
+
+
+def test_decathlon(save_nifti, tmp_path):
+    entries = [{"image": f"./imagesTr/{i}.nii.gz", "label": i % 2} for i in range(8)]
+    for i in range(8):
+        save_nifti(f"imagesTr/{i}.nii.gz")
+    save_nifti("imagesTs/9.nii.gz")
+    table = tmp_path / "dataset.json"
+    table.write_text(json.dumps({"training": entries, "test": ["./imagesTs/9.nii.gz"]}))
+    data = DecathlonData(str(tmp_path), folds=2, val=0.5, **SMALL)
+    assert data.spec["classes"] == ["0", "1"]
+    assert [sample["id"] for sample in data.datasets["predict"]] == ["imagesTs/9.nii.gz"]
+    table.write_text(json.dumps({"training": entries[:4], "validation": entries[4:6], "test": entries[6:]}))
+    fixed = DecathlonData(str(table), **SMALL)
+    fixed.setup()
+    assert [len(fixed.datasets[name]) for name in ("train", "val", "test")] == [4, 2, 2]
+    table.write_text(json.dumps({"training": [*entries, {"label": 1}, {"image": "./gone.nii.gz", "label": 0}]}))
+    with pytest.raises(BadInput) as caught:
+        DecathlonData(str(table), **SMALL).setup()
+    assert "dataset.json training 9 (None): expected the key image" in str(caught.value)
+    assert "dataset.json training 10 (./gone.nii.gz): file does not exist" in str(caught.value)
+
+
+def test_decathlon_file_itself(tmp_path):
+    with pytest.raises(BadInput, match=r"does not exist; give a dataset\.json"):
+        DecathlonData(str(tmp_path)).setup()
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(BadInput, match="not valid JSON"):
+        DecathlonData(str(tmp_path)).setup()
+    (tmp_path / "dataset.json").write_text('{"test": []}')
+    with pytest.raises(BadInput, match="expected an object with a list training"):
+        DecathlonData(str(tmp_path)).setup()
+
+
+def test_caches_agree_and_augmentation_stays_random(study, tmp_path):
+    table = str(study(split=["train"] * 6 + ["val"] * 2 + ["test"] * 4))
+    augment = Augment(probability=1.0, flip=(0,))
+    made = {}
+    for cache in ("none", "memory", "disk"):
+        data = CSVData(table, cache=cache, cache_dir=str(tmp_path / "cache"), augment=augment, **SMALL)
+        data.setup()
+        made[cache] = data
+    for part in ("val", "test"):  # no random change, so all the same, also when read again
+        for _ in range(2):
+            for one, two, three in zip(*(made[cache].datasets[part] for cache in made), strict=True):
+                assert torch.equal(one["image"], two["image"])
+                assert torch.equal(one["image"], three["image"])
+                assert torch.equal(one["affine"], three["affine"])
+    for data in made.values():
+        first, again = data.datasets["train"][0]["image"], data.datasets["train"][0]["image"]
+        assert not torch.equal(first, again)
+        assert torch.equal(data.datasets["train"][0]["affine"], data.datasets["train"][0]["affine"])
+
+
+def test_disk_cache_notices_other_settings_and_changed_files(study, save_nifti, tmp_path):
+    table = str(study(split=["train"] * 6 + ["val"] * 2 + ["test"] * 4))
+    options = {"cache": "disk", "cache_dir": str(tmp_path / "cache"), "batch_size": 2}
+
+    def first(size):
+        data = CSVData(table, size=size, **options)
+        data.setup()
+        return data.datasets["test"][0]["image"]
+
+    assert first((8, 8, 8)).shape == (1, 8, 8, 8)
+    before = first((6, 6, 6))
+    assert before.shape == (1, 6, 6, 6)
+    save_nifti("scans/s4_0.nii.gz", np.arange(8 * 9 * 7, dtype=np.float32).reshape(8, 9, 7))
+    assert not torch.equal(before, first((6, 6, 6)))
+
+
+def test_intensities(study):
+    table = str(study(split=["train"] * 6 + ["val"] * 2 + ["test"] * 4))
+    scaled = CSVData(table, intensity="percentile", size=(8, 9, 7))
+    scaled.setup()
+    image = scaled.datasets["test"][0]["image"]
+    assert (float(image.min()), float(image.max())) == (0.0, 1.0)
+    score = CSVData(table, intensity="zscore", size=(8, 9, 7))
+    score.setup()
+    image = score.datasets["test"][0]["image"]
+    assert abs(float(image.mean())) < 1e-5
+    assert float(image.std(correction=0)) == pytest.approx(1, abs=1e-4)
+    # Another scale and offset of the scanner give the same input.
+    assert float(image.max()) < 4

@@ -1,0 +1,63 @@
+"""Phantoms: a known answer that no global statistic gives away."""
+
+import pytest
+import torch
+
+from tasks.volume.generated import LesionData, Phantoms, same_histogram
+
+
+@pytest.fixture(scope="module")
+def phantoms():
+    return Phantoms(range(40), size=24).samples
+
+
+def test_half_have_a_lesion_and_the_mask_says_where(phantoms):
+    for sample in phantoms:
+        assert bool(sample["mask"].any()) == bool(sample["target"])
+    assert sum(sample["target"] for sample in phantoms) == 20
+    volumes = [int(sample["mask"].sum()) for sample in phantoms if sample["target"]]
+    assert min(volumes) >= 8
+    assert max(volumes) < 0.05 * 24**3
+
+
+def test_same_seed_same_volumes_whatever_else_is_made():
+    alone, among = Phantoms(range(5, 6), size=16, seed=3)[0], Phantoms(range(4, 8), size=16, seed=3)[1]
+    assert torch.equal(alone["image"], among["image"])
+    assert torch.equal(alone["mask"], among["mask"])
+    assert not torch.equal(alone["image"], Phantoms(range(5, 6), size=16, seed=4)[0]["image"])
+
+
+def test_all_histograms_are_equal(phantoms):
+    first = phantoms[0]["image"].flatten().sort().values
+    for sample in phantoms[1:]:
+        assert torch.equal(sample["image"].flatten().sort().values, first)
+
+
+def test_same_histogram_keeps_the_order():
+    image = torch.randn(6, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(same_histogram(image).flatten().argsort(), image.flatten().argsort())
+
+
+def test_lesions_are_brighter_than_the_same_place_elsewhere(phantoms):
+    """The answer is in the image: under each mask, this volume is brighter than the healthy ones are there."""
+    healthy = torch.stack([sample["image"] for sample in phantoms if not sample["target"]]).mean(0)
+    gain = [float((s["image"] - healthy)[s["mask"]].mean()) for s in phantoms if s["target"]]
+    assert min(gain) > 0.05
+
+
+def test_parts_do_not_overlap_and_only_training_is_mirrored():
+    data = LesionData(train=6, val=4, test=2, size=16, batch_size=2)
+    assert data.spec == {"kind": "binary", "classes": ["healthy", "lesion"], "channels": 1, "class_counts": [3, 3]}
+    names = [sample["id"] for part in ("train", "val", "test") for sample in data.datasets[part].samples]
+    assert len(set(names)) == 12
+    torch.manual_seed(0)
+    seen = [data.datasets["train"][0] for _ in range(8)]
+    assert any(not torch.equal(one["image"], seen[0]["image"]) for one in seen)
+    for one in seen:  # image and mask are mirrored alike
+        assert torch.equal(one["image"][one["mask"]].sort().values, seen[0]["image"][seen[0]["mask"]].sort().values)
+    assert all(torch.equal(data.datasets["test"][0]["image"], data.datasets["test"][0]["image"]) for _ in range(8))
+
+
+def test_one_volume_is_too_few():
+    with pytest.raises(ValueError, match=r"expected at least 2 val volumes, .*, got 1; raise --data\.val"):
+        LesionData(train=2, val=1, test=2, size=16).setup()

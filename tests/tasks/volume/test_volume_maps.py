@@ -1,0 +1,136 @@
+"""A map lies over its file: values at known voxels, in every orientation, against MONAI's own inversion and by hand."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import decollate_batch, list_data_collate
+from monai.transforms import Compose, Invertd
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+
+from tasks.volume.maps import to_file_space, to_network_grid, write_map
+from tasks.volume.transforms import preprocessing
+
+
+def oriented(codes, zooms=(1.0, 1.0, 1.0), shape=(10, 12, 9)):
+    """Affine of a file whose axes point to ``codes``."""
+    ornt = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(tuple(codes)))
+    ras_shape = np.empty(3, int)
+    for ras, (axis, _) in enumerate(ornt):
+        ras_shape[ras] = shape[int(axis)]
+    ras = np.diag([1.0, 1.0, 1.0, 1.0])
+    ras[:3, 3] = (-4.0, 7.0, 2.5)
+    affine = ras @ inv_ornt_aff(ornt, ras_shape)
+    return affine @ np.diag([*zooms, 1.0])
+
+
+def oblique():
+    angle = np.deg2rad(20)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return turn @ oriented("LPS")
+
+
+CASES = [
+    pytest.param(oriented("RAS"), id="RAS"),
+    pytest.param(oriented("LPS"), id="LPS"),
+    pytest.param(oriented("PSR"), id="PSR"),
+    pytest.param(oriented("AIL"), id="AIL"),
+    pytest.param(oblique(), id="oblique"),
+    pytest.param(oriented("RAS", zooms=(1.0, 1.0, 3.0)), id="anisotropic"),
+    pytest.param(oriented("SLA", zooms=(2.0, 0.8, 1.2)), id="anisotropic-SLA"),
+]
+
+
+@pytest.mark.parametrize("affine", CASES)
+def test_without_resampling_the_file_comes_back_exactly(affine, save_nifti):
+    """Cropped along one axis, padded along others: inside every voxel as it was, outside zero."""
+    data = np.random.default_rng(0).uniform(1, 2, (10, 12, 9)).astype(np.float32)
+    path = save_nifti("a.nii.gz", data, affine)
+    steps = preprocessing(size=(16, 8, 16), spacing=None, fit="crop", intensity="none")
+    sample = Compose(steps)({"image": str(path)})
+    back = to_file_space(sample["image"][0].numpy(), sample["affine"].numpy(), path)
+    stored = nibabel.load(path)
+    assert back.shape == stored.shape
+    assert back.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(back.affine, stored.affine)
+    # The anterior-posterior axis has been cropped to its 8 middle voxels, by hand:
+    codes = nibabel.aff2axcodes(affine)
+    axis = next(i for i, code in enumerate(codes) if code in "AP")
+    n = data.shape[axis]
+    first = (n - 8) // 2 if codes[axis] == "A" else n - 8 - (n - 8) // 2
+    kept = [slice(None)] * 3
+    kept[axis] = slice(first, first + 8)
+    expected = np.zeros_like(data)
+    expected[tuple(kept)] = data[tuple(kept)]
+    np.testing.assert_allclose(back.get_fdata(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("affine", CASES)
+def test_a_marked_place_in_millimetres_stays_there(affine, save_nifti):
+    """A smooth blob, resampled to 1.5 mm and resized: its centre of mass in the file does not move."""
+    grid = np.stack(np.meshgrid(*map(np.arange, (10, 12, 9)), indexing="ij"), -1)
+    spot = np.array([6.0, 4.0, 5.0])
+    data = np.exp(-((grid - spot) ** 2).sum(-1) / 4).astype(np.float32)
+    path = save_nifti("blob.nii.gz", data, affine)
+    for fit in ("crop", "resize"):
+        steps = preprocessing(size=(24, 24, 24), spacing=(0.75, 0.75, 0.75), fit=fit, intensity="none")
+        sample = Compose(steps)({"image": str(path)})
+        back = to_file_space(sample["image"][0].numpy(), sample["affine"].numpy(), path).get_fdata()
+        weight = back * (back > 0.3)
+        centre = (grid * weight[..., None]).sum((0, 1, 2)) / weight.sum()
+        truth = data * (data > 0.3)
+        expected = (grid * truth[..., None]).sum((0, 1, 2)) / truth.sum()
+        np.testing.assert_allclose(centre, expected, atol=0.35)
+
+
+@pytest.mark.parametrize("affine", CASES)
+def test_agrees_with_monai_inversion(affine, save_nifti):
+    """The same map, carried back by MONAI's Invertd, which undoes one transform after the other."""
+    path = save_nifti("a.nii.gz", np.random.default_rng(1).normal(size=(10, 12, 9)).astype(np.float32), affine)
+    steps = preprocessing(size=(16, 16, 16), spacing=None, fit="crop", intensity="zscore")
+    pre = Compose(steps[:-1])  # without the step that drops the metadata
+    batch = list_data_collate([pre({"image": str(path)})])
+    noise = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    sample = decollate_batch(batch)[0]
+    place = sample["image"].affine.numpy().copy()
+    sample["heat"] = sample["image"].clone()
+    sample["heat"][:] = noise[0]
+    expected = Invertd("heat", pre, orig_keys="image", nearest_interp=False)(sample)["heat"][0].numpy()
+    back = to_file_space(noise[0, 0].numpy(), place, path)
+    np.testing.assert_allclose(back.get_fdata(), expected, atol=1e-5)
+
+
+def test_trailing_axis_of_one_is_kept(save_nifti):
+    path = save_nifti("a.nii.gz", np.ones((4, 5, 6, 1), np.float32) * np.arange(6)[:, None])
+    back = to_file_space(np.arange(120.0).reshape(4, 5, 6), np.eye(4), path)
+    assert back.shape == (4, 5, 6, 1)
+    assert back.get_fdata()[1, 2, 3, 0] == 1 * 30 + 2 * 6 + 3
+
+
+@pytest.mark.parametrize(("stride", "first"), [(2, 0.5), (4, 1.5), (4, 0.0), (1, 0.0)])
+def test_cells_are_drawn_where_they_lie(stride, first):
+    """A plane that rises along each axis is sampled at the cells' centres; interpolation gives the plane back."""
+    size = (16, 24, 8)
+    centres = [torch.arange(n // stride) * stride + first for n in size]
+    plane = centres[0][:, None, None] + 2 * centres[1][None, :, None] - centres[2][None, None, :]
+    fine = to_network_grid(plane[None], size, stride=stride, first=first)[0] * stride**3
+    axes = [torch.arange(n).float().clamp(float(c[0]), float(c[-1])) for n, c in zip(size, centres, strict=True)]
+    expected = axes[0][:, None, None] + 2 * axes[1][None, :, None] - axes[2][None, None, :]
+    torch.testing.assert_close(fine, expected)
+
+
+def test_sum_of_a_map_is_kept():
+    """Voxels add up to what the cells add up to, as long as the map does not touch the border."""
+    grid = torch.zeros(1, 8, 8, 8)
+    grid[0, 2:6, 2:6, 2:6] = torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(0))
+    fine = to_network_grid(grid, (32, 32, 32), stride=4, first=1.5)
+    torch.testing.assert_close(fine.sum(), grid.sum(), atol=1e-4, rtol=1e-4)
+
+
+def test_generated_volumes_get_an_image_beside_the_map(tmp_path):
+    affine = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0]))
+    written = write_map(torch.rand(4, 4, 4), tmp_path / "x_map.nii.gz", affine=affine, image=torch.rand(4, 4, 4))
+    assert [path.name for path in written] == ["x_map.nii.gz", "x_image.nii.gz"]
+    for path in written:
+        np.testing.assert_array_equal(nibabel.load(path).affine, affine.numpy())
