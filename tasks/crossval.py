@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.__main__ import run_cli
+from tasks.cli import run_cli
 
 
 def crossval(args: list[str]) -> Path:

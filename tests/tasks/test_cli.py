@@ -11,7 +11,8 @@ import torch
 import yaml
 from toy import ToyTask
 
-from tasks.__main__ import main, run_cli
+from tasks.__main__ import main
+from tasks.cli import run_cli
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=20"]
 
