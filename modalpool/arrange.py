@@ -120,7 +120,7 @@ def arrange(
 
     there, many = _mask_and_weight(x, axes, mask, weight)
     if axes.ragged:
-        sets = _ragged_sets(elements, axes, sizes, index, ptr, dim_size, there, many, _coords(coords, x, axes))
+        sets: Sets = _ragged_sets(elements, axes, sizes, index, ptr, dim_size, there, many, _coords(coords, x, axes))
     else:
         place = _coords(coords, x, axes)
         if lengths is not None:
@@ -276,14 +276,14 @@ def _arrange_jagged(
         raise ValueError(f"x: a jagged tensor needs a layout that starts with b, like 'b [n] c', got {layout}")
     if any(given is not None for given in (lengths, index, ptr, dim_size)):
         raise ValueError("lengths/index/ptr/dim_size: a jagged tensor already knows its sets; leave them out")
-    if x.lengths() is not None:
+    if x.lengths() is not None:  # type: ignore[attr-defined]  # the jagged subclass has it
         raise ValueError("x: expected a jagged tensor without holes, got one with lengths; call x.contiguous() first")
 
     def flat(given: Tensor | None) -> Tensor | None:
         return given.values() if given is not None and given.is_nested else given
 
-    ragged_axis = x._ragged_idx - 1  # type: ignore[attr-defined]  # its place in values()
-    values, offsets = x.values(), x.offsets()
+    ragged_axis = x._ragged_idx - 1  # type: ignore[attr-defined]
+    values, offsets = x.values(), x.offsets()  # type: ignore[attr-defined]
     inner = layout.without_batch()
     axes = inner.axes(values.ndim)
     if ragged_axis not in axes.pooled:

@@ -66,7 +66,7 @@ def contributions(
 
         def logits_at(z: Tensor) -> Tensor:
             with torch.autocast(x.device.type, enabled=False):
-                y = pool.restore(pool.fill_empty(pool.reduction.project(z), count), arranged)
+                y = pool.restore(pool.fill_empty(pool.reduction.project(z), count, state), arranged)
             return head(y.to(x.dtype))
 
         there = (count > 0)[..., None]
@@ -84,7 +84,7 @@ def contributions(
         result = (logits.detach(), arranged.restore_elements(maps, vectors=False))
         if not return_gap:
             return result
-        explained = arranged.sets._sum(maps)
+        explained = arranged.sets.tally(maps)
         explained = explained.flatten(1, -2).sum(1) if explained.ndim > 2 else explained
         rest = logits - logits_at(torch.where(there, 0.0, z))
         return *result, (rest - explained.to(rest.dtype)).detach()
@@ -98,18 +98,25 @@ def _is_closed(pool: Pool, head: object, z: Tensor) -> bool:
 
 def _shares(weight: Tensor, x: Tensor) -> Tensor:
     """Each element's w x, weight ``(E, G)``, x ``(E, C)``; an element without weight adds nothing, not even inf."""
-    weight = weight.repeat_interleave(x.shape[-1] // weight.shape[-1], dim=-1) if weight.shape[-1] > 1 else weight
+    if 1 < weight.shape[-1] < x.shape[-1]:
+        weight = weight.repeat_interleave(x.shape[-1] // weight.shape[-1], dim=-1)
     return torch.where(weight == 0, 0.0, weight * x)
+
+
+def _repeat(x: Tensor, channels: int) -> Tensor:
+    """Elements as often as the pooled vector repeats them (heads that are projected, lists of reductions)."""
+    return x if x.shape[-1] == channels else x.repeat(*[1] * (x.ndim - 1), channels // x.shape[-1])
 
 
 def _through_linear(weight: Tensor, x: Tensor, sets: Sets, matrix: Tensor) -> Tensor:
     """Maps ``(E, classes)`` for one matrix ``(classes, C)``."""
-    return nn.functional.linear(_shares(weight[..., 0, :], sets.clean(x)), matrix.detach().to(weight.dtype))
+    x = _repeat(sets.clean(x), matrix.shape[1])
+    return nn.functional.linear(_shares(weight[..., 0, :], x), matrix.detach().to(weight.dtype))
 
 
 def _through_slopes(weight: Tensor, x: Tensor, sets: Sets, slopes: list[Tensor]) -> Tensor:
     """Maps ``(E, classes)`` for a slope ``(set axes, K, C)`` per class; one vector k at a time."""
-    x = sets.clean(x)
+    x = _repeat(sets.clean(x), slopes[0].shape[-1])
     maps = torch.zeros((*x.shape[:-1], len(slopes)), dtype=x.dtype, device=x.device)
     for k in range(weight.shape[-2]):
         shares = _shares(weight[..., k, :], x)

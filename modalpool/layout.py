@@ -83,7 +83,7 @@ class Axes:
     def restore_elements(self, w: Tensor, sizes: tuple[int, ...], *, vectors: bool) -> Tensor:
         """Put ``(element axes…, [k], channels)`` back into the order of the input whose pooled axes had ``sizes``."""
         if self.ragged and len(self.pooled) > 1:
-            w = w.unflatten(0, sizes)
+            w = w.reshape(*sizes, *w.shape[1:])
         ndim = len(self.order)
         inverse = [0] * ndim
         for here, axis in enumerate(self.order):
@@ -152,6 +152,12 @@ class Layout:
     def ragged(self) -> bool:
         """Whether there is no batch axis: the sets come from ``index`` or ``ptr``."""
         return all(name != "b" for name, _ in self._parse())
+
+    @property
+    def pooled_axes(self) -> int | None:
+        """How many axes are pooled; None where ``...`` leaves it open."""
+        pooled = [name for name, pooled in self._parse() if pooled]
+        return None if "..." in pooled else len(pooled)
 
     def axes(self, ndim: int) -> Axes:
         """Find the axes of a tensor with ``ndim`` axes.

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
 from modalpool.layout import Layout
-from modalpool.reductions import Reduction, build
+from modalpool.reductions import Reduction, State, build, several
+from modalpool.state import PoolState
 
 __all__ = ["Pool"]
 
@@ -20,7 +22,8 @@ class Pool(nn.Module):
     Args:
         layout: Axis names in the input's order; b is the batch, c the channels, brackets mark what is pooled, as in
             'b c [h w]', 'b [n] c', 'b c f [t]' or '[n] c'.
-        reduction: Rule for the weights: mean, sum, max, min, var, std, attention, ...
+        reduction: Rule for the weights: mean, sum, size_law, max, min, var, std, power, logsumexp, softmax, attention,
+            regions, pyramid, stochastic, or a list of them (concatenated on channels).
         channels: Size of the axis c; needed by reductions with parameters, accepted by all.
         keepdim: Whether pooled axes stay, with size one.
         empty_value: Result of a set without elements: a number, "nan", or "raise" (which waits for the device).
@@ -50,7 +53,7 @@ class Pool(nn.Module):
     def __init__(
         self,
         layout: str,
-        reduction: str | Reduction = "mean",
+        reduction: str | list[str] | Reduction = "mean",
         *,
         channels: int | None = None,
         keepdim: bool = False,
@@ -71,8 +74,10 @@ class Pool(nn.Module):
                     f"options {', '.join(options)}: they belong to the reduction that was passed ready-made"
                 )
             self.reduction = reduction
+        elif isinstance(reduction, str):
+            self.reduction = build(reduction, channels, self.layout.pooled_axes, **options)
         else:
-            self.reduction = build(reduction, channels, **options)
+            self.reduction = several(list(reduction), channels, self.layout.pooled_axes, options)
         self.out_channels = self.reduction.out_channels(channels)
 
     @property
@@ -130,16 +135,19 @@ class Pool(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=return_weights)
             z = self.reduction.project(self.reduction.finalize(state))
-            z = self.fill_empty(z, arranged.sets.count(arranged.elements))
+            z = self.fill_empty(z, arranged.sets.count(arranged.elements), state)
         y = self.restore(z, arranged).to(x.dtype)
         if not return_weights:
             return y
         assert weights is not None
         return y, self.restore_weights(weights, arranged)
 
-    def fill_empty(self, z: Tensor, count: Tensor) -> Tensor:
-        """Put ``empty_value`` into the sets without elements: z ``(set axes, K, C)``, count ``(set axes, 1)``."""
+    def fill_empty(self, z: Tensor, count: Tensor, state: State) -> Tensor:
+        """Put ``empty_value`` into what has no elements: z ``(set axes, K, C)``, count ``(set axes, 1)``."""
         empty = (count <= 0)[..., None]
+        absent = self.reduction.absent(state)
+        if absent is not None:
+            empty = empty | absent
         if self.empty_value == "raise":
             if bool(empty.any()):
                 raise ValueError(
@@ -157,6 +165,22 @@ class Pool(nn.Module):
         """Weights ``(element axes, K, G)`` in the input's layout."""
         vectors = self.vectors is not None
         return arranged.restore_elements(weights if vectors else weights.squeeze(-2), vectors=vectors)
+
+    def update(self, state: PoolState | None, x: Tensor, **sets: Any) -> PoolState:
+        """Add the elements of a chunk to a state (None = nothing yet); see `modalpool.state.update`."""
+        return states.update(self, state, x, **sets)
+
+    def merge(self, a: PoolState, b: PoolState) -> PoolState:
+        """Join two states of the same sets; see `modalpool.state.merge`."""
+        return states.merge(self, a, b)
+
+    def all_merge(self, state: PoolState, **options: Any) -> PoolState:
+        """Join the states of all processes; see `modalpool.state.all_merge`."""
+        return states.all_merge(self, state, **options)
+
+    def finalize(self, state: PoolState) -> Tensor:
+        """Give the pooled tensor of everything a state has seen; see `modalpool.state.finalize`."""
+        return states.finalize(self, state)
 
     def extra_repr(self) -> str:
         """Reads like the constructor call."""

@@ -80,6 +80,10 @@ class Sets(ABC):
         """Σ over each set."""
         return self._sum(self.multiply(self.clean(values)))
 
+    def tally(self, values: Tensor) -> Tensor:
+        """Σ over each set of values that are clean already, every element once."""
+        return self._sum(values)
+
     def mean(self, values: Tensor) -> Tensor:
         """Σ / N over each set, for values ``(element axes, C)``; zero where a set is empty."""
         return self.sum(values) / self.size(values)

@@ -12,6 +12,7 @@ from modalpool.kernels.plain import (
     segment_max,
     segment_sum,
     segment_weighted_sum,
+    split_channels,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "segment_max",
     "segment_sum",
     "segment_weighted_sum",
+    "split_channels",
 ]

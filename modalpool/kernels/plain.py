@@ -19,6 +19,7 @@ __all__ = [
     "segment_max",
     "segment_sum",
     "segment_weighted_sum",
+    "split_channels",
 ]
 
 BLOCK = 1024
@@ -68,6 +69,11 @@ class Segments:
         return self._blocks
 
 
+def split_channels(values: Tensor, groups: int) -> Tensor:
+    """``(*, C)`` as ``(*, groups, C / groups)``."""
+    return values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)
+
+
 def segment_sum(values: Tensor, segments: Segments) -> Tensor:
     """Sum ``(N, *)`` over each set: ``(S, *)``."""
     if not segments.blocked:
@@ -81,9 +87,9 @@ def segment_max(values: Tensor, segments: Segments) -> Tensor:
     """Maximum of ``(N, *)`` over each set, ``(S, *)``; -inf where a set is empty; ties share the gradient."""
     index = segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
+    if not (torch.is_grad_enabled() and values.requires_grad):  # it may still carry a forward-mode tangent
+        return low.scatter_reduce(0, index, values, "amax")
     top = low.scatter_reduce(0, index, values.detach(), "amax")
-    if not (torch.is_grad_enabled() and values.requires_grad):
-        return top
     # Differentiable twice: the mean over the elements that attain the maximum.
     best = values.detach() == top.index_select(0, segments.index)
     ties = segment_sum(best.to(values.dtype), segments)
@@ -93,7 +99,7 @@ def segment_max(values: Tensor, segments: Segments) -> Tensor:
 
 def segment_weighted_sum(weight: Tensor, values: Tensor, segments: Segments, *, exact_zeros: bool) -> Tensor:
     """Sum of weight ``(N, *, K, G)`` times value ``(N, *, C)`` over each set: ``(S, *, K, C)``."""
-    groups = values.unflatten(-1, (weight.shape[-1], -1))  # (N, *, G, C/G)
+    groups = split_channels(values, weight.shape[-1])  # (N, *, G, C/G)
     vectors = []
     for k in range(weight.shape[-2]):
         share = weight[..., k, :, None]
@@ -116,9 +122,12 @@ def dense_max(values: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def dense_weighted_sum(weight: Tensor, values: Tensor, dims: tuple[int, ...], *, exact_zeros: bool) -> Tensor:
     """Sum of weight ``(D, P, K, G)`` times value ``(D, P, C)`` over the pooled axes: ``(D, K, C)``."""
+    if weight.shape[-1] == values.shape[-1] > 1:  # one weight per channel: nothing for a matrix product to share
+        product = weight * values[..., None, :]
+        return (torch.where(weight == 0, 0.0, product) if exact_zeros else product).sum(dims)
     first, last = dims[0], dims[-1]
     weight = weight.expand(*values.shape[:-1], *weight.shape[-2:]).flatten(first, last)  # (D, N, K, G)
-    values = values.flatten(first, last).unflatten(-1, (weight.shape[-1], -1))  # (D, N, G, C/G)
+    values = split_channels(values.flatten(first, last), weight.shape[-1])  # (D, N, G, C/G)
     weight = weight.movedim(-3, -1).transpose(-3, -2)  # (D, G, K, N)
     values = values.transpose(-3, -2)  # (D, G, N, C/G)
     if not exact_zeros:

@@ -10,30 +10,66 @@ from modalpool.reductions.base import Average, Reduction, State
 from modalpool.reductions.extremes import Max, Min
 from modalpool.reductions.mean import Mean, Sum
 from modalpool.reductions.moments import Std, Var
+from modalpool.reductions.power import Power
+from modalpool.reductions.regions import Pyramid, Regions, balance_loss, entropy_loss
+from modalpool.reductions.several import Several
+from modalpool.reductions.size import SizeLaw
+from modalpool.reductions.smooth import LogSumExp, Softmax
+from modalpool.reductions.stochastic import Stochastic
 
-__all__ = ["NAMES", "Attention", "Average", "Max", "Mean", "Min", "Reduction", "State", "Std", "Sum", "Var", "build"]
+__all__ = [
+    "NAMES",
+    "Attention",
+    "Average",
+    "LogSumExp",
+    "Max",
+    "Mean",
+    "Min",
+    "Power",
+    "Pyramid",
+    "Reduction",
+    "Regions",
+    "Several",
+    "SizeLaw",
+    "Softmax",
+    "State",
+    "Std",
+    "Stochastic",
+    "Sum",
+    "Var",
+    "balance_loss",
+    "build",
+    "entropy_loss",
+    "several",
+]
 
 NAMES: dict[str, type[Reduction]] = {
     "mean": Mean,
     "sum": Sum,
+    "size_law": SizeLaw,
     "max": Max,
     "min": Min,
     "var": Var,
     "std": Std,
+    "power": Power,
+    "logsumexp": LogSumExp,
+    "softmax": Softmax,
     "attention": Attention,
+    "regions": Regions,
+    "pyramid": Pyramid,
+    "stochastic": Stochastic,
 }
 
 
 def options_of(name: str) -> list[str]:
-    """Names of the options a reduction takes (``channels`` is not one: everybody may pass it)."""
+    """Names of the options a reduction takes: not ``channels``, which everybody may pass, nor what the layout gives."""
     if name not in NAMES:
         raise ValueError(f"reduction: expected one of {', '.join(NAMES)}, got {name!r}")
-    return [
-        option for option in inspect.signature(NAMES[name]).parameters if option not in ("channels", "args", "kwargs")
-    ]
+    parameters = inspect.signature(NAMES[name].__init__).parameters.values()
+    return [p.name for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in ("channels", "axes")]
 
 
-def build(reduction: str, channels: int | None, **options: Any) -> Reduction:
+def build(reduction: str, channels: int | None, axes: int | None, **options: Any) -> Reduction:
     """Make a reduction from its short name.
 
     The branches are spelled out so that tools that read signatures (jsonargparse and through it the command line) find
@@ -50,18 +86,39 @@ def build(reduction: str, channels: int | None, **options: Any) -> Reduction:
         raise TypeError(f"reduction {reduction!r} does not take {', '.join(unknown)}; {known}")
     if reduction == "mean":
         return Mean(**options)
-    if reduction == "sum":
-        return Sum(**options)
-    if reduction == "max":
-        return Max(**options)
-    if reduction == "min":
-        return Min(**options)
-    if reduction == "var":
-        return Var(**options)
-    if reduction == "std":
-        return Std(**options)
+    if reduction == "size_law":
+        return SizeLaw(**options)
+    if reduction == "power":
+        return Power(**options)
+    if reduction == "logsumexp":
+        return LogSumExp(channels=channels, **options)
+    if reduction == "softmax":
+        return Softmax(channels=channels, **options)
+    if reduction == "pyramid":
+        return Pyramid(axes=axes, **options)
+    if reduction not in ("attention", "regions"):
+        return NAMES[reduction]()  # sum, max, min, var, std, stochastic: no options
     if channels is None:
         raise ValueError(f"channels: reduction {reduction!r} has parameters; pass channels= (the size of the axis c)")
     if reduction == "attention":
         return Attention(channels=channels, **options)
-    raise AssertionError(f"{reduction} is named but not built")
+    return Regions(channels=channels, **options)
+
+
+def several(reductions: list[str], channels: int | None, axes: int | None, options: dict[str, Any]) -> Reduction:
+    """Make a list of reductions; each option goes to the members that take it.
+
+    Raises:
+        TypeError: If no member takes an option.
+    """
+    accepted = {name: options_of(name) for name in reductions}
+    unknown = [option for option in options if not any(option in names for names in accepted.values())]
+    if unknown:
+        known = "; ".join(f"{name} takes {', '.join(names) or 'no options'}" for name, names in accepted.items())
+        raise TypeError(f"reduction {reductions}: none of them takes {', '.join(unknown)}; {known}")
+    return Several(
+        [
+            build(name, channels, axes, **{key: value for key, value in options.items() if key in accepted[name]})
+            for name in reductions
+        ]
+    )

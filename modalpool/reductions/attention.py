@@ -10,7 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Average
+from modalpool.reductions.base import Average, State
+from modalpool.reductions.options import Temperature, positive, repr_options
+from modalpool.reductions.scores import Scores, linear
+from modalpool.reductions.smooth import hardest
 from modalpool.sets import Sets
 
 __all__ = ["Attention"]
@@ -22,8 +25,9 @@ class Attention(Average):
     ``w = softmax(score / temperature)`` over the set and ``z = Σ w x``, with score = content(x) + position(coords).
     Each head has weights of its own for its share of the channels; each query gives a vector of its own.
 
-    The linear content score is a textbook multi-head attention with a learned query folded through the key matrix:
-    the same numbers, without a key per element.
+    The linear content score is a textbook multi-head attention with a learned query, folded through the key matrix: the
+    same numbers without a key per element. With ``project`` the value and output matrices come after the sum, which is
+    the rest of the textbook (Lee et al. 2019, PMA): z then has all C channels for each head, and y = O(V z).
 
     Args:
         channels: C, channels of an element.
@@ -39,6 +43,7 @@ class Attention(Average):
         temperature_scaling: "none", or "log_n": scores grow with log N / log N0, so that one signal among many elements
             keeps its weight when the set grows.
         reference_size: N0, the size of a set at training.
+        project: Whether value and output matrices follow the sum.
 
     Example:
         >>> import torch
@@ -64,127 +69,121 @@ class Attention(Average):
         learn_temperature: bool = False,
         temperature_scaling: str = "none",
         reference_size: float | None = None,
+        project: bool = False,
     ) -> None:
         super().__init__()
-        _positive(heads=heads, queries=queries, score_channels=score_channels)
+        positive(heads=heads, queries=queries)
         if channels % heads:
             raise ValueError(f"heads: expected a divisor of channels={channels}, got {heads}")
-        if score not in ("linear", "mlp", "gated", "none"):
-            raise ValueError(f"score: expected 'linear', 'mlp', 'gated' or 'none', got {score!r}")
-        if score == "none" and grid is None:
-            raise ValueError("score: 'none' leaves the position alone to score by; pass grid=[...] too")
-        if not temperature >= 0:
-            raise ValueError(f"temperature: expected a number >= 0, got {temperature}")
-        if learn_temperature and not 0 < temperature < math.inf:
-            raise ValueError(f"temperature: a learned one starts positive and finite, got {temperature}")
         if temperature_scaling not in ("none", "log_n"):
             raise ValueError(f"temperature_scaling: expected 'none' or 'log_n', got {temperature_scaling!r}")
         if temperature_scaling == "log_n" and not (reference_size is not None and reference_size > 1):
             raise ValueError(f"reference_size: 'log_n' needs the training size N0 > 1, got {reference_size}")
         self.channels, self.heads, self.queries = channels, heads, queries
         self.score, self.score_channels, self.grid = score, score_channels, grid
-        self.temperature, self.learn_temperature = temperature, learn_temperature
+        self.learn_temperature, self.projects = learn_temperature, project
         self.temperature_scaling, self.reference_size = temperature_scaling, reference_size
         self.vectors = queries if queries > 1 else None
-
-        outputs = queries * heads
-        self.value_layer: nn.Linear | None = None
-        self.gate_layer: nn.Linear | None = None
-        self.score_layer: nn.Linear | None = None
-        if score in ("mlp", "gated"):
-            self.value_layer = nn.Linear(channels, score_channels)
-            self.gate_layer = nn.Linear(channels, score_channels) if score == "gated" else None
-        if score != "none":  # a constant added to all scores changes nothing, so there is no bias
-            self.score_layer = nn.Linear(channels if score == "linear" else score_channels, outputs, bias=False)
-        self.position = None if grid is None else nn.Parameter(torch.zeros(*grid, outputs))
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature))) if learn_temperature else None
-
-    def scores(self, x: Tensor, sets: Sets) -> Tensor:
-        """Content plus position, before the temperature: ``(E, K, H)`` in the accumulation type."""
-        x = sets.clean(x)  # scores are made in float32 under half precision
-        total = x.new_zeros((*x.shape[:-1], self.queries * self.heads))
-        if self.score_layer is not None:
-            hidden = x
-            if self.value_layer is not None:
-                hidden = _linear(self.value_layer, x).tanh()
-            if self.gate_layer is not None:
-                hidden = hidden * _linear(self.gate_layer, x).sigmoid()
-            total = total + _linear(self.score_layer, hidden)
-        if self.position is not None:
-            total = total + interpolate(self.position.to(x.dtype), sets.coords)
-        return total.unflatten(-1, (self.queries, self.heads))
+        self.positional = grid is not None
+        self.repeats = heads if project else 1
+        # A constant added to all scores of a set changes nothing, so there is no bias.
+        self.scores = Scores(channels, queries * heads, score=score, score_channels=score_channels, grid=grid)
+        self.temperature = Temperature(temperature, learned=learn_temperature)
+        self.values = nn.Linear(channels, channels) if project else None
+        self.output = nn.Linear(channels, channels) if project else None
 
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        """See `Average.weigh`."""
-        if self.temperature == math.inf:
-            uniform, mass = sets.uniform(x)[..., None, :], sets.count(x)[..., None, :].log()
-            ones = uniform.new_ones((self.queries, self.heads))
-            return uniform * ones, mass * ones
+        """See `Average.weigh`; ``(E, K, H)``."""
+        if self.temperature.flat:
+            shape = (*[1] * x.ndim, self.queries, self.heads)
+            ones = torch.ones(shape[1:], device=x.device)
+            return sets.uniform(x)[..., None] * ones, sets.count(x)[..., None].log() * ones[0]
         scores = self.scores(x, sets)
-        if self.temperature_scaling == "log_n":
-            assert self.reference_size is not None
+        scores = scores.reshape(*scores.shape[:-1], self.queries, self.heads)
+        if self.temperature.hard:
+            return hardest(scores, sets)
+        if self.reference_size is not None and self.temperature_scaling == "log_n":
             growth = sets.size(x).log() / math.log(self.reference_size)
-            scores = scores * sets.expand(growth)[..., None, :]
-        if self.temperature == 0:
-            top = sets.max(scores)
-            best = torch.zeros_like(scores).masked_fill(scores != sets.expand(top), -torch.inf)
-            weight, mass = sets.softmax(best)
-            # In a merge only the part with the better score counts.
-            return weight, torch.where(mass == -torch.inf, mass, mass + top.detach() * 1e20)
-        if self.log_temperature is not None:
-            return sets.softmax(scores / self.log_temperature.to(scores.dtype).exp())
-        return sets.softmax(scores / self.temperature)
+            scores = scores * sets.expand(growth)[..., None]
+        return sets.softmax(scores / self.temperature(scores))
+
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; heads that are projected pool all channels each."""
+        if not self.projects:
+            return super().partial(x, sets, with_weights=with_weights)
+        weight, log_mass = self.weigh(x, sets)
+        z = sets.weighted_sum(weight.flatten(-2)[..., None], x)  # (set axes, K·H, C)
+        z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
+        return (log_mass, z), weight if with_weights else None
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        if self.temperature_scaling == "log_n":
+            raise NotImplementedError(
+                "temperature_scaling='log_n' needs the size of the whole set, which its parts do not know; "
+                "pool the whole at once, or use temperature_scaling='none'"
+            )
+        return super().merge(a, b)
+
+    def project(self, z: Tensor) -> Tensor:
+        """Value matrix head by head, then the output matrix: ``(set axes, K, H·C)`` to ``(set axes, K, C)``."""
+        if self.values is None or self.output is None:
+            return z
+        z = z.reshape(*z.shape[:-1], self.heads, self.channels)
+        matrix = self.values.weight.to(z.dtype).reshape(self.heads, -1, self.channels)
+        values = torch.einsum("...hc,hdc->...hd", z, matrix)
+        return linear(self.output, values.flatten(-2) + self.values.bias.to(z.dtype))
+
+    @classmethod
+    def from_textbook(
+        cls,
+        *,
+        heads: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        value_bias: Tensor | None = None,
+        output: Tensor,
+        output_bias: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Attention:
+        """Fold a multi-head attention with learned queries into this form: the same outputs.
+
+        A key bias adds the same to all scores of a head and cancels, so it is not asked for.
+
+        Args:
+            heads: Number of heads.
+            query: Projected queries (after the query matrix and its bias), ``(K, C)``.
+            key: Key matrix ``(C, C)``.
+            value: Value matrix ``(C, C)``.
+            value_bias: ``(C,)``.
+            output: Output matrix ``(C, C)``.
+            output_bias: ``(C,)``.
+            scale: What scores are multiplied by; None = 1 / √(C / heads).
+        """
+        queries, channels = query.shape
+        pool = cls(channels=channels, heads=heads, queries=queries, project=True).to(query)
+        scale = (channels // heads) ** -0.5 if scale is None else scale
+        folded = torch.einsum("khd,hdc->khc", query.reshape(queries, heads, -1), key.reshape(heads, -1, channels))
+        assert pool.scores.content is not None
+        assert pool.values is not None
+        assert pool.output is not None
+        with torch.no_grad():
+            pool.scores.content.weight.copy_(folded.flatten(0, 1) * scale)
+            pool.values.weight.copy_(value)
+            pool.output.weight.copy_(output)
+            for bias, given in ((pool.values.bias, value_bias), (pool.output.bias, output_bias)):
+                bias.zero_() if given is None else bias.copy_(given)
+        return pool
 
     def extra_repr(self) -> str:
         """The options that are not the default."""
-        defaults = {
-            "heads": 1,
-            "queries": 1,
-            "score": "linear",
-            "score_channels": 128,
-            "grid": None,
-            "temperature": 1.0,
-            "learn_temperature": False,
-            "temperature_scaling": "none",
-            "reference_size": None,
-        }
-        shown = {name: getattr(self, name) for name in defaults if getattr(self, name) != defaults[name]}
-        return ", ".join(f"{name}={value!r}" for name, value in {"channels": self.channels, **shown}.items())
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Apply a layer in the type of ``x``, whatever the type of its parameters."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return nn.functional.linear(x, layer.weight.to(x.dtype), bias)
-
-
-def _positive(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {value}")
-
-
-def interpolate(grid: Tensor, coords: Tensor | None) -> Tensor:
-    """Read a grid ``(g1, …, gn, F)`` at coordinates ``(E, n)`` in [0, 1] by multilinear interpolation: ``(E, F)``.
-
-    Grid values sit at cell centres, (j + ½) / g, and continue as constants beyond the outermost ones, as in
-    ``torch.nn.functional.interpolate(align_corners=False)``.
-
-    Raises:
-        ValueError: If there are no coordinates, or not as many as the grid has axes.
-    """
-    axes = grid.ndim - 1
-    if coords is None:
-        raise ValueError("coords: this reduction scores positions; pass coords= (in [0, 1]) for sets given by index")
-    if coords.shape[-1] != axes:
-        raise ValueError(f"grid: expected one size per pooled axis, {coords.shape[-1]}, got a grid with {axes} axes")
-    values = grid
-    for axis in range(axes):
-        size = grid.shape[axis]
-        place = (coords[..., axis, None].to(grid.dtype) * size - 0.5).clamp(0, size - 1)
-        hat = (1 - (place - torch.arange(size, device=grid.device)).abs()).clamp(min=0)  # (E, g)
-        if axis == 0:
-            values = (hat @ grid.flatten(1)).unflatten(-1, grid.shape[1:])  # (E, g2, …, F)
-        else:
-            values = (hat.reshape(*hat.shape, *[1] * (axes - axis)) * values).sum(hat.ndim - 1)
-    return values
+        shown = [
+            f"channels={self.channels}",
+            repr_options(self, heads=1, queries=1, score="linear", score_channels=128),
+        ]
+        shown.append(repr_options(self, grid=None))
+        if self.temperature.value != 1:
+            shown.append(f"temperature={self.temperature.value!r}")
+        shown.append(repr_options(self, learn_temperature=False, temperature_scaling="none", reference_size=None))
+        return ", ".join([part for part in shown if part] + (["project=True"] if self.projects else []))

@@ -11,7 +11,8 @@ and `project` is what, if anything, is done to the pooled vectors (attention's v
 once is ``project(finalize(partial(x, sets)))``: there is no second code path.
 
 ``weights`` are the w of Σ w x: ``(element axes, K, G)``, K vectors per set, channels in G groups that share a weight.
-A rule that has no k axis has K = 1 here and ``vectors = None``.
+A rule that has no k axis has K = 1 here and ``vectors = None``. Where z has more channels than x (heads that are
+projected, lists), it pools x repeated: its channel j is input channel j modulo C.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from modalpool.kernels import split_channels
 from modalpool.sets import Sets
 
 __all__ = ["Average", "Reduction", "State"]
@@ -34,6 +36,13 @@ class Reduction(nn.Module, ABC):
 
     vectors: int | None = None
     """K, the number of vectors per set, or None when the output has no k axis."""
+    positional = False
+    """Whether the rule reads coordinates: parts of a set then need ``coords`` relative to the whole."""
+
+    repeats = 1
+    """How often z repeats the input's channels."""
+    state_size = 1
+    """How many tensors a state has."""
 
     def out_channels(self, channels: int | None) -> int | None:
         """Channels of each output vector for an input with ``channels``."""
@@ -55,6 +64,10 @@ class Reduction(nn.Module, ABC):
         """What is done to the pooled vectors after the sum."""
         return z
 
+    def absent(self, state: State) -> Tensor | None:
+        """Which vectors of a set that is not empty have no elements, bool ``(set axes, K, 1)``; None = none can."""
+        return None
+
 
 class Average(Reduction):
     """A rule whose weights sum to one: z = Σ w x / Σ w.
@@ -67,7 +80,8 @@ class Average(Reduction):
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         """Normalised weights ``(element axes, K, G)`` and their log_mass."""
 
-    exact_zeros = False
+    state_size = 2
+    exact_zeros = False  # whether weights are often zero, so that infinite elements must not meet them
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
@@ -79,7 +93,7 @@ class Average(Reduction):
         """See `Reduction.merge`."""
         masses = torch.stack((a[0], b[0])).clamp(-_FAR, _FAR)  # an empty part has log_mass -inf
         share = masses.softmax(0)
-        groups = torch.stack((a[1], b[1])).unflatten(-1, (share.shape[-1], -1))  # (2, …, K, G, C/G)
+        groups = split_channels(torch.stack((a[1], b[1])), share.shape[-1])  # (2, …, K, G, C/G)
         joined = torch.where(share[..., None] == 0, 0.0, share[..., None] * groups).sum(0)
         return masses.logsumexp(0), joined.flatten(-2)
 

@@ -33,7 +33,7 @@ class Max(Reduction):
         if with_weights:
             x = self.sign * x
             best = sets.clean((sets.clean(x, -torch.inf) == sets.expand(top)).to(top.dtype))
-            weight = (best / sets.expand(sets._sum(best).clamp(min=1)))[..., None, :]
+            weight = (best / sets.expand(sets.tally(best).clamp(min=1)))[..., None, :]
         return (self.sign * top[..., None, :],), weight
 
     def merge(self, a: State, b: State) -> State:

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Average, Reduction, State
+from modalpool.reductions.base import Reduction, State
 from modalpool.sets import Sets
 
-__all__ = ["Mean", "Sum"]
+__all__ = ["Mean", "Sum", "join_means"]
 
 
-class _ScaleGradient(torch.autograd.Function):
-    """The identity forward, a factor backward."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Tensor, factor: Tensor) -> Tensor:
-        return z.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
-        ctx.save_for_forward(inputs[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return grad * ctx.saved_tensors[0], None
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: Any) -> Tensor:  # type: ignore[override]
-        return tangent * ctx.saved_tensors[0]
+def scale_gradient(z: Tensor, factor: Tensor) -> Tensor:
+    """``z`` to the bit, with gradients multiplied by ``factor``, at every order and in forward mode."""
+    fixed = z.detach()
+    return torch.where(z.isfinite(), fixed - factor * (fixed - z), z)  # z - 0; infinities have no difference
 
 
-class Mean(Average):
+def join_means(a: State, b: State) -> State:
+    """Join two states (count, mean) in proportion to their counts."""
+    count = a[0] + b[0]
+    size = torch.where(count > 0, count, 1.0)
+    return count, torch.where(a[0] > 0, a[0] / size * a[1], 0.0) + torch.where(b[0] > 0, b[0] / size * b[1], 0.0)
+
+
+class Mean(Reduction):
     """Average the elements of each set (global average pooling; Lin, Chen and Yan 2014, section 3.2).
 
     ``z = Σ aᵢ xᵢ / N`` with ``N = Σ aᵢ``; every multiplicity aᵢ is one unless ``mask`` or ``weight`` says otherwise.
@@ -57,7 +45,9 @@ class Mean(Average):
         1.0
     """
 
-    def __init__(self, *, grad_scale: str | float = "mean") -> None:
+    state_size = 2
+
+    def __init__(self, *, grad_scale: float | str = "mean") -> None:
         super().__init__()
         if isinstance(grad_scale, str) and grad_scale not in ("mean", "sqrt", "sum"):
             raise ValueError(f"grad_scale: expected 'mean', 'sqrt', 'sum' or a positive number, got {grad_scale!r}")
@@ -65,21 +55,23 @@ class Mean(Average):
             raise ValueError(f"grad_scale: expected a positive number, got {grad_scale}")
         self.grad_scale = grad_scale
 
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        """See `Average.weigh`."""
-        return sets.uniform(x)[..., None, :], sets.count(x)[..., None, :].log()
-
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the sum needs no weights in memory."""
-        count = sets.count(x)
-        mean = sets.mean(x)
+        """See `Reduction.partial`; the state is (count, mean)."""
+        weight = sets.uniform(x)[..., None, :] if with_weights else None
+        return (sets.count(x)[..., None, :], sets.mean(x)[..., None, :]), weight
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        return join_means(a, b)
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`; only here is N that of the whole set."""
+        count, mean = state
+        if self.grad_scale == "mean":
+            return mean
         if self.grad_scale == "sqrt":
-            mean = _ScaleGradient.apply(mean, count.sqrt())
-        elif self.grad_scale == "sum":
-            mean = _ScaleGradient.apply(mean, count)
-        elif not isinstance(self.grad_scale, str):
-            mean = _ScaleGradient.apply(mean, count / self.grad_scale)
-        return (count[..., None, :].log(), mean[..., None, :]), self.weigh(x, sets)[0] if with_weights else None
+            return scale_gradient(mean, count.sqrt())
+        return scale_gradient(mean, count if isinstance(self.grad_scale, str) else count / self.grad_scale)
 
     def extra_repr(self) -> str:
         """The options that are not the default."""

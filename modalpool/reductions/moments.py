@@ -24,6 +24,8 @@ class Var(Reduction):
         1.0
     """
 
+    state_size = 3
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean, variance)."""
         count = sets.count(x)

@@ -1,0 +1,175 @@
+"""Regions: several weighted means per set, over parts that are learned or cut from a grid.
+
+Legend: ``E`` element axes, ``K`` regions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from modalpool.reductions.base import Average, State
+from modalpool.reductions.options import positive, repr_options
+from modalpool.reductions.position import known
+from modalpool.reductions.scores import Scores
+from modalpool.sets import Sets
+
+__all__ = ["Pyramid", "Regions", "balance_loss", "entropy_loss"]
+
+
+class _Parts(Average):
+    """A mean over each of K parts, given how much of each element belongs to each part."""
+
+    exact_zeros = True
+
+    @abstractmethod
+    def assign(self, x: Tensor, sets: Sets) -> Tensor:
+        """How much of each element belongs to each part, ``(E, K)``, any shape that broadcasts to it."""
+
+    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+        """See `Average.weigh`; the mass of a part is what is assigned to it."""
+        parts = self.assign(x, sets)
+        parts = sets.multiply(sets.clean(parts.expand(*x.shape[:-1], parts.shape[-1])))
+        mass = sets.tally(parts)
+        weight = parts / sets.expand(torch.where(mass > 0, mass, 1.0))
+        return weight[..., None], torch.where(mass > 0, torch.where(mass > 0, mass, 1.0).log(), -torch.inf)[..., None]
+
+    def absent(self, state: State) -> Tensor | None:
+        """See `Reduction.absent`: parts to which nothing belongs."""
+        return state[0] < -1e29
+
+
+class Regions(_Parts):
+    """Assign every element to K regions and average each region.
+
+    ``a = softmax over the regions of score(x, position)`` for each element, so that the K maps sum to one everywhere,
+    and ``z_k = Σ a_ik x_i / Σ a_ik``. On a graph this is DiffPool's assignment (Ying et al. 2018, eq. 3), normalised.
+
+    Nothing keeps the regions apart by itself: add `entropy_loss` or `balance_loss` of `assign` to the objective.
+
+    Args:
+        channels: C, channels of an element.
+        regions: K.
+        score: Content score, as in `Attention`: "linear", "mlp", "gated" or "none".
+        score_channels: Hidden channels of the "mlp" and "gated" scores.
+        grid: Size of a learned grid of position scores along each pooled axis; None = no position score.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> pool = Pool("b c [h w]", "regions", channels=8, regions=3)
+        >>> pool(torch.randn(2, 8, 5, 5)).shape
+        torch.Size([2, 3, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        regions: int = 4,
+        score: str = "linear",
+        score_channels: int = 128,
+        grid: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        positive(regions=regions)
+        self.channels, self.regions, self.vectors = channels, regions, regions
+        self.score, self.score_channels, self.grid = score, score_channels, grid
+        self.positional = grid is not None
+        self.scores = Scores(channels, regions, score=score, score_channels=score_channels, grid=grid, bias=True)
+
+    def assign(self, x: Tensor, sets: Sets) -> Tensor:
+        """The K maps, summing to one for every element."""
+        scores: Tensor = self.scores(x, sets)
+        return scores.softmax(-1)
+
+    def extra_repr(self) -> str:
+        """The options that are not the default."""
+        shown = repr_options(self, score="linear", score_channels=128, grid=None)
+        return f"channels={self.channels}, regions={self.regions}" + (f", {shown}" if shown else "")
+
+
+class Pyramid(_Parts):
+    """Average over the cells of grids of several resolutions (He et al. 2015, spatial pyramid pooling).
+
+    Level l cuts each pooled axis into l parts; every element belongs to exactly one cell, the one its centre lies in,
+    so cells tile any input size without gap or overlap. The K vectors are the cells of the levels in the order given,
+    each level row by row. ``levels=[2]`` are the quadrants of an image, ``[[1, 3]]`` three columns.
+
+    Positions are the cell centres of a dense input, the place within the set for ``lengths``, ``ptr`` and jagged
+    tensors, or ``coords``. A cell without elements gives ``empty_value``.
+
+    Args:
+        levels: Parts per pooled axis, a number for all axes or a list with one each.
+        axes: Number of pooled axes; filled in by `Pool` (needed where a level is one number).
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> x = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> Pool("b c [h w]", "pyramid", levels=[1, 2])(x).flatten().tolist()
+        [1.5, 0.0, 1.0, 2.0, 3.0]
+    """
+
+    positional = True
+
+    def __init__(self, *, levels: Sequence[int | list[int]] = (1, 2, 4), axes: int | None = None) -> None:
+        super().__init__()
+        if axes is None:
+            axes = next((len(level) for level in levels if not isinstance(level, int)), None)
+        if axes is None:
+            raise ValueError("levels: a number of parts needs a known number of pooled axes; write [[2, 2]] for [2]")
+        self.levels = [[level] * axes if isinstance(level, int) else list(level) for level in levels]
+        if not self.levels or any(len(level) != axes or min(level) < 1 for level in self.levels):
+            raise ValueError(f"levels: expected positive parts for each of {axes} pooled axes, got {list(levels)}")
+        self.axes = axes
+        self.vectors = sum(len(list(itertools.product(*map(range, level)))) for level in self.levels)
+
+    def assign(self, x: Tensor, sets: Sets) -> Tensor:
+        """One where an element lies in a cell."""
+        coords = known(sets.coords, self.axes, "levels")
+        cells = []
+        for level in self.levels:
+            cell = torch.ones_like(coords[..., :1])
+            for axis, size in enumerate(level):
+                place = (coords[..., axis, None] * size).floor().clamp(0, size - 1)
+                inside = (place == torch.arange(size, device=coords.device)).to(coords.dtype)  # (E, size)
+                cell = (cell[..., None] * inside[..., None, :]).flatten(-2)
+            cells.append(cell)
+        return torch.cat(cells, dim=-1)
+
+    def extra_repr(self) -> str:
+        """The levels."""
+        return f"levels={self.levels}"
+
+
+def entropy_loss(assignment: Tensor, *, dim: int) -> Tensor:
+    """How undecided the elements are: mean over elements of the entropy of their assignment, in [0, log K].
+
+    Minimising it makes every element choose one region (Ying et al. 2018, section 3.3).
+
+    Args:
+        assignment: Maps that sum to one over the regions.
+        dim: Axis of the regions.
+    """
+    entropy: Tensor = torch.special.entr(assignment)
+    return entropy.sum(dim).mean()
+
+
+def balance_loss(assignment: Tensor, *, dim: int) -> Tensor:
+    """How unequally large the regions are: log K less the entropy of their mean shares, in [0, log K].
+
+    Minimising it keeps all regions in use; zero means equally large.
+
+    Args:
+        assignment: Maps that sum to one over the regions.
+        dim: Axis of the regions.
+    """
+    shares = assignment.movedim(dim, -1).flatten(0, -2).mean(0)
+    entropy: Tensor = torch.special.entr(shares)
+    return math.log(shares.shape[0]) - entropy.sum()

@@ -1,0 +1,150 @@
+"""Smooth maxima, per channel: log-sum-exp and the self-weighted softmax.
+
+A temperature T says how smooth: T → 0 is the maximum, T → ∞ the mean. Both limits are exact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalpool.reductions.base import Average, Reduction, State
+from modalpool.reductions.mean import join_means
+from modalpool.reductions.options import Temperature, repr_options
+from modalpool.sets import Sets
+
+__all__ = ["LogSumExp", "Softmax", "hardest"]
+
+
+def hardest(scores: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+    """A softmax at temperature zero: the best elements share the weight.
+
+    The mass puts parts in the order of their best scores, so that a merge keeps the better one.
+    """
+    top = sets.max(scores.detach())
+    best = torch.zeros_like(scores).masked_fill(scores != sets.expand(top), -torch.inf)
+    weight, mass = sets.softmax(best)
+    return weight, torch.where(mass == -torch.inf, mass, mass + top * 1e20)
+
+
+class LogSumExp(Reduction):
+    """Take the smooth maximum of each channel: ``z = T log Σ aᵢ exp(xᵢ / T)``.
+
+    With ``normalize`` the sum is divided by N (Pinheiro and Collobert 2015, eq. 6), which makes T → ∞ the mean.
+
+    The shares are ``w = softmax(x / T)``, the gradient of z; it is the one rule here whose shares are not exact:
+    ``z - Σ w x`` is T times the entropy of w (less T log N if normalized).
+
+    Args:
+        temperature: T; 0 = the maximum, inf = the mean (needs ``normalize``).
+        learn_temperature: Whether T is a parameter, one per channel if ``channels`` is given (it stays positive).
+        normalize: Whether to divide the sum by N.
+        channels: C; None = one temperature for all channels.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> Pool("b c [t]", "logsumexp", normalize=True)(torch.full((1, 1, 5), 2.0)).item()
+        2.0
+    """
+
+    state_size = 2
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
+        normalize: bool = False,
+        channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        if temperature == float("inf") and not normalize:
+            raise ValueError("temperature: inf needs normalize=True; the sum itself has no such limit")
+        self.temperature = Temperature(temperature, learned=learn_temperature, channels=channels)
+        self.learn_temperature, self.normalize = learn_temperature, normalize
+        self.channels = channels if learn_temperature else None
+
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; the state is (count, log Σ exp), or the limit's own."""
+        count = sets.count(x)[..., None, :]
+        if self.temperature.flat:
+            weight = sets.uniform(x)[..., None, :] if with_weights else None
+            return (count, sets.mean(x)[..., None, :]), weight
+        if self.temperature.hard:
+            weight = hardest(sets.clean(x), sets)[0][..., None, :] if with_weights else None
+            return (count, sets.max(x)[..., None, :]), weight
+        shares, log_mass = sets.softmax(sets.clean(x) / self.temperature(count))
+        return (count, log_mass[..., None, :]), shares[..., None, :] if with_weights else None
+
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        if self.temperature.flat:
+            return join_means(a, b)
+        count = a[0] + b[0]
+        if self.temperature.hard:
+            return count, torch.maximum(a[1], b[1])
+        both = a[1].isfinite() & b[1].isfinite()  # logaddexp has no gradient at infinity
+        joined = torch.logaddexp(torch.where(both, a[1], 0.0), torch.where(both, b[1], 0.0))
+        return count, torch.where(both, joined, torch.maximum(a[1], b[1]))
+
+    def finalize(self, state: State) -> Tensor:
+        """See `Reduction.finalize`."""
+        count, value = state
+        if self.temperature.flat or self.temperature.hard:
+            return value
+        if self.normalize:
+            value = value - torch.where(count > 0, count, 1.0).log()
+        value = torch.where(count > 0, value, 0.0)
+        smooth: Tensor = self.temperature(value) * value
+        return smooth
+
+    def extra_repr(self) -> str:
+        """The options that are not the default."""
+        shown = "" if self.temperature.value == 1 else f"temperature={self.temperature.value!r}"
+        rest = repr_options(self, learn_temperature=False, normalize=False, channels=None)
+        return ", ".join(part for part in (shown, rest) if part)
+
+
+class Softmax(Average):
+    """Let each channel weigh its own elements: ``w = softmax(x / T)``, ``z = Σ w x`` (McFee, Salamon and Bello 2018).
+
+    Args:
+        temperature: T; 0 = the maximum, inf = the mean.
+        learn_temperature: Whether T is a parameter, one per channel if ``channels`` is given (it stays positive).
+        channels: C; None = one temperature for all channels.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> x = torch.tensor([[[0.0, 4.0]]])
+        >>> [round(Pool("b c [t]", "softmax", temperature=t)(x).item(), 3) for t in (0.0, 1.0, float("inf"))]
+        [4.0, 3.928, 2.0]
+    """
+
+    exact_zeros = True
+
+    def __init__(
+        self, *, temperature: float = 1.0, learn_temperature: bool = False, channels: int | None = None
+    ) -> None:
+        super().__init__()
+        self.temperature = Temperature(temperature, learned=learn_temperature, channels=channels)
+        self.learn_temperature = learn_temperature
+        self.channels = channels if learn_temperature else None
+
+    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+        """See `Average.weigh`."""
+        x = sets.clean(x)
+        if self.temperature.flat:
+            weight, mass = sets.uniform(x), sets.count(x).log()
+        elif self.temperature.hard:
+            weight, mass = hardest(x, sets)
+        else:
+            weight, mass = sets.softmax(x / self.temperature(x))
+        return weight[..., None, :], mass[..., None, :]
+
+    def extra_repr(self) -> str:
+        """The options that are not the default."""
+        shown = "" if self.temperature.value == 1 else f"temperature={self.temperature.value!r}"
+        rest = repr_options(self, learn_temperature=False, channels=None)
+        return ", ".join(part for part in (shown, rest) if part)
