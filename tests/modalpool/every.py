@@ -93,7 +93,7 @@ def calls(dtype: torch.dtype = torch.float32, *, positive: bool = False) -> dict
     return {
         call.name: call
         for call in (
-            Call("dense", "b c [t]", x[:2], {}),
+            Call("dense", "b c [t]", x[:2].clone(), {}),
             Call("mask", "b c [t]", x, {"mask": mask, "coords": _padded(coords, mask)}),
             Call("lengths", "b c [t]", x, {"lengths": lengths}),
             Call("index", "[n] c", nodes[order], {"index": index[order], "dim_size": 3, "coords": coords[order]}),
