@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
-from tasks.audio.rows import PARTS, Target, clip_name, fold_numbers, given_parts, number, read_targets, without_copies
+from tasks.audio.rows import (
+    PARTS,
+    Target,
+    clip_name,
+    fold_numbers,
+    given_parts,
+    number,
+    read_targets,
+    without_duplicates,
+)
 from tasks.base import PoolingData
 from tasks.manifest import Row, read_manifest
 from tasks.problems import BadInput, Problems
@@ -30,6 +39,8 @@ class AudioManifest(PoolingData):
             test on one by giving its number as the fold.
         group: Column of groups (a player, a recording) that are never divided between training and validation, nor
             between random folds.
+        copies: Column that is empty for recordings and holds the recording's path for what was made from it (another
+            rendering, a transposition). Copies only train, and never where their recording validates or tests.
         val: Share of the training rows that validates.
         target: What a label is: one class, several classes, or a number.
         sample_rate: Samples per second that every recording is converted to, in Hz.
@@ -47,6 +58,7 @@ class AudioManifest(PoolingData):
         fold_column: str = "fold",
         apart: list[int] | None = None,
         group: str | None = None,
+        copies: str | None = None,
         val: float = 0.1,
         target: Target = "class",
         sample_rate: int = 16000,
@@ -56,7 +68,8 @@ class AudioManifest(PoolingData):
         **base,
     ):
         super().__init__(**base)
-        self.manifest, self.label, self.fold_column, self.group = manifest, label, fold_column, group
+        self.manifest, self.label, self.fold_column = manifest, label, fold_column
+        self.group, self.copies = group, copies
         self.apart = list(apart or [])
         self.val, self.target, self.sample_rate = val, target, sample_rate
         self.shift, self.test_shift, self.shift_fill = shift, test_shift, shift_fill
@@ -65,7 +78,7 @@ class AudioManifest(PoolingData):
     def rows(self) -> list[Row]:
         """The table's rows, read once."""
         if not self._rows:
-            required = ["path", self.label] + ([self.group] if self.group else [])
+            required = ["path", self.label] + [column for column in (self.group, self.copies) if column]
             self._rows = read_manifest(self.manifest, required=required)
         return self._rows
 
@@ -92,7 +105,12 @@ class AudioManifest(PoolingData):
         targets, classes = read_targets(usable, self.label, self.target)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
-            parts = without_copies(self._parts(usable, targets, problems), waves, problems)
+            parts = self._parts(usable, targets, problems)
+            if self.copies:
+                parts |= {
+                    name: [row for row in parts[name] if row.get(self.copies) is None] for name in ("val", "test")
+                }
+            parts = without_duplicates(parts, waves, problems)
         counts = self._class_counts(parts, targets, classes, problems) if parts["train"] else []
         problems.finish(total=len(rows))
 
@@ -204,7 +222,9 @@ class AudioManifest(PoolingData):
         return [float(targets[row.number].flatten()[0]) for row in rows]
 
     def _groups(self, rows: Sequence[Row]) -> list[str] | None:
-        return [str(row[self.group]) for row in rows] if self.group else None
+        if self.group:
+            return [str(row[self.group]) for row in rows]
+        return [str(row.get(self.copies) or row["path"]) for row in rows] if self.copies else None
 
     def _class_counts(
         self, parts: dict[str, list[Row]], targets: dict[int, Tensor], classes: list[str], problems: Problems

@@ -17,6 +17,7 @@ class SpectrogramNet(nn.Module):
     Args:
         channels: Output channels of each layer.
         stride: Step of every layer, (frequency, time).
+        relative: Take the level of each band relative to its mean over the clip: what sounds all the time says nothing.
         onsets: Give the rise of the level from frame to frame as an input channel.
         position: Give the place on the frequency axis, -1 to 1, as an input channel.
         dropout: Share of channels set to zero after each layer in training.
@@ -30,12 +31,13 @@ class SpectrogramNet(nn.Module):
         channels: Sequence[int],
         *,
         stride: tuple[int, int],
+        relative: bool = False,
         onsets: bool = False,
         position: bool = True,
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.stride, self.onsets, self.position = stride, onsets, position
+        self.stride, self.relative, self.onsets, self.position = stride, relative, onsets, position
         widths = [1 + onsets + position, *channels]
         self.norm = nn.BatchNorm2d(1 + onsets)
         self.layers = nn.ModuleList(
@@ -50,6 +52,8 @@ class SpectrogramNet(nn.Module):
 
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of spectrograms."""
+        if self.relative:
+            x = zero_beyond(x - x.sum(-1, keepdim=True) / frames[:, None, None, None], frames)
         if self.onsets:
             x = torch.cat([x, x.diff(dim=-1, prepend=x[..., :1]).clamp(min=0)], 1)
         x = self.norm(x)

@@ -109,7 +109,7 @@ def draw(
     hop = task.spectrogram.hop / task.spectrogram.sample_rate
     frequencies = task.spectrogram.frequencies()
     bands, frames = spectrum.shape
-    seconds = torch.arange(frames) * hop
+    seconds = torch.arange(frames).numpy() * hop
     time_curve, band_curve = task.axis != "time", task.axis != "frequency"
     figure = Figure(figsize=(9, 5.2 if time_curve else 4.2), layout="constrained")
     FigureCanvasAgg(figure)  # draws without a screen and without touching the user's pyplot state
@@ -121,11 +121,11 @@ def draw(
     )
     main = figure.add_subplot(grid[-1, 0])
     extent = (-hop / 2, (frames - 0.5) * hop, -0.5, bands - 0.5)
-    main.imshow(spectrum, origin="lower", aspect="auto", extent=extent, cmap="gray_r", vmin=0, vmax=1)
+    main.imshow(spectrum.numpy(), origin="lower", aspect="auto", extent=extent, cmap="gray_r", vmin=0, vmax=1)
     limit = float(evidence.abs().quantile(0.995)) or 1.0
     strength = (evidence.abs() / limit).clamp(max=1)
     image = main.imshow(
-        evidence, origin="lower", aspect="auto", extent=extent, cmap="RdBu_r", vmin=-limit, vmax=limit,
+        evidence.numpy(), origin="lower", aspect="auto", extent=extent, cmap="RdBu_r", vmin=-limit, vmax=limit,
         alpha=(0.75 * strength.sqrt()).numpy(), interpolation="nearest",
     )  # fmt: skip
     figure.colorbar(image, ax=main, label=f"evidence for {about}\n(share of the logit)", pad=0.01)
@@ -141,13 +141,13 @@ def draw(
     main.set_yticks([float(band_of(value, frequencies)) for value in ticks], [str(value) for value in ticks])
     if time_curve:
         beside = figure.add_subplot(grid[0, 0], sharex=main)
-        beside.fill_between(seconds, evidence.sum(0), step="mid", color="0.75")
+        beside.fill_between(seconds, evidence.sum(0).numpy(), step="mid", color="0.75")
         beside.axhline(0, color="black", lw=0.6)
         beside.set(ylabel="summed over\nfrequency")
         beside.tick_params(labelbottom=False)
     if band_curve:
         beside = figure.add_subplot(grid[-1, 1], sharey=main)
-        beside.fill_betweenx(torch.arange(bands), evidence.sum(1), step="mid", color="0.75")
+        beside.fill_betweenx(torch.arange(bands).numpy(), evidence.sum(1).numpy(), step="mid", color="0.75")
         beside.axvline(0, color="black", lw=0.6)
         beside.set(xlabel="summed over time")
         beside.tick_params(labelleft=False)

@@ -30,7 +30,7 @@ class PatternReadout(nn.Module):
         dropout: On the features that the templates see.
 
     Shape:
-        (B, C, T) and valid frames (B,) to (B, outputs).
+        (B, C, T), or (B, K, C / K, T), and valid frames (B,) to (B, outputs).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class PatternReadout(nn.Module):
 
     def forward(self, z: Tensor, frames: Tensor) -> Tensor:
         """Compare the pooled frames with the templates."""
-        z = zero_beyond(self.norm(z), frames)
+        z = zero_beyond(self.norm(z.flatten(1, -2)), frames)  # several vectors per frame are channels, too
         for layer in self.layers:
             frames = (frames - 1) // 2 + 1
             z = zero_beyond(layer(z), frames)

@@ -82,7 +82,9 @@ def given_parts(rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]
     return parts
 
 
-def without_copies(parts: dict[str, list[Row]], waves: dict[int, Tensor], problems: Problems) -> dict[str, list[Row]]:
+def without_duplicates(
+    parts: dict[str, list[Row]], waves: dict[int, Tensor], problems: Problems
+) -> dict[str, list[Row]]:
     """Leave out clips whose samples stand in an earlier part too, under whatever name, and report them."""
     seen: dict[Any, tuple[str, Row]] = {}
     kept: dict[str, list[Row]] = {name: [] for name in parts}

@@ -51,12 +51,13 @@ def make_timbre(
             pulses[int(moment * sample_rate)] = 1.0
             moment += draw.uniform(0.97, 1.03) / pitch
         centre, width = FORMANTS[label] + draw.uniform(-50, 50), draw.uniform(70, 110)  # mel
-        level = draw.uniform(15, 25)  # dB of the buzz's peak over the noise
+        level = draw.uniform(15, 25)  # dB of a pulse over the noise, in its own mel band
         buzz = _shape(pulses, centre, width, sample_rate)
         noise = _shape(draw.normal(length), None, None, sample_rate)
         rise = ((time - start) / 0.05).clamp(0, 1) * ((start + duration - time) / 0.05).clamp(0, 1)
-        buzz = buzz * rise
-        wave = buzz / buzz.abs().max() + noise / noise.std() * 10 ** (-(level + 10) / 20)
+        # Every pulse has the energy one, in however many hertz, so its level over the noise is the same in every class.
+        buzz = buzz * pulses.sum().sqrt() / buzz.norm() * rise
+        wave = buzz + noise / noise.std() * 0.36 * 10 ** (-level / 20)
         waves.append(wave * draw.uniform(0.2, 0.9) / wave.abs().max())
         labels.append(label)
         truth.append([(start, start + duration, to_hertz(centre - 2 * width), to_hertz(centre + 2 * width))])

@@ -30,6 +30,7 @@ class AudioTask(PoolingTask):
         spec: What the data says of itself.
         pool: The axis that is pooled.
         widths: Channels of the network's layers; every layer halves the pooled axis.
+        relative: Take the level of each band relative to its mean over the clip: what sounds all the time says nothing.
         onsets: Give the network the rise of the level from frame to frame beside the level.
         position: Tell the network which band it looks at; without it, pooling over frequency is blind to the band.
         dropout: Share of channels set to zero after each layer in training.
@@ -58,6 +59,7 @@ class AudioTask(PoolingTask):
         *,
         pool: Axis = "time",
         widths: Sequence[int] = (16, 32, 48),
+        relative: bool = False,
         onsets: bool = False,
         position: bool = True,
         dropout: float = 0.0,
@@ -100,7 +102,9 @@ class AudioTask(PoolingTask):
             mask_bands=mask_bands,
             mask_frames=mask_frames,
         )
-        self.encoder = SpectrogramNet(widths, stride=STRIDES[pool], onsets=onsets, position=position, dropout=dropout)
+        self.encoder = SpectrogramNet(
+            widths, stride=STRIDES[pool], relative=relative, onsets=onsets, position=position, dropout=dropout
+        )
 
     def build_head(self) -> nn.Module:
         """Read the axis that is left: linear over frequency, templates over time."""

@@ -177,3 +177,19 @@ def test_an_unknown_fold_names_those_that_are_there(tones, options):
 def test_a_missing_column_names_those_that_are_there(tones):
     with pytest.raises(BadInput, match="expected the column instrument, got path, label, fold, player"):
         AudioManifest(tones.manifest(), label="instrument").setup()
+
+
+@pytest.mark.parametrize("columns", [["fold"], []], ids=["folds", "random folds"])
+def test_copies_train_and_nothing_else_and_not_where_their_recording_is_held_out(tones, columns):
+    rows = [{key: value for key, value in row.items() if key in ("path", "label", *columns)} for row in tones.rows]
+    generator = np.random.default_rng(1)
+    for row in list(rows):
+        tones.write("copy_" + row["path"], generator.standard_normal(800) * 0.1)
+        rows.append({**row, "path": "copy_" + row["path"], "made_from": row["path"]})
+    data = AudioManifest(tones.manifest(rows), copies="made_from", fold=2, val=0.25)
+    data.setup()
+    held_out = names(data, "val") | names(data, "test")
+    assert not any(name.startswith("copy_") for name in held_out)
+    trained = {name for name in names(data, "train") if not name.startswith("copy_")}
+    assert {name for name in names(data, "train") if name.startswith("copy_")} == {"copy_" + name for name in trained}
+    assert trained | held_out == {row["path"] for row in tones.rows}
