@@ -230,8 +230,8 @@ def _ragged_sets(
             (first == 0) & (last == count) & (lens >= 0).all(),
             lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
         )
-        sets = torch.arange(size, device=device)
-        index = torch.repeat_interleave(sets, lens, output_size=count)
+        # An element's set is the number of bounds up to it (repeat_interleave says the same, but not in ONNX).
+        index = ptr.new_zeros(count + 1).index_add(0, ptr[1:-1], torch.ones_like(ptr[1:-1])).cumsum(0)[:count]
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
             rank = torch.arange(count, device=device) - ptr[:-1].index_select(0, index)
             place = (rank + 0.5) / lens.index_select(0, index)

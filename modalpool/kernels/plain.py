@@ -56,16 +56,13 @@ class Segments:
             count = self.index.shape[0]
             step = torch.arange(count, device=self.index.device) // BLOCK
             if self.ordered:
-                in_order, block = self.index, self.index + step
+                block = self.index + step
             else:
-                order = torch.argsort(self.index, stable=True)
-                in_order = self.index[order]
+                in_order, order = torch.sort(self.index)
                 block = torch.empty_like(self.index).index_copy(0, order, in_order + step)
-            sets = torch.arange(self.size, device=self.index.device)
-            start = torch.searchsorted(in_order, sets)  # first element of each set
-            ids = torch.arange(self.size + count // BLOCK + 1, device=self.index.device)
-            owner = torch.searchsorted(sets + start // BLOCK, ids, right=True) - 1
-            self._blocks = block, owner.clamp(min=0)
+            # Blocks without elements stay with set 0, to which they add nothing.
+            owner = self.index.new_zeros(self.size + count // BLOCK + 1).index_copy(0, block, self.index)
+            self._blocks = block, owner
         return self._blocks
 
 

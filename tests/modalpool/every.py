@@ -111,6 +111,38 @@ def _padded(coords: Tensor, mask: Tensor) -> Tensor:
 LAYOUTS = pytest.mark.parametrize("layout", ["dense", "mask", "lengths", "index", "ptr"])
 
 
+def larger(call: Call) -> Call:
+    """The same call with every element twice: other sizes for everything."""
+    if call.layout == "[n] c":
+        x = call.x.repeat(2, 1)
+        if "ptr" in call.sets:
+            ptr = call.sets["ptr"]
+            return call._replace(x=x, sets={"ptr": torch.cat([ptr, ptr[1:] + ptr[-1]])})
+        sets = call.sets
+        index = torch.cat([sets["index"], sets["index"] + sets["dim_size"]])
+        return call._replace(
+            x=x, sets={"index": index, "dim_size": 2 * sets["dim_size"], "coords": sets["coords"].repeat(2, 1)}
+        )
+    sets = {name: given.repeat(2, *[1] * (given.ndim - 1)) for name, given in call.sets.items()}
+    for name in ("mask", "coords"):
+        if name in sets:
+            sets[name] = sets[name].repeat(1, 2, *[1] * (sets[name].ndim - 2))
+    return call._replace(x=call.x.repeat(2, 1, 2), sets=sets)
+
+
+# One of each kind of reduction, in one layout each: for what is slow to try.
+_KINDS = {str(case.reduction): case for case in reversed(CASES)}
+DIAGONAL = pytest.mark.parametrize(
+    ("case", "layout"),
+    [
+        pytest.param(case, layout, id=f"{case.name}-{layout}")
+        for case, layout in zip(
+            reversed(_KINDS.values()), ["index", "dense", "mask", "ptr", "lengths"] * 3, strict=True
+        )
+    ],
+)
+
+
 def needs_coords(pool: Pool, call: Call) -> dict[str, Any]:
     """The call's arguments, without coordinates where nobody reads them."""
     return call.sets if pool.reduction.positional else {k: v for k, v in call.sets.items() if k != "coords"}

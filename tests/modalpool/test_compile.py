@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from every import BY_NAME, CASES, EVERY, LAYOUTS, Call, calls, close, make, needs_coords
+from every import BY_NAME, DIAGONAL, EVERY, LAYOUTS, calls, close, larger, make, needs_coords
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modalpool import Pool
@@ -30,25 +30,6 @@ def compare(pool, compiled, call, ulp=64.0):
         close(got, expected, ulp=8 * ulp)
 
 
-def larger(call: Call) -> Call:
-    """The same call with every element twice: other sizes for everything."""
-    if call.layout == "[n] c":
-        x = call.x.repeat(2, 1)
-        if "ptr" in call.sets:
-            ptr = call.sets["ptr"]
-            return call._replace(x=x, sets={"ptr": torch.cat([ptr, ptr[1:] + ptr[-1]])})
-        sets = call.sets
-        index = torch.cat([sets["index"], sets["index"] + sets["dim_size"]])
-        return call._replace(
-            x=x, sets={"index": index, "dim_size": 2 * sets["dim_size"], "coords": sets["coords"].repeat(2, 1)}
-        )
-    sets = {name: given.repeat(2, *[1] * (given.ndim - 1)) for name, given in call.sets.items()}
-    for name in ("mask", "coords"):
-        if name in sets:
-            sets[name] = sets[name].repeat(1, 2, *[1] * (sets[name].ndim - 2))
-    return call._replace(x=call.x.repeat(2, 1, 2), sets=sets)
-
-
 def one_graph_for_all_sizes(case, layout, backend, check):
     call = calls(positive=True)[layout]
     pool = make(case, call.layout)
@@ -64,13 +45,7 @@ def compare_outputs(pool, compiled, call):
         close(compiled(call.x, **sets), pool(call.x, **sets), ulp=64)
 
 
-LAYOUT_NAMES = list(calls())
-
-
-@pytest.mark.parametrize(
-    ("case", "layout"),
-    [pytest.param(case, LAYOUT_NAMES[i % 5], id=f"{case.name}-{LAYOUT_NAMES[i % 5]}") for i, case in enumerate(CASES)],
-)
+@DIAGONAL
 def test_one_graph_for_all_sizes(case, layout):
     """Each reduction in one layout here, all of them with gradients in the slow suite."""
     one_graph_for_all_sizes(case, layout, "eager", compare_outputs)
