@@ -120,3 +120,14 @@ def test_deterministic_mode_is_honoured_at_call_time(case, layout):
     assert torch.equal(runs[0][0].nan_to_num(), runs[1][0].nan_to_num())
     assert torch.equal(runs[0][1], runs[1][1])
     close(runs[0][0], pool(call.x, **needs_coords(pool, call)))
+
+
+@pytest.mark.parametrize("name", ["std", "attention"])
+def test_streaming_compiles(name):
+    pool = make(BY_NAME[name])
+    step = torch.compile(pool.update, backend="eager", fullgraph=True, dynamic=True)
+    last = torch.compile(pool.finalize, backend="eager", fullgraph=True)
+    x, state = torch.randn(2, 4, 12), None
+    for chunk in x.split([5, 4, 3], dim=-1):
+        state = step(state, chunk)
+    close(last(state), pool(x), ulp=64)

@@ -63,6 +63,10 @@ def test_scaled_gradients_scale_at_every_order(name, layout):
     per_element = factors[index][:, None] if x.ndim == 2 else factors[:, None, None]
     close(first, true_first * per_element)
     close(second, true_second * per_element**2)  # the factor comes with every derivative of the mean
+    one = torch.zeros_like(x)
+    one[0] = 1
+    tangents = [jvp(pool, (x.detach(),), (one,))[1] for pool in (function, mean)]
+    close(tangents[0][0], tangents[1][0] * factors[index[0] if x.ndim == 2 else 0])  # forward mode agrees
 
 
 @LAYOUTS
