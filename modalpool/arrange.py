@@ -43,7 +43,8 @@ class Arranged:
         if self.offsets is not None:
             at = self.axes.pooled[0] + vectors
             w = torch.nested.nested_tensor_from_jagged(w.movedim(at, 0), self.offsets)
-            w = w.transpose(1, at + 1) if at else w
+            for axis in range(1, at + 1):  # jagged tensors have no movedim
+                w = w.transpose(axis, axis + 1)
         return w
 
 
@@ -130,7 +131,7 @@ def arrange(
             place = own if place is None else place
         elif place is None:
             place = _grid(elements, axes)
-        sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place)
+        sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, order=axes.order)
     return Arranged(elements, sets, axes, sizes, padded=padded)
 
 

@@ -146,6 +146,7 @@ class DenseSets(Sets):
         mask: See `Sets`.
         weight: See `Sets`.
         coords: See `Sets`.
+        order: The permutation that made the elements canonical; None = they came so.
     """
 
     def __init__(
@@ -156,8 +157,10 @@ class DenseSets(Sets):
         mask: Tensor | None = None,
         weight: Tensor | None = None,
         coords: Tensor | None = None,
+        order: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(mask, weight, coords)
+        self.order = order
         self.shape = shape
         self.dims = tuple(range(len(shape) - pooled, len(shape)))
 
@@ -190,7 +193,14 @@ class DenseSets(Sets):
     def mean(self, values: Tensor) -> Tensor:
         """The mean; without a mask it is torch's own, to the bit."""
         if self.mask is None:
-            return values.mean(self.dims, dtype=accumulation_type(values.dtype))
+            dtype = accumulation_type(values.dtype)
+            if self.order is None:
+                return values.mean(self.dims, dtype=dtype)
+            # torch adds up in the order of the axes it is shown, so show it the input's own.
+            inverse = sorted(range(values.ndim), key=self.order.__getitem__)
+            mean = values.permute(inverse).mean([self.order[i] for i in self.dims], dtype=dtype)
+            left = [axis for i, axis in enumerate(self.order) if i not in self.dims]
+            return mean.permute([sorted(left).index(axis) for axis in left])
         return super().mean(values)
 
 

@@ -22,9 +22,11 @@ __all__ = [
     "split_channels",
 ]
 
-BLOCK = 1024
-"""How many elements are added one after the other before a partial sum is closed. A float32 running sum over a million
-equal numbers drifts by percents; over a thousand, twice, it does not."""
+BLOCK = 128
+"""How many elements are added one after the other before a partial sum is closed, and the partial sums are added in
+float64: a float32 running sum over a million equal numbers drifts by percents."""
+SMALL = 1024
+"""Up to how many elements one running sum is good enough."""
 
 
 class Segments:
@@ -44,8 +46,8 @@ class Segments:
 
     @property
     def blocked(self) -> bool:
-        """Whether sums take two steps; small inputs need only one (compiled code has no small inputs: no guard)."""
-        return torch.compiler.is_compiling() or self.index.shape[0] > BLOCK
+        """Whether sums take two steps; small inputs need only one (compiled code does not ask: no guard)."""
+        return torch.compiler.is_compiling() or self.index.shape[0] > SMALL
 
     def blocks(self) -> tuple[Tensor, Tensor]:
         """The block of each element, ``(N,)``, and the set of each block, ``(S + N // BLOCK + 1,)``.
@@ -77,7 +79,9 @@ def segment_sum(values: Tensor, segments: Segments) -> Tensor:
         return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
     block, owner = segments.blocks()
     partial = values.new_zeros((owner.shape[0], *values.shape[1:])).index_add(0, block, values)
-    return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, owner, partial)
+    if values.device.type != "mps":  # where there is no float64
+        partial = partial.double()
+    return partial.new_zeros((segments.size, *values.shape[1:])).index_add(0, owner, partial).to(values.dtype)
 
 
 def segment_max(values: Tensor, segments: Segments) -> Tensor:

@@ -106,7 +106,7 @@ class Pyramid(_Parts):
 
     Args:
         levels: Parts per pooled axis, a number for all axes or a list with one each.
-        axes: Number of pooled axes; filled in by `Pool` (needed where a level is one number).
+        axes: Number of pooled axes; filled in by `Pool` (a level that is a list says it itself).
 
     Example:
         >>> import torch
@@ -120,8 +120,7 @@ class Pyramid(_Parts):
 
     def __init__(self, *, levels: Sequence[int | list[int]] = (1, 2, 4), axes: int | None = None) -> None:
         super().__init__()
-        if axes is None:
-            axes = next((len(level) for level in levels if not isinstance(level, int)), None)
+        axes = next((len(level) for level in levels if not isinstance(level, int)), axes)
         if axes is None:
             raise ValueError("levels: a number of parts needs a known number of pooled axes; write [[2, 2]] for [2]")
         self.levels = [[level] * axes if isinstance(level, int) else list(level) for level in levels]
