@@ -133,9 +133,7 @@ def draw(
         bottom, top = (float(band_of(value, frequencies)) for value in (low, high))
         main.plot([start, end, end, start, start], [bottom, bottom, top, top, bottom], color="green", lw=0.9)
     ticks = [
-        value
-        for value in (60, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)
-        if frequencies[0] <= value <= frequencies[-1]
+        value for value in (125, 250, 500, 1000, 2000, 4000, 8000, 16000) if frequencies[0] <= value <= frequencies[-1]
     ]
     main.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=extent[:2], ylim=extent[2:])
     main.set_yticks([float(band_of(value, frequencies)) for value in ticks], [str(value) for value in ticks])
