@@ -107,6 +107,8 @@ class PoolingData(LightningDataModule):
             shuffle=shuffle,
             num_workers=self.num_workers,
             collate_fn=self.collate,
+            # A last batch of one sample has no variance for a batch norm to learn from.
+            drop_last=shuffle and self.batch_size > 1 and len(dataset) % self.batch_size == 1,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -144,6 +146,7 @@ class PoolingTask(LightningModule):
         label_smoothing: Share of the target that is spread over all classes (classification).
         regression_loss: Loss on standardised targets (regression).
         head_dropout: Dropout on the pooled vector.
+        head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
         pool_options: Reduction and options of the pool.
     """
 
@@ -160,6 +163,7 @@ class PoolingTask(LightningModule):
         label_smoothing: float = 0.0,
         regression_loss: Literal["mse", "l1", "huber"] = "mse",
         head_dropout: float = 0.0,
+        head_norm: bool = False,
         **pool_options,
     ):
         super().__init__()
@@ -168,7 +172,8 @@ class PoolingTask(LightningModule):
         self.classes: list[str] = list(spec["classes"])
         self.outputs = 1 if self.kind == "binary" else len(self.classes)
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
-        self.label_smoothing, self.regression_loss, self.head_dropout = label_smoothing, regression_loss, head_dropout
+        self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
+        self.head_dropout, self.head_norm = head_dropout, head_norm
         self.pool = Pool(layout, channels=channels, **pool_options)
         self.head = self.build_head()
         self.metrics = nn.ModuleDict(
@@ -200,7 +205,8 @@ class PoolingTask(LightningModule):
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""
         features = self.pool.out_channels * (self.pool.vectors or 1)
-        return nn.Sequential(nn.Flatten(1), nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
+        norm = [nn.BatchNorm1d(features)] if self.head_norm else []
+        return nn.Sequential(nn.Flatten(1), *norm, nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
 
     # What follows from it.
 

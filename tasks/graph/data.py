@@ -1,6 +1,7 @@
 """Graphs as data: the checks, features and folds that every source of graphs shares, and the TU folders."""
 
 import copy
+import math
 from abc import abstractmethod
 from collections import Counter
 from pathlib import Path
@@ -33,6 +34,8 @@ class GraphData(PoolingData):
         val: Share of the others that validates.
         degrees: Add node degrees as features, one-hot from 0 to this many or more; 0 adds none. By default graphs
             without features get degrees to 64 and others none.
+        size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
+            over the nodes cannot count them.
         kwargs: Options of `tasks.base.PoolingData`.
 
     Example:
@@ -48,11 +51,14 @@ class GraphData(PoolingData):
 
     classes: list[str]  # set by `read`: names of the classes, or of the regression's targets
 
-    def __init__(self, *, num_folds: int = 10, val: float = 0.1, degrees: int | None = None, **kwargs):
+    def __init__(
+        self, *, num_folds: int = 10, val: float = 0.1, degrees: int | None = None, size: bool = False, **kwargs
+    ):
         super().__init__(**kwargs)
         self.num_folds = num_folds
         self.val = val
         self.degrees = degrees
+        self.size = size
 
     @abstractmethod
     def read(self, problems: Problems) -> list[Data]:
@@ -100,7 +106,7 @@ class GraphData(PoolingData):
             return
         highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
         for graph in graphs:
-            graph.x = node_features(graph, highest)
+            graph.x = node_features(graph, highest, size=self.size)
         train = [graphs[i] for i in parts["train"]]
         spec: dict[str, Any] = {"classes": self.classes, "channels": graphs[0].x.shape[1], **feature_scale(train)}
         in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
@@ -212,20 +218,23 @@ def _wrong_target(y: Tensor | None, classes: int) -> str | None:
     return None
 
 
-def node_features(graph: Data, degrees: int) -> Tensor:
+def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
     """Complete a graph's features.
 
     Args:
         graph: A graph with or without `x`.
         degrees: Highest degree of the one-hot degrees; 0 adds none.
+        size: Whether to add log N, the same for all nodes.
 
     Returns:
-        (N, C) float: `x`, then one-hot in-degrees; a constant 1 if there are neither.
+        (N, C) float: `x`, then one-hot in-degrees, then log N; a constant 1 if there is none of them.
     """
     columns = [] if graph.x is None else [graph.x.float()]
     if degrees > 0:
         found = degree(graph.edge_index[1], graph.num_nodes, torch.long).clamp(max=degrees)
         columns.append(torch.nn.functional.one_hot(found, degrees + 1).float())
+    if size:
+        columns.append(torch.full((graph.num_nodes, 1), math.log(graph.num_nodes)))
     return torch.cat(columns, 1) if columns else torch.ones(graph.num_nodes, 1)
 
 

@@ -243,3 +243,10 @@ def test_two_processes_write_every_sample_once(toy, tmp_path):
     rows = table(tmp_path / "runs" / "toy" / "version_0" / "predictions.csv")
     assert sorted({row["id"] for row in rows}) == sorted(row["id"] for row in rows)
     assert len(rows) == 32
+
+
+def test_a_norm_before_the_head_survives_a_last_batch_of_one(toy, tmp_path):
+    toy("fit", "--model.head_norm=true", "--model.reduction=sum", "--data.train=65", "--trainer.max_epochs=2")
+    task = ToyTask.load_from_checkpoint(tmp_path / "runs/toy/version_0/checkpoints/last.ckpt")
+    assert isinstance(task.head[1], torch.nn.BatchNorm1d)
+    assert task.head[1].num_batches_tracked == 4  # two batches of 32 an epoch; the 65th sample sits out

@@ -97,6 +97,13 @@ def test_features(write_tu, small_graphs, labels, attributes, degrees, channels)
     assert data.datasets["train"][0].x.shape[1] == channels
 
 
+def test_size_is_the_log_of_the_number_of_nodes():
+    graph = Data(x=torch.ones(5, 2), edge_index=torch.empty(2, 0, dtype=torch.long))
+    x = node_features(graph, 0, size=True)
+    assert x.shape == (5, 3)
+    torch.testing.assert_close(x[:, 2], torch.full((5,), 5.0).log())
+
+
 def test_degrees_end_in_or_more():
     star = Data(edge_index=torch.tensor([[1, 2, 3], [0, 0, 0]]), num_nodes=4)
     assert node_features(star, 2).tolist() == [[0, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
