@@ -1,7 +1,7 @@
 """Slow, independent formulas in float64: Python loops over sets and elements, one function per reduction.
 
-Each takes one set, x ``(n, C)`` with multiplicities a ``(n,)`` and positions u ``(n, d)``, and gives ``(K, C)``; nothing
-here knows axes, masks or batches. Parameters are read from the pool they check.
+Each takes one set, x ``(n, C)`` with multiplicities a ``(n,)`` and positions u ``(n, d)``, and gives ``(K, C)``;
+nothing here knows axes, masks or batches. Parameters are read from the pool they check.
 """
 
 import math
