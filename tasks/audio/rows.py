@@ -1,7 +1,8 @@
 """What the cells of an audio manifest mean: labels, numbers, folds, parts."""
 
+import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -86,11 +87,12 @@ def without_duplicates(
     parts: dict[str, list[Row]], waves: dict[int, Tensor], problems: Problems
 ) -> dict[str, list[Row]]:
     """Leave out clips whose samples stand in an earlier part too, under whatever name, and report them."""
-    seen: dict[Any, tuple[str, Row]] = {}
+    seen: dict[bytes, tuple[str, Row]] = {}
     kept: dict[str, list[Row]] = {name: [] for name in parts}
     for name, rows in parts.items():
         for row in rows:
-            other, first = seen.setdefault(waves[row.number].numpy().tobytes(), (name, row))
+            samples = hashlib.blake2b(waves[row.number].numpy()).digest()
+            other, first = seen.setdefault(samples, (name, row))
             if other == name:
                 kept[name].append(row)
             else:
