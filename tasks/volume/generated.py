@@ -1,7 +1,8 @@
 """Head phantoms with a known answer: smooth tissue, a bias field and noise, with or without one bright lesion.
 
-All volumes hold exactly the same intensities in another order (their histograms are equal by construction), so no
-global statistic of the intensities tells the classes apart: what counts is where the bright voxels lie.
+All volumes hold exactly the same intensities, each in its own order, so no global statistic tells the classes apart;
+and the scalp, as bright as a lesion, varies by far more voxels than a lesion has, so that it does not tell either. What
+counts is where the bright voxels lie.
 """
 
 from typing import Any
@@ -25,8 +26,8 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
         generator: Where all randomness comes from.
 
     Returns:
-        The image, ``(size, size, size)``, intensities 0 to 1 spread as in every other phantom of this size, and the
-        lesion's mask, a bool tensor of the same shape.
+        The image, ``(size, size, size)``, the same values 0 to 1 for every phantom of this size in another
+        order, and the lesion's mask, a bool tensor of the same shape.
 
     Example:
         >>> image, mask = phantom(32, lesion=True, generator=torch.Generator().manual_seed(0))
@@ -45,9 +46,11 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     sharp = 1.2 * size  # boundaries are about a voxel wide
 
     inside = lambda r, limit: torch.sigmoid((limit - r) * sharp)  # noqa: E731
-    head, skull, brain = inside(radius, 1.0), inside(radius, 0.88), inside(radius, 0.78)
+    scalp = uniform(0.85, 1.15, 1) + 0.12 * smooth_noise(size, 5, generator)
+    thickness = uniform(0.08, 0.15, 1)
+    head, skull, brain = inside(radius, 1.0), inside(radius, 1 - thickness), inside(radius, 0.78)
     white = inside(radius + 0.08 * smooth_noise(size, 8, generator), 0.60)
-    image = 0.85 * head - 0.70 * skull + 0.30 * brain + 0.15 * white  # scalp .85, skull .15, grey .45, white .60
+    image = scalp * head + (0.15 - scalp) * skull + 0.30 * brain + 0.15 * white  # skull .15, grey .45, white .60
     for side in (-1, 1):  # lateral ventricles
         spot = torch.tensor([side * 0.17, 0.0, 0.08]) + uniform(-0.03, 0.03, 3)
         stretch = torch.tensor([0.10, 0.34, 0.16]) * uniform(0.8, 1.25, 3)
@@ -63,7 +66,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
         away = (torch.stack(torch.meshgrid(*[torch.arange(size)] * 3, indexing="ij")) - chosen.view(3, 1, 1, 1)).float()
         away = away.norm(dim=0) / reach + 0.25 * smooth_noise(size, 8, generator)
         blob = torch.sigmoid((1 - away) * 4)
-        image = image + 0.40 * blob
+        image = image + 0.35 * blob
         mask = blob > 0.5
 
     texture = 0.05 * smooth_noise(size, size // 2, generator)
@@ -79,10 +82,7 @@ def smooth_noise(size: int, knots: int, generator: torch.Generator) -> Tensor:
 
 
 def same_histogram(image: Tensor) -> Tensor:
-    """Replace each voxel's value by a function of its rank, the same function for every image: 0 to 1, mostly dark.
-
-    Half of the ranks are air, then tissue; the shape is that of a head scan, and its exact form does not matter.
-    """
+    """Replace each voxel's value by a function of its rank, the same for every image: 0 to 1, half of it dark."""
     rank = torch.linspace(0, 1, image.numel())
     values = 0.08 * rank + 0.92 * ((rank - 0.5).clamp(min=0) / 0.5) ** 1.2
     return torch.empty_like(values).scatter_(0, image.flatten().argsort(), values).view(image.shape)
