@@ -212,7 +212,7 @@ def test_example_runs(tmp_path, monkeypatch):
 
     example = CONFIGS.parents[1] / "examples" / "graph.py"
     accuracy, hits = runpy.run_path(str(example))["main"](
-        train=200, test=100, epochs=6, picture=str(tmp_path / "graph.png")
+        train=400, test=100, epochs=8, picture=str(tmp_path / "graph.png")
     )
     assert accuracy > 0.6  # after a few seconds; chance is 0.5
     assert hits > 0.3  # five nodes of 27
