@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from modalpool.layout import Axes, Layout
-from modalpool.sets import DenseSets, RaggedSets, Sets
+from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 
 __all__ = ["Arranged", "arrange"]
 
@@ -123,14 +124,14 @@ def arrange(
     if axes.ragged:
         sets: Sets = _ragged_sets(elements, axes, sizes, index, ptr, dim_size, there, many, _coords(coords, x, axes))
     else:
-        place = _coords(coords, x, axes)
+        place: Coords = _coords(coords, x, axes)
         if lengths is not None:
             valid, own = _from_lengths(x, axes, lengths)
             there = valid if there is None else there & valid
             many = None if many is None else torch.where(valid, many, 0)
             place = own if place is None else place
         elif place is None:
-            place = _grid(elements, axes)
+            place = partial(_grid, elements.shape, axes, _coordinate_type(x), x.device)
         sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, order=axes.order)
     return Arranged(elements, sets, axes, sizes, padded=padded)
 
@@ -156,7 +157,7 @@ def _mask_and_weight(
     return many > 0, many
 
 
-def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Tensor]:
+def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Coords]:
     """Mask and coordinates of sets that fill the front of the one pooled axis."""
     if len(axes.pooled) != 1:
         raise ValueError(f"lengths: expected one pooled axis, the layout has {len(axes.pooled)}; pass mask=")
@@ -171,23 +172,24 @@ def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Tenso
     )
     steps = torch.arange(size, device=x.device)
     valid = steps < lengths[:, None]  # (B, T)
-    place = (steps + 0.5) / lengths.clamp(min=1)[:, None]
     shape = (batch, *[1] * len(axes.kept), size)
     full = (batch, *(x.shape[axis] for axis in axes.kept), size)
-    return valid.reshape(shape).expand(full), place.reshape(*shape, 1).to(_coordinate_type(x))
+
+    def place() -> Tensor:
+        own = (steps + 0.5) / lengths.clamp(min=1)[:, None]
+        return own.reshape(*shape, 1).to(_coordinate_type(x))
+
+    return valid.reshape(shape).expand(full), place
 
 
 def _coordinate_type(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
-def _grid(elements: Tensor, axes: Axes) -> Tensor:
+def _grid(shape: torch.Size, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Cell centres of the pooled axes in [0, 1], broadcastable to the element axes, ``(1…, pooled…, n)``."""
-    first = elements.ndim - 1 - len(axes.pooled)
-    lines = [
-        (torch.arange(size, device=elements.device, dtype=_coordinate_type(elements)) + 0.5) / size
-        for size in elements.shape[first:-1]
-    ]
+    first = len(shape) - 1 - len(axes.pooled)
+    lines = [(torch.arange(size, device=device, dtype=dtype) + 0.5) / size for size in shape[first:-1]]
     grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
     return grid.reshape(*[1] * first, *grid.shape)
 
@@ -214,7 +216,7 @@ def _ragged_sets(
     dim_size: int | None,
     there: Tensor | None,
     many: Tensor | None,
-    coords: Tensor | None,
+    coords: Coords,
 ) -> RaggedSets:
     """The sets of a layout without batch axis."""
     count, device = elements.shape[0], elements.device
@@ -234,9 +236,7 @@ def _ragged_sets(
         # An element's set is the number of bounds up to it (repeat_interleave says the same, but not in ONNX).
         index = ptr.new_zeros(count + 1).index_add(0, ptr[1:-1], torch.ones_like(ptr[1:-1])).cumsum(0)[:count]
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
-            rank = torch.arange(count, device=device) - ptr[:-1].index_select(0, index)
-            place = (rank + 0.5) / lens.index_select(0, index)
-            coords = place.to(_coordinate_type(elements)).reshape(-1, *[1] * len(axes.kept), 1)
+            coords = partial(_ranks, ptr, index, len(axes.kept), _coordinate_type(elements))
         return RaggedSets(index, size, ordered=True, mask=there, weight=many, coords=coords)
     if index is None:
         if dim_size is not None and dim_size != 1:
@@ -257,6 +257,13 @@ def _ragged_sets(
             f"got {given.min().item()} to {given.max().item()}",
         )
     return RaggedSets(index, dim_size, mask=there, weight=many, coords=coords)
+
+
+def _ranks(ptr: Tensor, index: Tensor, kept: int, dtype: torch.dtype) -> Tensor:
+    """The place of each element within its own set, as the centre of its cell, ``(N, 1…, 1)``."""
+    rank = torch.arange(index.shape[0], device=index.device) - ptr[:-1].index_select(0, index)
+    place = (rank + 0.5) / ptr.diff().index_select(0, index)
+    return place.to(dtype).reshape(-1, *[1] * kept, 1)
 
 
 def _arrange_jagged(

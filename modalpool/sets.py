@@ -16,6 +16,7 @@ arithmetic, so it may be NaN or inf without a trace in the output or in a gradie
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -23,7 +24,10 @@ from torch import Tensor
 from modalpool import kernels
 from modalpool.kernels import Segments
 
-__all__ = ["DenseSets", "RaggedSets", "Sets", "accumulation_type"]
+__all__ = ["Coords", "DenseSets", "RaggedSets", "Sets", "accumulation_type"]
+
+Coords = Tensor | Callable[[], Tensor] | None
+"""Positions, or how to find them, or that they are unknown."""
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -42,13 +46,18 @@ class Sets(ABC):
     Args:
         mask: Which elements are there, bool over the element axes; None = all.
         weight: Multiplicity of each element, non-negative and zero outside the mask; None = one each.
-        coords: Position of each element, ``(element axes, n)`` in [0, 1]; None = unknown.
+        coords: Position of each element, ``(element axes, n)`` in [0, 1], or how to find it; None = unknown.
     """
 
-    def __init__(self, mask: Tensor | None, weight: Tensor | None, coords: Tensor | None) -> None:
+    def __init__(self, mask: Tensor | None, weight: Tensor | None, coords: Coords) -> None:
         self.mask = mask
         self.weight = weight
-        self.coords = coords
+        self._coords = coords
+
+    @property
+    def coords(self) -> Tensor | None:
+        """Position of each element; worked out only when a rule looks at it."""
+        return self._coords() if callable(self._coords) else self._coords
 
     @abstractmethod
     def _sum(self, values: Tensor) -> Tensor: ...
@@ -116,7 +125,7 @@ class Sets(ABC):
         tied = (scores == shift) & scores.isinf()
         mass = self.multiply(self.clean(torch.exp(torch.where(tied, 0.0, scores - shift))))
         total = self._sum(mass)
-        there = total > 0
+        there = total != 0  # true for nan too, which stays nan
         safe = torch.where(there, total, 1.0)
         log_mass = torch.where(there, torch.where(there, top, 0.0) + safe.log(), -torch.inf)
         return mass / self.expand(safe), log_mass
@@ -156,7 +165,7 @@ class DenseSets(Sets):
         *,
         mask: Tensor | None = None,
         weight: Tensor | None = None,
-        coords: Tensor | None = None,
+        coords: Coords = None,
         order: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(mask, weight, coords)
@@ -224,7 +233,7 @@ class RaggedSets(Sets):
         ordered: bool = False,
         mask: Tensor | None = None,
         weight: Tensor | None = None,
-        coords: Tensor | None = None,
+        coords: Coords = None,
     ) -> None:
         super().__init__(mask, weight, coords)
         self.segments = Segments(index, size, ordered=ordered)

@@ -24,21 +24,24 @@ class Max(Reduction):
         3.0
     """
 
-    sign = 1.0
+    @staticmethod
+    def flip(x: Tensor) -> Tensor:
+        """What makes the wanted value the largest one."""
+        return x
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        top = sets.max(self.sign * x)
+        x = self.flip(x)
+        top = sets.max(x)
         weight = None
         if with_weights:
-            x = self.sign * x
             best = sets.clean((sets.clean(x, -torch.inf) == sets.expand(top)).to(top.dtype))
             weight = (best / sets.expand(sets.tally(best).clamp(min=1)))[..., None, :]
-        return (self.sign * top[..., None, :],), weight
+        return (self.flip(top)[..., None, :],), weight
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
-        return (self.sign * torch.maximum(self.sign * a[0], self.sign * b[0]),)
+        return (self.flip(torch.maximum(self.flip(a[0]), self.flip(b[0]))),)
 
     def finalize(self, state: State) -> Tensor:
         """See `Reduction.finalize`."""
@@ -55,4 +58,7 @@ class Min(Max):
         1.0
     """
 
-    sign = -1.0
+    @staticmethod
+    def flip(x: Tensor) -> Tensor:
+        """See `Max.flip`."""
+        return -x

@@ -1,0 +1,47 @@
+"""The page on pooling: its code runs, and its table says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from every import BY_NAME, calls, make
+
+from modalpool import Pool
+from modalpool.reductions import NAMES, options_of
+from modalpool.reductions.base import Reduction
+
+PAGE = (Path(__file__).parents[2] / "docs" / "pooling.md").read_text(encoding="utf-8")
+ROWS = {
+    cells[0].strip("` "): [cell.strip() for cell in cells[1:]]
+    for line in PAGE.splitlines()
+    if len(cells := re.split(r" ?\| ?", line)[1:-1]) == 7 and cells[0].startswith("`")
+}
+
+
+def test_its_code_runs():
+    torch.manual_seed(0)
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
+    assert len(blocks) == 4
+    exec("\n".join(blocks), {})
+
+
+def test_its_table_has_every_reduction_and_option():
+    assert list(ROWS) == list(NAMES)
+    for name, cells in ROWS.items():
+        assert re.findall(r"`(\w+)`", cells[1]) == options_of(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_table_says_what_merges_and_adds_up(name):
+    case = BY_NAME[name]
+    pool, call = make(case, dtype=torch.float64), calls(torch.float64, positive=True)["dense"]
+    learned = {option: True for option in options_of(name) if option.startswith("learn_")}
+    parameters = list(Pool("b c [t]", name, channels=4, **learned).parameters())
+    assert (ROWS[name][2] == "none") == (not parameters)
+    z, w = pool(call.x, return_weights=True)
+    channels = call.x.shape[1]
+    full = w if w.shape[-2] in (1, channels) else w.repeat_interleave(channels // w.shape[-2], dim=-2)
+    total = (full * (call.x if pool.vectors is None else call.x[:, None])).sum(-1)
+    assert torch.allclose(total, z) == (ROWS[name][4] in ("yes", "for x ≥ ε"))
+    assert (type(pool.reduction).merge is not Reduction.merge) == ROWS[name][3].startswith("yes")
