@@ -11,7 +11,7 @@ from modalpool.reductions.extremes import Max, Min
 from modalpool.reductions.mean import Mean, Sum
 from modalpool.reductions.moments import Std, Var
 from modalpool.reductions.power import Power
-from modalpool.reductions.regions import Pyramid, Regions, balance_loss, entropy_loss
+from modalpool.reductions.regions import Pyramid, RegionLosses, Regions, region_losses
 from modalpool.reductions.several import Several
 from modalpool.reductions.size import SizeLaw
 from modalpool.reductions.smooth import LogSumExp, Softmax
@@ -28,6 +28,7 @@ __all__ = [
     "Power",
     "Pyramid",
     "Reduction",
+    "RegionLosses",
     "Regions",
     "Several",
     "SizeLaw",
@@ -37,9 +38,8 @@ __all__ = [
     "Stochastic",
     "Sum",
     "Var",
-    "balance_loss",
     "build",
-    "entropy_loss",
+    "region_losses",
     "several",
 ]
 

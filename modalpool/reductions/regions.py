@@ -9,6 +9,7 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,10 @@ from modalpool.reductions.position import known
 from modalpool.reductions.scores import Scores
 from modalpool.sets import Sets
 
-__all__ = ["Pyramid", "Regions", "balance_loss", "entropy_loss"]
+if TYPE_CHECKING:
+    from modalpool.pool import Pool
+
+__all__ = ["Pyramid", "RegionLosses", "Regions", "region_losses"]
 
 
 class _Parts(Average):
@@ -50,7 +54,7 @@ class Regions(_Parts):
     ``a = softmax over the regions of score(x, position)`` for each element, so that the K maps sum to one everywhere,
     and ``z_k = Σ a_ik x_i / Σ a_ik``. On a graph this is DiffPool's assignment (Ying et al. 2018, eq. 3), normalised.
 
-    Nothing keeps the regions apart by itself: add `entropy_loss` or `balance_loss` of `assign` to the objective.
+    Nothing keeps the regions apart by itself: add the `region_losses` to the objective.
 
     Args:
         channels: C, channels of an element.
@@ -147,28 +151,44 @@ class Pyramid(_Parts):
         return f"levels={self.levels}"
 
 
-def entropy_loss(assignment: Tensor, *, dim: int) -> Tensor:
-    """How undecided the elements are: mean over elements of the entropy of their assignment, in [0, log K].
+class RegionLosses(NamedTuple):
+    """What can be added to an objective to keep regions apart; both in [0, log K], zero at best."""
 
-    Minimising it makes every element choose one region (Ying et al. 2018, section 3.3).
+    entropy: Tensor  # how undecided the elements are
+    balance: Tensor  # how unequally large the regions are
+
+
+def region_losses(pool: Pool, x: Tensor, **sets: Any) -> RegionLosses:
+    """Measure whether learned regions collapse (Ying et al. 2018, section 3.3, for the entropy).
+
+    ``entropy`` is the mean over elements of the entropy of their assignment: at zero every element has chosen one.
+    ``balance`` is log K less the entropy of the regions' shares of all elements: at zero they are equally large, which
+    also keeps entropy from putting everything into one. Elements outside the mask do not count.
 
     Args:
-        assignment: Maps that sum to one over the regions.
-        dim: Axis of the regions.
+        pool: A pool whose reduction is `Regions`.
+        x: Elements in the pool's layout.
+        sets: As in the call of the pool.
+
+    Raises:
+        TypeError: If the pool's reduction is another.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> from modalpool.reductions import region_losses
+        >>> pool, x = Pool("b c [h w]", "regions", channels=8, regions=3), torch.randn(2, 8, 5, 5)
+        >>> losses = region_losses(pool, x)
+        >>> (pool(x).square().mean() + losses.entropy + losses.balance).backward()
     """
+    if not isinstance(pool.reduction, Regions):
+        raise TypeError(f"pool: expected the reduction 'regions', got {type(pool.reduction).__name__}")
+    arranged = pool.arrange(x, **sets)
+    elements, here = arranged.elements, arranged.sets
+    assignment = pool.reduction.assign(elements, here)
+    count = here.count(elements).sum().clamp(min=1)
     entropy: Tensor = torch.special.entr(assignment)
-    return entropy.sum(dim).mean()
-
-
-def balance_loss(assignment: Tensor, *, dim: int) -> Tensor:
-    """How unequally large the regions are: log K less the entropy of their mean shares, in [0, log K].
-
-    Minimising it keeps all regions in use; zero means equally large.
-
-    Args:
-        assignment: Maps that sum to one over the regions.
-        dim: Axis of the regions.
-    """
-    shares = assignment.movedim(dim, -1).flatten(0, -2).mean(0)
-    entropy: Tensor = torch.special.entr(shares)
-    return math.log(shares.shape[0]) - entropy.sum()
+    shares = here.sum(assignment).flatten(0, -2).sum(0) / count
+    spread: Tensor = torch.special.entr(shares)
+    most = math.log(pool.reduction.regions)
+    return RegionLosses(here.sum(entropy.sum(-1, keepdim=True)).sum() / count, most - spread.sum())

@@ -34,8 +34,10 @@ def run(case, name, sets, **options):
 
 
 @EVERY
-@FORM
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    ("form", "weighted"),
+    [(form, True) for form in FORMS] + [(form, False) for form in ("mask", "lengths", "index", "ptr", "jagged")],
+)
 def test_every_layout_gives_the_loops_over_sets(case, form, weighted):
     sets = make_sets(weighted=weighted)
     pool, _, z, grad = run(case, form, sets, weighted=weighted)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modalpool import Pool
-from modalpool.reductions import Attention, balance_loss, entropy_loss
+from modalpool.reductions import Attention, region_losses
 
 X = torch.rand(2, 4, 9, dtype=torch.float64) + 0.1
 
@@ -131,18 +131,28 @@ def test_pyramid_of_a_volume_is_adaptive_pooling_where_it_divides():
 
 
 def test_regions_sum_to_one_everywhere_and_their_losses_know_collapse():
-    pool = Pool("b c [h w]", "regions", channels=3, regions=4, grid=[2, 2])
-    x = torch.randn(2, 3, 5, 6)
+    pool = Pool("b c [t]", "regions", channels=3, regions=3)
+    content = pool.reduction.scores.content
+    x = torch.eye(3).repeat(2, 1, 2)  # six elements, two of each kind
     arranged = pool.arrange(x)
     assignment = pool.reduction.assign(arranged.elements, arranged.sets)
-    torch.testing.assert_close(assignment.sum(-1), torch.ones(2, 5, 6))
-    collapsed = torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(2, 5, 6, 4)
-    spread = torch.eye(4).repeat(3, 1)
-    undecided = torch.full((6, 4), 0.25)
-    assert entropy_loss(collapsed, dim=-1).item() == 0
-    assert balance_loss(collapsed, dim=-1).item() == pytest.approx(math.log(4))
-    assert balance_loss(spread, dim=-1).item() == pytest.approx(0.0, abs=1e-6)
-    assert entropy_loss(undecided, dim=-1).item() == pytest.approx(math.log(4))
+    torch.testing.assert_close(assignment.sum(-1), torch.ones(2, 6))
+    mask = torch.tensor([True, False, False, True, False, False]).expand(2, 6)
+    most = math.log(3)
+    for weight, bias, entropy, balance, alone in (
+        (torch.zeros(3, 3), torch.zeros(3), most, 0.0, 0.0),  # undecided
+        (torch.zeros(3, 3), torch.tensor([200.0, 0.0, 0.0]), 0.0, most, most),  # collapsed
+        (200 * torch.eye(3), torch.zeros(3), 0.0, 0.0, most),  # one region each; under the mask only one kind is left
+    ):
+        with torch.no_grad():
+            content.weight.copy_(weight)
+            content.bias.copy_(bias)
+        losses = region_losses(pool, x)
+        assert losses.entropy.item() == pytest.approx(entropy, abs=1e-6)
+        assert losses.balance.item() == pytest.approx(balance, abs=1e-6)
+        assert region_losses(pool, x, mask=mask).balance.item() == pytest.approx(alone, abs=1e-6)
+    with pytest.raises(TypeError, match="pool: expected the reduction 'regions', got Mean"):
+        region_losses(Pool("b c [t]"), x)
 
 
 @pytest.mark.parametrize("way", ["dense", "ragged", "parts"])
