@@ -22,7 +22,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
 
     Args:
         size: Voxels along each side.
-        lesion: Put a bright blob of about 2 to 5 voxels radius (at ``size`` 32) into the white matter.
+        lesion: Put a bright blob of about 3 to 5 voxels radius (at ``size`` 32) into the white matter.
         generator: Where all randomness comes from.
 
     Returns:
@@ -62,7 +62,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
         # Its centre is a random white-matter voxel; its outline is a ball with a wobble.
         candidates = ((radius < 0.55) & (image > 0.55)).nonzero()
         chosen = candidates[torch.randint(len(candidates), (1,), generator=generator)].squeeze(0)
-        reach = uniform(2.5, 4.5, 1) * size / 32
+        reach = uniform(3.0, 5.0, 1) * size / 32
         away = (torch.stack(torch.meshgrid(*[torch.arange(size)] * 3, indexing="ij")) - chosen.view(3, 1, 1, 1)).float()
         away = away.norm(dim=0) / reach + 0.25 * smooth_noise(size, 8, generator)
         blob = torch.sigmoid((1 - away) * 4)
