@@ -159,7 +159,7 @@ def summarise(rows: list[dict[str, Any]], task: PoolingTask, samples: int) -> di
         "classes": task.classes,
         "samples": len(rows),
         "parameters": sum(parameter.numel() for parameter in task.parameters()),
-        "pool": str(task.pool),
+        "pool": " ".join(str(task.pool).split()),
         "test": bootstrap(task.kind, len(task.classes), predictions, target, samples=samples),
     }
 
