@@ -30,8 +30,10 @@ class Classifier(nn.Module):
         self.encoder = nn.Sequential(  # 32³ voxels become 8³ cells
             Convolution(in_channels=1, out_channels=width, **down),
             ResidualUnit(in_channels=width, out_channels=width, **common),
+            nn.ReLU(),
             Convolution(in_channels=width, out_channels=2 * width, **down),
             ResidualUnit(in_channels=2 * width, out_channels=2 * width, **common),
+            nn.ReLU(),
         )
         self.pool = Pool("b c [d h w]", reduction, channels=2 * width)
         self.head = nn.Linear(self.pool.out_channels, 1)
@@ -53,7 +55,7 @@ def main(train: int = 256, test: int = 64, epochs: int = 20, folder: str = ".") 
     model = Classifier()
     loader = DataLoader(training, batch_size=8, shuffle=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=epochs * len(loader))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=epochs * len(loader), pct_start=0.1)
     for epoch in range(epochs):
         model.train()
         total = 0.0
