@@ -12,9 +12,9 @@ READY = .venv/.ready
 fit: $(READY)
 	$(BIN)/python -m tasks fit -c $(CONFIG) $(FLAGS)
 
+# Two processes with one thread each: small tensors gain nothing from threads.
 test: $(READY)
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --doctest-modules modalpool tasks -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --doctest-modules modalpool tasks tests
 	@echo "All tests passed. Look at: README.md, then run make fit"
 
 slow: $(READY)

@@ -47,6 +47,11 @@ def test_too_few_samples_for_the_folds():
         split([0, 1, 0, 1], folds=10)
 
 
+def test_share_that_validates():
+    with pytest.raises(ValueError, match="expected a share above 0 and up to 0.5 to hold out for validation, got 0"):
+        split([0, 1] * 10, val=0)
+
+
 def test_overlap_names_subject_and_parts():
     problems = Problems("subjects.csv", on_bad="skip")
     check_overlap({"train": ["a", "b"], "val": ["c"], "test": ["b", "d"]}, problems)
