@@ -82,7 +82,7 @@ def _hold_out(
     stratify: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     if not 0 < share <= 0.5:
-        raise ValueError(f"expected a share above 0 and up to 0.5 to hold out for validation, got {share}; choose 0.1")
+        raise ValueError(f"expected a share above 0 and up to 0.5 to hold out for validation, got {share}; take 0.1")
     # The share is one fold of the samples: 10 % is one of ten. With few samples of a class it is larger.
     scarce = min(Counter(targets[i] for i in members).values()) if stratify else len(members)
     return _folds(members, targets, groups, max(2, min(round(1 / share), scarce)), seed, stratify)[0]
