@@ -48,7 +48,7 @@ def test_too_few_samples_for_the_folds():
 
 
 def test_share_that_validates():
-    with pytest.raises(ValueError, match="expected a share above 0 and up to 0.5 to hold out for validation, got 0"):
+    with pytest.raises(ValueError, match=r"expected a share above 0 and up to 0\.5 to hold out for validation, got 0"):
         split([0, 1] * 10, val=0)
 
 
