@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
-from toy import ToyTask
+from toy import ROOT, ToyTask
 
 from tasks.__main__ import main
 from tasks.cli import run_cli
@@ -200,8 +200,6 @@ def test_what_is_wrong_is_said_in_one_line(toy, flags, message):
 
 
 def test_overlays_compose(toy, tmp_path, monkeypatch):
-    from conftest import ROOT
-
     toy("fit", "-c", str(ROOT / "configs" / "tensorboard.yaml"), "--trainer.max_epochs=1")
     assert list((tmp_path / "runs" / "tensorboard").rglob("events.out.tfevents.*"))
     assert (tmp_path / "runs" / "toy" / "version_0" / "metrics.csv").is_file()
@@ -234,8 +232,6 @@ def test_help_names_the_commands(capsys):
 
 @pytest.mark.slow
 def test_two_processes_write_every_sample_once(toy, tmp_path):
-    from conftest import ROOT
-
     command = [sys.executable, "-m", "tasks", "fit", "-c", "toy.yaml", "-c", str(ROOT / "configs" / "ddp.yaml"), *QUIET]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tasks")])
     result = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=200, check=False)

@@ -6,7 +6,7 @@ import textwrap
 import zipfile
 
 import pytest
-from conftest import ROOT
+from toy import ROOT
 
 FIELDS = {"graph": {"torch_geometric"}, "audio": {"torchaudio", "soundfile"}, "volume": {"monai", "nibabel"}}
 HEAVY = {"lightning", "jsonargparse", "torchmetrics", "matplotlib"}.union(*FIELDS.values())

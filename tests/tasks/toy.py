@@ -9,6 +9,8 @@ from torch.utils.data import Dataset
 from tasks.base import PoolingData, PoolingTask
 from tasks.problems import BadInput
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class ToySets(Dataset):
     def __init__(self, count, kind, first):
