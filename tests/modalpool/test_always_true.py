@@ -167,6 +167,14 @@ def test_half_precision_adds_up_a_million(name, layout, dtype):
     half_precision(name, 1_000_000, layout, dtype)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["b c [t]", "[n] c"])
+@pytest.mark.parametrize("name", BY_NAME)
+def test_half_precision_adds_up_a_million_for_every_reduction(name, layout, dtype):
+    half_precision(name, 1_000_000, layout, dtype)
+
+
 def half_precision(name, size, layout, dtype):
     """Two units in the last place of the float64 result."""
     torch.manual_seed(size)
