@@ -59,6 +59,9 @@ class PoolingData(LightningDataModule):
         on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
     """
 
+    loader_class: type[DataLoader] = DataLoader
+    """The loader that is built; modalities name their field's own."""
+
     def __init__(
         self, *, batch_size: int = 32, num_workers: int = 0, fold: int = 0, seed: int = 0, on_bad: OnBad = "raise"
     ):
@@ -100,8 +103,8 @@ class PoolingData(LightningDataModule):
         return torch.utils.data.default_collate(samples)
 
     def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
-        """Build a loader; modalities override it where their field has its own."""
-        return DataLoader(
+        """Build a loader of the modality's `loader_class`."""
+        return self.loader_class(
             dataset=dataset,
             batch_size=self.batch_size,
             shuffle=shuffle,
@@ -204,7 +207,10 @@ class PoolingTask(LightningModule):
 
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""
-        features = self.pool.out_channels * (self.pool.vectors or 1)
+        return self.linear_head(self.pool.out_channels * (self.pool.vectors or 1))
+
+    def linear_head(self, features: int) -> nn.Module:
+        """Flatten, normalise if asked to, drop out, and map ``features`` numbers to the outputs."""
         norm = [nn.BatchNorm1d(features)] if self.head_norm else []
         return nn.Sequential(nn.Flatten(1), *norm, nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
 

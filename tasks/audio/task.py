@@ -113,7 +113,7 @@ class AudioTask(PoolingTask):
             return PatternReadout(channels, self.outputs, dropout=self.head_dropout, **self.pattern)
         if self.axis == "time":
             channels *= self.bands
-        return nn.Sequential(nn.Flatten(1), nn.Dropout(self.head_dropout), nn.Linear(channels, self.outputs))
+        return self.linear_head(channels)
 
     def features(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Element features (B, C, F, T) and the number of valid frames (B,)."""

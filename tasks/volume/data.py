@@ -14,7 +14,7 @@ from monai.data import CacheDataset, PersistentDataset
 from monai.data import DataLoader as MonaiLoader
 from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from tasks.base import PoolingData
 from tasks.problems import BadInput, Problems
@@ -60,6 +60,8 @@ class VolumeData(PoolingData):
         check: Read every voxel before training, or only the headers (faster, but misses truncated files and NaN).
         base: Batch size, workers, fold, seed, on_bad.
     """
+
+    loader_class = MonaiLoader  # seeds the random transforms of its workers
 
     def __init__(
         self,
@@ -242,17 +244,6 @@ class VolumeData(PoolingData):
             name = hashlib.sha256(repr(sorted(self.geometry.items())).encode()).hexdigest()[:12]
             return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
         return MonaiDataset(items, transform)
-
-    def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
-        """MONAI's loader, which seeds the random transforms of its workers."""
-        return MonaiLoader(
-            dataset=dataset,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=self.collate,
-            persistent_workers=self.num_workers > 0,
-        )
 
 
 def _number(value: Any) -> float | None:
