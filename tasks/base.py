@@ -246,6 +246,62 @@ class PoolingTask(LightningModule):
             maps = maps * self.target_std.reshape([-1 if i == axis else 1 for i in range(maps.ndim)])
         return self.predictions(logits), maps
 
+    # Maps beside the truth: `python -m tasks judge`.
+
+    def truth(self, batch: Any) -> list[Tensor] | None:
+        """Which elements of each sample made its target, bool on the grid of the sample's *input*; None = unknown.
+
+        Nodes ``(n,)``, spectrogram bins ``(mel, frames)``, voxels ``(D, H, W)``; all False where nothing did.
+        """
+        return None
+
+    def explained(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The output whose map is judged, ``(B,)``, and the sign with which it speaks for the target, ``(B,)`` of ±1.
+
+        The target's class; in a binary task its one output, turned around for the first class; the first label that
+        holds; in regression the first value.
+        """
+        target = self.target(batch)
+        if self.kind == "binary":
+            return torch.zeros_like(target), target * 2 - 1
+        if self.kind == "multiclass":
+            return target, torch.ones_like(target)
+        first = target.argmax(1) if self.kind == "multilabel" else torch.zeros_like(target[:, 0], dtype=torch.long)
+        return first, torch.ones_like(first)
+
+    def sample_maps(self, batch: Any) -> list[Tensor]:
+        """For each sample the signed map of what speaks for its target (`explained`), on the grid of `truth`.
+
+        The default is right where the encoder keeps the elements as they came, as in graphs; a task whose features have
+        a coarser grid or whose batches are padded interpolates to the input's grid and cuts the padding off.
+        """
+        _, maps = self.explain(batch)
+        outputs, signs = self.explained(batch)
+        axes = self.pool.layout.axes(maps.ndim)
+        if axes.ragged:
+            index = self.encode(batch)[1]["index"]
+            return [
+                maps[index == i].select(axes.channel, output) * sign
+                for i, (output, sign) in enumerate(zip(outputs.tolist(), signs.tolist(), strict=True))
+            ]
+        maps = maps.movedim((axes.batch, axes.channel), (0, 1))
+        return [one[output] * sign for one, output, sign in zip(maps, outputs.tolist(), signs.tolist(), strict=True)]
+
+    def rival_maps(self, batch: Any) -> dict[str, list[Tensor]]:
+        """Maps to hold ours against, by name ("intensity", ...), each as `sample_maps`; what a modality has of its own.
+
+        `tasks.judge` adds Grad-CAM, the pool's weights alone and random numbers, which need no modality.
+        """
+        return {}
+
+    def hide(self, batch: Any, hidden: list[Tensor]) -> Any:
+        """A copy of the batch whose ``hidden`` elements say nothing, for deletion and insertion curves; None = cannot.
+
+        ``hidden`` is bool on the grid of `truth`, one tensor a sample; what is hidden takes a value that carries no
+        evidence in the modality (the mean feature of a node, silence, the median intensity).
+        """
+        return None
+
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The kind's own loss: cross-entropy, or the chosen regression loss on standardised targets."""
         if self.kind == "multiclass":
