@@ -44,11 +44,6 @@ class Segments:
         self.ordered = ordered
         self._blocks: tuple[Tensor, Tensor] | None = None
 
-    @property
-    def blocked(self) -> bool:
-        """Whether sums take two steps; small inputs need only one (compiled code does not ask: no guard)."""
-        return torch.compiler.is_compiling() or self.index.shape[0] > SMALL
-
     def blocks(self) -> tuple[Tensor, Tensor]:
         """The block of each element, ``(N,)``, and the set of each block, ``(S + N // BLOCK + 1,)``.
 
@@ -75,13 +70,19 @@ def split_channels(values: Tensor, groups: int) -> Tensor:
 
 def segment_sum(values: Tensor, segments: Segments) -> Tensor:
     """Sum ``(N, *)`` over each set: ``(S, *)``."""
-    if not segments.blocked:
-        return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
+    widen = values.device.type != "mps"  # where there is no float64
+    total = values.new_zeros((segments.size, *values.shape[1:]))
+    if torch.compiler.is_compiling() and widen:
+        # Compiled code widens each value as it adds it, so it needs no blocks. (An unsorted index would need a sort for
+        # them, which Inductor gets wrong when sizes are dynamic; and asking how many elements there are is a guard.)
+        return total.double().index_add(0, segments.index, values.double()).to(values.dtype)
+    if torch.compiler.is_compiling() or segments.index.shape[0] <= SMALL:
+        return total.index_add(0, segments.index, values)
     block, owner = segments.blocks()
     partial = values.new_zeros((owner.shape[0], *values.shape[1:])).index_add(0, block, values)
-    if values.device.type != "mps":  # where there is no float64
+    if widen:
         partial = partial.double()
-    return partial.new_zeros((segments.size, *values.shape[1:])).index_add(0, owner, partial).to(values.dtype)
+    return total.to(partial.dtype).index_add(0, owner, partial).to(values.dtype)
 
 
 def segment_max(values: Tensor, segments: Segments) -> Tensor:

@@ -58,14 +58,8 @@ def test_one_graph_and_its_gradients(case, layout):
     one_graph_for_all_sizes(case, layout, "aot_eager", compare)
 
 
-WRONG_ON_INDUCTOR = pytest.mark.xfail(
-    strict=True,
-    reason="Inductor, unsorted index, dynamic sizes: wrong numbers or an index out of bounds; aot_eager is right",
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["dense", "mask", pytest.param("index", marks=WRONG_ON_INDUCTOR)])
+@pytest.mark.parametrize("layout", ["dense", "mask", "index", "ptr"])
 @pytest.mark.parametrize("name", ["mean_sum", "std", "max", "softmax", "attention_projected", "regions"])
 def test_inductor(name, layout):
     one_graph_for_all_sizes(BY_NAME[name], layout, "inductor", compare)
