@@ -270,22 +270,28 @@ class PoolingTask(LightningModule):
         return first, torch.ones_like(first)
 
     def sample_maps(self, batch: Any) -> list[Tensor]:
-        """For each sample the signed map of what speaks for its target (`explained`), on the grid of `truth`.
-
-        The default is right where the encoder keeps the elements as they came, as in graphs; a task whose features have
-        a coarser grid or whose batches are padded interpolates to the input's grid and cuts the padding off.
-        """
+        """For each sample the signed map of what speaks for its target (`explained`), on the grid of `truth`."""
         _, maps = self.explain(batch)
         outputs, signs = self.explained(batch)
         axes = self.pool.layout.axes(maps.ndim)
-        if axes.ragged:
-            index = self.encode(batch)[1]["index"]
-            return [
-                maps[index == i].select(axes.channel, output) * sign
-                for i, (output, sign) in enumerate(zip(outputs.tolist(), signs.tolist(), strict=True))
-            ]
-        maps = maps.movedim((axes.batch, axes.channel), (0, 1))
-        return [one[output] * sign for one, output, sign in zip(maps, outputs.tolist(), signs.tolist(), strict=True)]
+        if axes.ragged:  # every element looks its own sample up
+            sample = self.encode(batch)[1]["index"]
+            outputs, signs = outputs[sample], signs[sample]
+        maps = maps.movedim(axes.channel, -1) if axes.ragged else maps.movedim((axes.batch, axes.channel), (0, -1))
+        one = [1] * (maps.ndim - 1)
+        chosen = maps.take_along_dim(outputs.view(-1, *one), -1).squeeze(-1) * signs.view(-1, *one[1:])
+        return self.to_inputs(chosen, batch)
+
+    def to_inputs(self, maps: Tensor, batch: Any) -> list[Tensor]:
+        """Divide a map of the encoder's elements (the features' layout without channels) into samples, on their inputs.
+
+        The default is right where the encoder keeps the elements as they came; a task whose features have a coarser
+        grid or whose batches are padded interpolates to the input's grid and cuts the padding off.
+        """
+        if self.pool.layout.axes(maps.ndim + 1).ragged:
+            _, sets = self.encode(batch)
+            return [maps[sets["index"] == i] for i in range(sets["dim_size"])]
+        return list(maps)
 
     def rival_maps(self, batch: Any) -> dict[str, list[Tensor]]:
         """Maps to hold ours against, by name ("intensity", ...), each as `sample_maps`; what a modality has of its own.
