@@ -8,12 +8,13 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 
-def check_volume(path: Path, *, voxels: bool = True) -> str | None:
+def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> str | None:
     """Find out why an image cannot be used.
 
     Args:
         path: The file.
         voxels: Read every voxel; otherwise only the header, which misses truncated files, NaN and constant volumes.
+        constant: Accept a constant volume: a mask may be empty.
 
     Returns:
         What is wrong and what to do, or None for a good volume.
@@ -33,10 +34,10 @@ def check_volume(path: Path, *, voxels: bool = True) -> str | None:
         return "its affine is singular or not finite, so its voxels have no place in space; repair the header"
     if image.get_data_dtype().kind not in "iuf":
         return f"expected numbers as voxels, got {image.get_data_dtype()}; convert it to a grey-scale image"
-    return _check_voxels(image) if voxels else None
+    return _check_voxels(image, constant) if voxels else None
 
 
-def _check_voxels(image: nibabel.spatialimages.SpatialImage) -> str | None:
+def _check_voxels(image: nibabel.spatialimages.SpatialImage, constant: bool) -> str | None:
     try:
         data = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -46,7 +47,7 @@ def _check_voxels(image: nibabel.spatialimages.SpatialImage) -> str | None:
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
         return f"{bad} of {data.size} voxels are NaN or infinite; replace them (by 0 if they are background)"
-    if data.min() == data.max():
+    if not constant and data.min() == data.max():
         return f"every voxel is {data.flat[0]:g}; a constant volume holds nothing to learn from"
     return None
 

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +37,7 @@ class Record:
     subject: str
     values: dict[str, Any]
     part: str | None = None
+    mask: Path | None = None
     target: Any = field(default=None)
 
 
@@ -122,15 +124,23 @@ class VolumeData(PoolingData):
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
 
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
-        # Unpacking releases the interpreter's lock, so threads read side by side.
+        images = {record.path for record in listed}
+        masks = {record.mask for record in listed if record.mask} - images
+        look = partial(check_volume, voxels=self.check == "voxels")
+        # Unpacking releases the interpreter's lock, so threads read side by side; each file is read once.
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda record: check_volume(record.path, voxels=self.check == "voxels"), listed))
+            found = dict(zip(images, pool.map(look, images), strict=True))
+            found |= dict(zip(masks, pool.map(partial(look, constant=True), masks), strict=True))
         good = []
-        for record, wrong in zip(listed, found, strict=True):
-            missing = [] if record.part == "predict" else list(self._bad_targets(record))
-            for what in ([wrong] if wrong else []) + missing:
+        for record in listed:
+            wrong = [found[record.path]] if found[record.path] else []
+            if record.mask and found[record.mask]:
+                wrong.append(f"mask {record.mask.name}: {found[record.mask]}")
+            if record.part != "predict":
+                wrong += self._bad_targets(record)
+            for what in wrong:
                 problems.add(record.where, what)
-            if not wrong and not missing:
+            if not wrong:
                 good.append(record)
         return good
 
@@ -223,18 +233,28 @@ class VolumeData(PoolingData):
                     problems.stop(f"column {column}", "is the same in every training row; choose another target")
 
     def _dataset(self, records: list[Record], part: str) -> Dataset:
-        items = [
+        masked = any(record.mask for record in records)
+        steps = preprocessing(**self.geometry, mask=masked)
+        return self._cached(
+            self._items(records, part), [*steps, *augmentation(self.augment if part == "train" else None)]
+        )
+
+    def _items(self, records: list[Record], part: str) -> list[dict[str, Any]]:
+        return [
             {
                 "image": str(record.path),
                 "path": str(record.path),
                 "id": record.id,
                 # A prediction needs no target; NaN says that there is none.
                 "target": torch.full((len(self.targets),), float("nan")) if part == "predict" else record.target,
+                **({"mask": str(record.mask)} if record.mask else {}),
             }
             for record in records
         ]
-        steps = preprocessing(**self.geometry)
-        transform = Compose([*steps, *augmentation(self.augment if part == "train" else None)])
+
+    def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset:
+        """Cache the result of ``steps`` up to the first random one."""
+        transform = Compose(steps)
         if self.cache == "memory":
             return CacheDataset(items, transform, num_workers=2, progress=False)
         if self.cache == "disk":

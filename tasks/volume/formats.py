@@ -18,15 +18,24 @@ class CSVData(VolumeData):
             no such column each row counts as a subject of its own.
         split: Column with train, val, test or predict (rows to predict need no target). Where the table has no such
             column, or with null, the split is made from the folds.
+        mask: Column with the path of a mask, of any grid in the same space: what a map should find (not zero). It is
+            never trained on.
         options: See `VolumeData`.
     """
 
     def __init__(
-        self, root: str, *, image: str = "path", subject: str = "subject", split: str | None = "split", **options
+        self,
+        root: str,
+        *,
+        image: str = "path",
+        subject: str = "subject",
+        split: str | None = "split",
+        mask: str | None = None,
+        **options,
     ):
         super().__init__(**options)
         self.root = Path(root)
-        self.image, self.subject, self.split = image, subject, split
+        self.image, self.subject, self.split, self.mask = image, subject, split, mask
 
     @property
     def source(self) -> str:
@@ -35,7 +44,7 @@ class CSVData(VolumeData):
 
     def records(self, problems: Problems) -> list[Record]:
         """One record a row."""
-        rows = read_manifest(self.root, required=(self.image, *self.targets))
+        rows = read_manifest(self.root, required=(self.image, *self.targets, *([self.mask] if self.mask else [])))
         divided = self.split is not None and any(row.get(self.split) for row in rows)
         listed = []
         for row in rows:
@@ -45,11 +54,14 @@ class CSVData(VolumeData):
                 problems.add(where, f"column {self.image} is empty; fill it in or delete the row")
             elif divided and part not in (*PARTS, "predict"):
                 problems.add(where, f"expected train, val, test or predict in column {self.split}, got '{part}'")
+            elif self.mask and part != "predict" and row.get(self.mask) is None:
+                problems.add(where, f"column {self.mask} is empty; name a mask, or an empty one where there is nothing")
             else:
                 path = row.resolve(self.image)
                 name = str(row[self.image])
                 subject = str(row.get(self.subject) or name)
-                listed.append(Record(path, where, name, subject, row, part))
+                mask = row.resolve(self.mask) if self.mask and part != "predict" else None
+                listed.append(Record(path, where, name, subject, row, part, mask))
         return listed
 
 

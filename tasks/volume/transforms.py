@@ -40,7 +40,13 @@ class Augment:
 
 
 def preprocessing(
-    *, size: Sequence[int], spacing: Sequence[float] | None, fit: Fit, pad: Pad = "constant", intensity: Intensity
+    *,
+    size: Sequence[int],
+    spacing: Sequence[float] | None,
+    fit: Fit,
+    pad: Pad = "constant",
+    intensity: Intensity,
+    mask: bool = False,
 ) -> list[mt.Transform]:
     """Load a volume and bring it to one orientation, voxel size, intensity scale and shape.
 
@@ -52,6 +58,7 @@ def preprocessing(
             was cut around an organ shows less.
         intensity: ``"percentile"`` maps the 0.5th to 99.5th percentile of the volume to 0 to 1, so that padding looks
             like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1.
+        mask: There is a mask, too, ``{"mask": path}``: bring it to the image's grid, bool, whatever its own grid is.
 
     Returns:
         Transforms from ``{"image": path, ...}`` to ``{"image": (1, D, H, W), "affine": (4, 4), ...}``. The affine maps
@@ -74,13 +81,21 @@ def preprocessing(
         steps.append(mt.ResizeWithPadOrCropd("image", spatial_size=tuple(size), mode=pad))
     else:
         steps.append(mt.Resized("image", spatial_size=tuple(size), mode="trilinear", anti_aliasing=True))
+    if mask:
+        steps += [
+            mt.LoadImaged("mask", ensure_channel_first=True, image_only=True),
+            mt.ResampleToMatchd("mask", key_dst="image", mode="nearest", padding_mode="zeros"),
+        ]
     return [*steps, mt.Lambda(_without_meta)]
 
 
 def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
     """Keep the affine, drop the rest of the metadata: plain tensors batch, cache and move between devices anywhere."""
     image = sample["image"]
-    return {**sample, "image": image.as_tensor().contiguous(), "affine": image.affine.clone()}
+    plain = {"image": image.as_tensor().contiguous(), "affine": image.affine.clone()}
+    if "mask" in sample:
+        plain["mask"] = sample["mask"].as_tensor().contiguous() > 0
+    return {**sample, **plain}
 
 
 def augmentation(options: Augment | None) -> list[mt.Transform]:

@@ -287,3 +287,43 @@ def test_intensities(study):
     assert float(image.std(correction=0)) == pytest.approx(1, abs=1e-4)
     # Another scale and offset of the scanner give the same input.
     assert float(image.max()) < 4
+
+
+def test_a_mask_is_brought_to_the_images_grid(save_nifti, save_table):
+    """The mask is stored left-right turned, of half the voxel size, over a part of the field of view."""
+    image = np.random.default_rng(0).normal(100, 20, (10, 12, 8)).astype(np.float32)
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[2:6, 0:4, 2:8] = 3
+    turned = np.array([[-1.0, 0, 0, 11.0], [0, 1, 0, 6.0], [0, 0, 1, 2.0], [0, 0, 0, 1]])
+    rows = []
+    for i in range(6):
+        save_nifti(f"im{i}.nii.gz", image + i, np.diag([2.0, 2.0, 2.0, 1.0]))
+        save_nifti(f"mask{i}.nii.gz", mask if i % 2 else 0 * mask, turned)
+        rows.append({"path": f"im{i}.nii.gz", "label": i % 2, "outline": f"mask{i}.nii.gz"})
+    data = CSVData(str(save_table("t.csv", rows)), mask="outline", folds=3, val=0.3, size=(6, 8, 8), batch_size=2)
+    data.setup()
+    seen = [sample for part in ("train", "val", "test") for sample in data.datasets[part]]
+    for sample in seen:
+        assert sample["mask"].dtype == torch.bool
+        assert sample["mask"].shape == sample["image"].shape
+        if not sample["target"]:
+            assert not sample["mask"].any()
+            continue
+        for voxel in np.ndindex(6, 8, 8):
+            mm = sample["affine"].numpy() @ [*voxel, 1]
+            at = np.round(np.linalg.inv(turned) @ mm)[:3].astype(int)
+            inside = (at >= 0).all() and (at < 8).all() and mask[tuple(at)] > 0
+            assert bool(sample["mask"][0][voxel]) == inside
+    assert len(seen) == 6
+    assert next(iter(data.test_dataloader()))["mask"].shape == (2, 1, 6, 8, 8)
+
+
+def test_masks_are_checked(study, save_nifti, tmp_path):
+    """One column cell is empty, one mask is missing; an empty mask is fine."""
+    save_nifti("empty.nii.gz", np.zeros((8, 9, 7), np.uint8))
+    outlines = ["empty.nii.gz"] * 10 + ["", "gone.nii.gz"]
+    with pytest.raises(BadInput) as error:
+        CSVData(str(study(outline=outlines)), mask="outline", folds=3, **SMALL).setup()
+    assert "2 problems found" in str(error.value)
+    assert "column outline is empty; name a mask, or an empty one where there is nothing" in str(error.value)
+    assert "row 12 (scans/s5_1.nii.gz): mask gone.nii.gz: file does not exist" in str(error.value)
