@@ -159,6 +159,12 @@ class Layout:
         pooled = [name for name, pooled in self._parse() if pooled]
         return None if "..." in pooled else len(pooled)
 
+    @property
+    def kept_axes(self) -> int | None:
+        """How many positions are kept; None where ``...`` leaves it open."""
+        kept = [name for name, pooled in self._parse() if not pooled and name not in ("b", "c")]
+        return None if "..." in kept else len(kept)
+
     def axes(self, ndim: int) -> Axes:
         """Find the axes of a tensor with ``ndim`` axes.
 
