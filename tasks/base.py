@@ -7,9 +7,10 @@ there to loss, metrics and maps.
 import importlib
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
@@ -84,7 +85,7 @@ class PoolingData(LightningDataModule):
 
     @property
     def folds(self) -> list[int]:
-        """The folds that cross-validation runs; one for a fixed split."""
+        """The folds that cross-validation runs; one for a fixed split. Asked before any `fold` is known to exist."""
         return [0]
 
     @property
@@ -130,6 +131,19 @@ class PoolingData(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
         return self.loader(self.datasets.get("predict", self.datasets["test"]), False)
+
+
+class Evidence(NamedTuple):
+    """What made the logits of a batch; in regression maps, sums and what is missing are in the target's units."""
+
+    logits: Tensor
+    """(B, outputs)."""
+    maps: Tensor
+    """Signed, the features' layout with the outputs where the channels were."""
+    sums: Tensor
+    """(B, outputs), a map's sum over a sample's elements."""
+    missing: Tensor
+    """(B, outputs): the logit, less what the head says of nothing, less the sum. Zero where maps are exact."""
 
 
 class PoolingTask(LightningModule):
@@ -214,12 +228,16 @@ class PoolingTask(LightningModule):
         norm = [nn.BatchNorm1d(features)] if self.head_norm else []
         return nn.Sequential(nn.Flatten(1), *norm, nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
 
+    def readout(self, sets: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """The head for a batch whose `encode` returned ``sets``; the same for every batch unless it must know them."""
+        return self.head
+
     # What follows from it.
 
     def forward(self, batch: Any) -> Tensor:
         """Logits of a batch, (B, outputs); standardised values in regression."""
         x, sets = self.encode(batch)
-        return self.head(self.pool(x, **sets))
+        return self.readout(sets)(self.pool(x, **sets))
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Turn logits into what is reported: (B, K) probabilities, or (B, T) values in original units."""
@@ -239,12 +257,22 @@ class PoolingTask(LightningModule):
         Summed over a sample's elements, plus the head's bias, a map gives the logit; in regression maps are in the
         target's units. A binary task has one map: evidence for its second class.
         """
+        evidence = self.evidence(batch)
+        return self.predictions(evidence.logits), evidence.maps
+
+    def evidence(self, batch: Any) -> Evidence:
+        """The logits, the maps of `explain`, their sums, and what they miss of the logits."""
         x, sets = self.encode(batch)
-        logits, maps = contributions(self.pool, self.head, x, **sets)
+        logits, maps, missing = contributions(self.pool, self.readout(sets), x, return_gap=True, **sets)
+        axes = self.pool.layout.axes(maps.ndim)
+        if axes.ragged:
+            sums = torch.zeros_like(logits).index_add_(0, sets["index"], maps.to(logits.dtype))
+        else:
+            sums = maps.movedim((axes.batch, axes.channel), (0, 1)).flatten(2).sum(2)
         if self.kind == "regression":
-            axis = self.pool.layout.axes(x.ndim).channel
-            maps = maps * self.target_std.reshape([-1 if i == axis else 1 for i in range(maps.ndim)])
-        return self.predictions(logits), maps
+            maps = maps * self.target_std.reshape([-1 if i == axes.channel else 1 for i in range(maps.ndim)])
+            sums, missing = sums * self.target_std, missing * self.target_std
+        return Evidence(logits, maps, sums, missing)
 
     # Maps beside the truth: `python -m tasks judge`.
 
@@ -271,15 +299,17 @@ class PoolingTask(LightningModule):
 
     def sample_maps(self, batch: Any) -> list[Tensor]:
         """For each sample the signed map of what speaks for its target (`explained`), on the grid of `truth`."""
-        _, maps = self.explain(batch)
         outputs, signs = self.explained(batch)
+        chosen = self.choose(self.explain(batch)[1], outputs, batch)
+        return [one * sign for one, sign in zip(chosen, signs, strict=True)]
+
+    def choose(self, maps: Tensor, outputs: Tensor, batch: Any) -> list[Tensor]:
+        """Of each sample the map of one output, ``outputs`` (B,), on the grid of its input."""
         axes = self.pool.layout.axes(maps.ndim)
         if axes.ragged:  # every element looks its own sample up
-            sample = self.encode(batch)[1]["index"]
-            outputs, signs = outputs[sample], signs[sample]
+            outputs = outputs[self.encode(batch)[1]["index"]]
         maps = maps.movedim(axes.channel, -1) if axes.ragged else maps.movedim((axes.batch, axes.channel), (0, -1))
-        one = [1] * (maps.ndim - 1)
-        chosen = maps.take_along_dim(outputs.view(-1, *one), -1).squeeze(-1) * signs.view(-1, *one[1:])
+        chosen = maps.take_along_dim(outputs.view(-1, *[1] * (maps.ndim - 1)), -1).squeeze(-1)
         return self.to_inputs(chosen, batch)
 
     def to_inputs(self, maps: Tensor, batch: Any) -> list[Tensor]:
