@@ -1,12 +1,16 @@
 """LightningCLI with a run folder, and a trained model's own settings where one is loaded."""
 
 import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
@@ -53,13 +57,8 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Say what a class found wrong with its options or inputs, without the parser's dump of all the rest."""
-        try:
+        with _in_its_own_words():
             super().instantiate_classes()
-        except ValueError as error:
-            found = _said_by_class(error)
-            if found is None:
-                raise
-            raise BadInput(str(found)) from found
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Write metrics.csv into the run folder, beside any other loggers the config asks for."""
@@ -69,14 +68,22 @@ class CLI(LightningCLI):
             own = CSVLogger(run["root"], name=run["name"], version=run["version"])
             others = others if isinstance(others, list) else [others] if others not in (None, True) else []
             kwargs["logger"] = [own, *others]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        if trainer.fast_dev_run:  # Lightning would still write last.ckpt, into the working directory
+            for callback in trainer.checkpoint_callbacks:
+                callback.save_last = False
+        return trainer
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends in numbers and pictures."""
         if self.trainer.fast_dev_run or self.trainer.interrupted:
             return
         best = self.trainer.checkpoint_callback.best_model_path if self.trainer.checkpoint_callback else None
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True)
+        # A checkpoint's weights are the averaged ones; this callback would bring back those it was still training.
+        self.trainer.callbacks = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True)
         self.say_where()
 
     def after_test(self) -> None:
@@ -93,6 +100,27 @@ class CLI(LightningCLI):
         if self.trainer.is_global_zero and outputs.written:
             print(f"Results: {outputs.folder}")
             print(f"Look at: {outputs.written[0]}")
+
+
+class _Plan(CLI):
+    """The command line parsed, and of its classes only the data built, which has read nothing yet."""
+
+    def instantiate_classes(self) -> None:
+        parser = LightningArgumentParser()
+        parser.add_lightning_class_args(PoolingData, "data", subclass_mode=True)
+        with _in_its_own_words():
+            self.datamodule = parser.instantiate_classes(Namespace(data=self.config["data"])).data
+
+
+@contextmanager
+def _in_its_own_words() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        found = _said_by_class(error)
+        if found is None:
+            raise
+        raise BadInput(str(found)) from found
 
 
 def _said_by_class(error: BaseException | None) -> Exception | None:
@@ -119,11 +147,17 @@ def newest(root: str, name: str, which: str) -> Path:
     return found[-1]
 
 
-def run_cli(args: list[str] | None = None, *, run: bool = True) -> CLI:
+def plan(args: list[str]) -> tuple[dict[str, Any], PoolingData]:
+    """Parse what `fit` takes, without reading data: the run's place (root, name, version), and the data to ask."""
+    cli = run_cli(args, run=False, cli_class=_Plan)
+    return cli.config["run"], cli.datamodule
+
+
+def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[CLI] = CLI) -> CLI:
     """Parse ``args`` (None: the process's own) and run them; ``run=False`` only builds model, data and trainer."""
     subcommands = ("fit", "validate", "test", "predict")
     defaults = {"default_config_files": [str(DEFAULTS)]}
-    return CLI(
+    return cli_class(
         PoolingTask,
         PoolingData,
         subclass_mode_model=True,

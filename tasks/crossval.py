@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tasks.cli import run_cli
+from tasks.cli import plan, run_cli
 
 
 def crossval(args: list[str]) -> Path:
@@ -30,9 +30,8 @@ def crossval(args: list[str]) -> Path:
     chosen, rest = own.parse_known_args(args)
     sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
-    built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
-    folds = built.datamodule.folds if chosen.folds is None else chosen.folds
-    run = built.config["run"]
+    run, data = plan(rest)
+    folds = data.folds if chosen.folds is None else chosen.folds
     folder = _folder(Path(run["root"], run["name"]), chosen.resume)
     rows = []
     for seed in chosen.seeds:

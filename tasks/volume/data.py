@@ -104,8 +104,8 @@ class VolumeData(PoolingData):
     @property
     def folds(self) -> list[int]:
         """All folds, or one for a split that came with the data."""
-        self.setup()
-        return [0] if self._fixed else list(range(self.n_folds))
+        listed = self.records(Problems(self.source))  # what is wrong is reported when they are read
+        return [0] if _is_split(listed) else list(range(self.n_folds))
 
     def load(self) -> None:
         """List, check, split; nothing is trained before everything is known to be usable."""
@@ -113,7 +113,7 @@ class VolumeData(PoolingData):
         listed = self.records(problems)
         total = len(listed) + len(problems.samples)
         good = self._checked(listed, problems)
-        self._fixed = any(record.part in PARTS for record in good)
+        self._fixed = _is_split(good)
         labelled = [record for record in good if record.part != "predict"]
         self._describe(labelled, problems)
         parts = self._split(labelled, problems)
@@ -264,6 +264,11 @@ class VolumeData(PoolingData):
             name = hashlib.sha256(repr(sorted(self.geometry.items())).encode()).hexdigest()[:12]
             return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
         return MonaiDataset(items, transform)
+
+
+def _is_split(records: list[Record]) -> bool:
+    """Whether the data bring their own split."""
+    return any(record.part in PARTS for record in records)
 
 
 def _number(value: Any) -> float | None:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
-from toy import ROOT, ToyTask
+from toy import ROOT, ToySets, ToyTask
 
 from tasks.__main__ import main
 from tasks.cli import run_cli
@@ -143,6 +143,27 @@ def test_predict_writes_predictions_and_maps(toy, tmp_path):
     assert len(list((run / "maps").iterdir())) == 3
 
 
+def test_averaged_weights_are_validated_kept_and_tested(toy, tmp_path):
+    average = {"class_path": "lightning.pytorch.callbacks.EMAWeightAveraging", "init_args": {"decay": 0.9}}
+    overlay = tmp_path / "average.yaml"
+    overlay.write_text(yaml.safe_dump({"trainer": {"callbacks": [average]}}))
+    toy("fit", "-c", str(overlay), "--model.head_norm=true")
+    toy("test", "-c", str(overlay), "--ckpt_path=best", "--model.head_norm=true")
+    first, second = (tmp_path / "runs" / "toy" / f"version_{i}" for i in (0, 1))
+    assert (first / "predictions.csv").read_text() == (second / "predictions.csv").read_text()
+
+    stored = torch.load(first / "checkpoints" / "best.ckpt", weights_only=True)
+    assert all(
+        not torch.equal(stored["state_dict"][name], stored["current_model_state"][name])
+        for name in ("encoder.weight", "head.1.running_mean")
+    )
+    task = ToyTask.load_from_checkpoint(first / "checkpoints" / "best.ckpt").eval()
+    batch = {"x": torch.stack([s["x"] for s in ToySets(32, "binary", 1000)])}
+    target = torch.stack([s["y"] for s in ToySets(32, "binary", 1000)])
+    losses = [float(row["val/loss"]) for row in table(first / "metrics.csv") if row["val/loss"]]
+    assert task.loss(task(batch), target).item() == pytest.approx(min(losses), rel=1e-4)
+
+
 def test_other_classes_are_refused(toy):
     toy("fit", "--trainer.max_epochs=1")
     with pytest.raises(ValueError, match="expected data with the model's classes \\['low', 'high'\\], got"):
@@ -207,6 +228,12 @@ def test_overlays_compose(toy, tmp_path, monkeypatch):
     assert cli.trainer.fast_dev_run
 
 
+def test_a_smoke_test_leaves_nothing(toy, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    toy("fit", "-c", str(ROOT / "configs" / "debug.yaml"))
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_crossval_rows_mean_and_resume(toy, tmp_path, capsys):
     toy("crossval", "--seeds=0,1", "--trainer.max_epochs=2")
     folder = tmp_path / "runs" / "toy" / "crossval_0"
@@ -222,6 +249,14 @@ def test_crossval_rows_mean_and_resume(toy, tmp_path, capsys):
     toy("crossval", "--seeds=0,1,2", "--folds=0", "--trainer.max_epochs=2", "--resume")
     assert len(table(folder / "crossval.csv")) == 3
     assert (folder / "fold_0_seed_0" / "summary.json").stat().st_mtime_ns == stamp
+
+
+def test_crossval_asks_the_data_for_its_folds_before_any_is_read(toy, tmp_path):
+    toy("crossval", "--data.first_fold=4", "--trainer.max_epochs=1")
+    rows = table(tmp_path / "runs" / "toy" / "crossval_0" / "crossval.csv")
+    assert [row["fold"] for row in rows] == ["4", "5"]
+    with pytest.raises(SystemExit, match=r"^error: toy: expected a fold of \[4, 5\], got 0"):
+        toy("fit", "--data.first_fold=4")
 
 
 def test_help_names_the_commands(capsys):

@@ -13,9 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class ToySets(Dataset):
-    def __init__(self, count, kind, first):
+    def __init__(self, count, kind, first, located=False):
         generator = torch.Generator().manual_seed(first)
         self.x = torch.randn(count, 7, 4, generator=generator)
+        self.truth = None
+        if located:  # two elements decide
+            place = torch.rand(count, 7, generator=generator).argsort(1)[:, :2]
+            self.truth = torch.zeros(count, 7, dtype=torch.bool).scatter(1, place, True)
+            strength = torch.randn(count, 1, 2, generator=generator).sign() * 3
+            self.x[..., :2] = torch.where(self.truth[..., None], strength, 0.1 * self.x[..., :2])
         score = self.x.mean(1)[:, :2] * 4  # (count, 2)
         self.y = {
             "binary": (score[:, 0] > 0).long(),
@@ -29,7 +35,8 @@ class ToySets(Dataset):
         return len(self.x)
 
     def __getitem__(self, i):
-        return {"x": self.x[i], "y": self.y[i], "id": f"set {self.first + i}"}
+        sample = {"x": self.x[i], "y": self.y[i], "id": f"set {self.first + i}"}
+        return sample if self.truth is None else sample | {"truth": self.truth[i]}
 
 
 class ToyData(PoolingData):
@@ -38,22 +45,26 @@ class ToyData(PoolingData):
     Args:
         kind: Kind of target.
         train: Number of training samples.
+        first_fold: The first of the two folds.
     """
 
-    def __init__(self, kind: str = "binary", train: int = 96, **kwargs):
+    def __init__(self, kind: str = "binary", train: int = 96, first_fold: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.kind, self.train = kind, train
+        self.kind, self.train, self.first_fold = kind, train, first_fold
 
     @property
     def folds(self):
-        return [0, 1]
+        return [self.first_fold, self.first_fold + 1]
 
     def load(self):
+        if self.fold not in self.folds:
+            raise BadInput(f"toy: expected a fold of {self.folds}, got {self.fold}")
         if not self.train:
             raise BadInput("toy: expected training sets, got none")
         sizes = {"train": self.train, "val": 32, "test": 32}
         self.datasets = {
-            name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold) for i, (name, size) in enumerate(sizes.items())
+            name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold, self.located)
+            for i, (name, size) in enumerate(sizes.items())
         }
         y = self.datasets["train"].y
         classes = {"binary": ["low", "high"], "multiclass": ["low", "mid", "high"]}.get(self.kind, ["first", "second"])
@@ -87,6 +98,15 @@ class ToyTask(PoolingTask):
 
     def ids(self, batch):
         return batch["id"]
+
+    def truth(self, batch):
+        return list(batch["truth"]) if "truth" in batch else None
+
+    def hide(self, batch, hidden):
+        return {**batch, "x": batch["x"].masked_fill(torch.stack(hidden)[..., None], 0.0)}
+
+    def rival_maps(self, batch):
+        return {"size": list(batch["x"].norm(dim=-1))}
 
     def save_maps(self, batch, folder: Path, limit: int):
         _, maps = self.explain(batch)
