@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
 
 class SpectrogramNet(nn.Module):
-    """3x3 convolutions, each halving the pooled axis and leaving the other one as it is.
+    """3x3 convolutions that halve the pooled axis, each or only the first ones, and leave the other one as it is.
 
     With ``position`` the place on the frequency axis is an input channel, so that which band an element is in is not
     lost when frequency is pooled. Frames beyond a clip's length are zero after every layer, so a clip's features do not
@@ -16,7 +17,8 @@ class SpectrogramNet(nn.Module):
 
     Args:
         channels: Output channels of each layer.
-        stride: Step of every layer, (frequency, time).
+        stride: Step of every layer that makes the grid coarser, (frequency, time).
+        halvings: How many layers do, from the first; None = all.
         relative: Take the level of each band relative to its mean over the clip: what sounds all the time says nothing.
         onsets: Give the rise of the level from frame to frame as an input channel.
         position: Give the place on the frequency axis, -1 to 1, as an input channel.
@@ -31,24 +33,36 @@ class SpectrogramNet(nn.Module):
         channels: Sequence[int],
         *,
         stride: tuple[int, int],
+        halvings: int | None = None,
         relative: bool = False,
         onsets: bool = False,
         position: bool = True,
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.stride, self.relative, self.onsets, self.position = stride, relative, onsets, position
+        halvings = len(channels) if halvings is None else halvings
+        if not 0 <= halvings <= len(channels):
+            raise ValueError(
+                f"expected halvings from 0 to {len(channels)}, the number of layers, got {halvings}; change it"
+            )
+        self.relative, self.onsets, self.position = relative, onsets, position
+        self.strides = [stride] * halvings + [(1, 1)] * (len(channels) - halvings)
         widths = [1 + onsets + position, *channels]
         self.norm = nn.BatchNorm2d(1 + onsets)
         self.layers = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False),
+                nn.Conv2d(before, after, 3, stride=step, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
                 nn.Dropout2d(dropout),
             )
-            for before, after in pairwise(widths)
+            for (before, after), step in zip(pairwise(widths), self.strides, strict=True)
         )
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Bins from cell to cell of the output, (frequency, time); cell 0 is centred on bin 0."""
+        return prod(step[0] for step in self.strides), prod(step[1] for step in self.strides)
 
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of spectrograms."""
@@ -61,9 +75,9 @@ class SpectrogramNet(nn.Module):
             bands = torch.linspace(-1, 1, x.shape[2], device=x.device, dtype=x.dtype)[:, None].expand_as(x[:, :1])
             x = torch.cat([x, bands], 1)
         x = zero_beyond(x, frames)
-        for layer in self.layers:
+        for layer, (_, step) in zip(self.layers, self.strides, strict=True):
             # A 3-wide kernel with padding 1 has its centres on frames 0, s, 2s, ...: ceil(n / s) of them are valid.
-            frames = (frames - 1) // self.stride[1] + 1
+            frames = (frames - 1) // step + 1
             x = zero_beyond(layer(x), frames)
         return x, frames
 

@@ -54,12 +54,16 @@ class LogMel(nn.Module):
             wave.device.type, enabled=False
         ):  # the squares of quiet samples underflow in half precision
             power = self.mel(wave.float())  # (B, F, T)
-        frames = lengths // self.hop + 1
+        frames = self.count(lengths)
         keep = (torch.arange(power.shape[-1], device=power.device) < frames[:, None])[:, None]  # (B, 1, T)
         power = power * keep
         peak = power.amax((1, 2), keepdim=True).clamp(min=1e-20)
         level = 1 + 10 / self.range_db * (power / peak).clamp(min=1e-12).log10()
         return (level.clamp(min=0) * keep)[:, None], frames
+
+    def count(self, lengths: Tensor) -> Tensor:
+        """Number of frames of clips of so many samples."""
+        return lengths // self.hop + 1
 
     def frequencies(self) -> Tensor:
         """Centre of each mel band in Hz, (F,), on the HTK scale that torchaudio uses."""

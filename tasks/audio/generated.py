@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, collate_clips
+from tasks.audio.events import KINDS, make_events
 from tasks.audio.sounds import FORMANTS, Box, make_rhythm, make_timbre, rhythm_patterns, to_hertz
 from tasks.base import PoolingData
 
@@ -98,3 +99,33 @@ class RhythmData(_Generated):
     def make(self, number: int, seed: int) -> tuple[list[Tensor], list[int], list[list[Box]]]:
         """Make a part of the data."""
         return make_rhythm(number, cycles=self.cycles, sample_rate=self.sample_rate, seed=seed)
+
+
+class EventData(_Generated):
+    """Noise with one event in it; the class is its kind, and its box in time and frequency is known (`make_events`).
+
+    Args:
+        train: Number of training clips.
+        val: Number of validation clips.
+        test: Number of test clips.
+        seconds: Longest clip.
+        sample_rate: In Hz.
+        base: batch_size, num_workers, fold, seed, on_bad.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: int = 400,
+        val: int = 120,
+        test: int = 240,
+        seconds: float = 2.4,
+        sample_rate: int = 16000,
+        **base,
+    ):
+        super().__init__({"train": train, "val": val, "test": test}, sample_rate, list(KINDS), base)
+        self.seconds = seconds
+
+    def make(self, number: int, seed: int) -> tuple[list[Tensor], list[int], list[list[Box]]]:
+        """Make a part of the data."""
+        return make_events(number, seconds=self.seconds, sample_rate=self.sample_rate, seed=seed)

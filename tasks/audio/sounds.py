@@ -37,7 +37,7 @@ def make_timbre(
     Returns:
         The clips (S,), their classes, and for each the box (start s, end s, low Hz, high Hz) of its buzz and formant.
     """
-    draw = _Draw(seed)
+    draw = Draw(seed)
     waves, labels, truth = [], [], []
     for i in range(number):
         label = i % len(FORMANTS)
@@ -91,7 +91,7 @@ def make_rhythm(
     Returns:
         The clips (S,), their classes, and for each the boxes (start s, end s, low Hz, high Hz) of its hits.
     """
-    draw = _Draw(seed)
+    draw = Draw(seed)
     period = round(sum(INTERVALS) * SIXTEENTH * sample_rate)
     length = cycles * period
     waves, labels, truth = [], [], []
@@ -114,16 +114,18 @@ def make_rhythm(
     return waves, labels, truth
 
 
-class _Draw:
+class Draw:
     """Random numbers from one generator, so that a set is the same on every machine."""
 
     def __init__(self, seed: int):
         self.generator = torch.Generator().manual_seed(seed)
 
     def uniform(self, low: float, high: float) -> float:
+        """Draw a number between two."""
         return low + (high - low) * float(torch.rand((), generator=self.generator))
 
     def normal(self, length: int) -> Tensor:
+        """Draw normal numbers, (length,)."""
         return torch.randn(length, generator=self.generator)
 
 
@@ -138,7 +140,7 @@ def _shape(wave: Tensor, centre: float | None, width: float | None, sample_rate:
     return torch.fft.irfft(spectrum * gain, n=len(wave))
 
 
-def _hit(draw: _Draw, sample_rate: int) -> tuple[Tensor, tuple[float, float]]:
+def _hit(draw: Draw, sample_rate: int) -> tuple[Tensor, tuple[float, float]]:
     """One drum-like sound and the band (low Hz, high Hz) where most of it is."""
     time = torch.arange(round(0.2 * sample_rate)) / sample_rate
     pitch = 150 * 2 ** draw.uniform(0, 4.5)  # Hz, up to 3.4 kHz

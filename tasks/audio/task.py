@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modalpool import contributions
 from tasks.audio.encoder import SpectrogramNet, valid_frames
 from tasks.audio.frontend import Augment, LogMel
+from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
 from tasks.base import PoolingTask
 
@@ -24,12 +24,14 @@ class AudioTask(PoolingTask):
 
     Over time one vector per frequency is left, which a linear layer reads: what the sound is like, not when (timbre).
     Over frequency one vector per frame is left, which templates in time read (`PatternReadout`): when, not what
-    (rhythm). Over both one vector is left.
+    (rhythm). Over both one vector is left. Over time and over both a map plus the head's bias sums to the logit; the
+    rhythm readout is not linear, and its map is its slope times what an element adds to the pooled frames.
 
     Args:
         spec: What the data says of itself.
         pool: The axis that is pooled.
-        widths: Channels of the network's layers; every layer halves the pooled axis.
+        widths: Channels of the network's layers.
+        halvings: How many layers, from the first, halve the pooled axis; None = all. Fewer make sharper maps.
         relative: Take the level of each band relative to its mean over the clip: what sounds all the time says nothing.
         onsets: Give the network the rise of the level from frame to frame beside the level.
         position: Tell the network which band it looks at; without it, pooling over frequency is blind to the band.
@@ -59,6 +61,7 @@ class AudioTask(PoolingTask):
         *,
         pool: Axis = "time",
         widths: Sequence[int] = (16, 32, 48),
+        halvings: int | None = None,
         relative: bool = False,
         onsets: bool = False,
         position: bool = True,
@@ -103,7 +106,13 @@ class AudioTask(PoolingTask):
             mask_frames=mask_frames,
         )
         self.encoder = SpectrogramNet(
-            widths, stride=STRIDES[pool], relative=relative, onsets=onsets, position=position, dropout=dropout
+            widths,
+            stride=STRIDES[pool],
+            halvings=halvings,
+            relative=relative,
+            onsets=onsets,
+            position=position,
+            dropout=dropout,
         )
 
     def build_head(self) -> nn.Module:
@@ -122,6 +131,8 @@ class AudioTask(PoolingTask):
             share, partner = batch["mix"]
             x = share * x + (1 - share) * x[partner]
             frames = torch.maximum(frames, frames[partner])
+        if "hidden" in batch:  # (B, F, T)
+            x = x.masked_fill(batch["hidden"][:, None], 0.0)
         return self.encoder(self.augment(x), frames)
 
     def sets(self, x: Tensor, frames: Tensor) -> dict[str, Tensor]:
@@ -133,26 +144,11 @@ class AudioTask(PoolingTask):
         x, frames = self.features(batch)
         return x, self.sets(x, frames)
 
-    def readout(self, frames: Tensor) -> Callable[[Tensor], Tensor]:
-        """The head for clips with these valid frames."""
-        return functools.partial(self.head, frames=frames) if self.axis == "frequency" else self.head
-
-    def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Logits of a batch, (B, outputs)."""
-        x, frames = self.features(batch)
-        return self.readout(frames)(self.pool(x, **self.sets(x, frames)))
-
-    def explain(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Predictions and signed maps (B, outputs, F, T) on the network's grid.
-
-        Over time and over both a map plus the head's bias sums to the logit. The rhythm readout is not linear: there
-        the map is its slope times what an element adds to the pooled frames.
-        """
-        x, frames = self.features(batch)
-        logits, maps = contributions(self.pool, self.readout(frames), x, **self.sets(x, frames))
-        if self.kind == "regression":
-            maps = maps * self.target_std[:, None, None]
-        return self.predictions(logits), maps
+    def readout(self, sets: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """The head, which over frequency must know the valid frames."""
+        if self.axis != "frequency":
+            return self.head
+        return functools.partial(self.head, frames=sets["mask"].sum((1, 2)))
 
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Targets as the data gives them."""
@@ -173,6 +169,35 @@ class AudioTask(PoolingTask):
         loss = share * self.loss(logits, target) + (1 - share) * self.loss(logits, target[partner])
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
         return loss
+
+    def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
+        """The bins of each clip's spectrogram in which its known events lie, if the data knows events."""
+        if not any(batch["truth"]):
+            return None
+        grid = {
+            "frequencies": self.spectrogram.frequencies(),
+            "frame_s": self.spectrogram.hop / self.spectrogram.sample_rate,
+        }
+        frames = self.spectrogram.count(batch["lengths"]).tolist()
+        return [
+            bins_inside(boxes, frames=count, **grid).to(batch["wave"].device)
+            for boxes, count in zip(batch["truth"], frames, strict=True)
+        ]
+
+    def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+        """Maps of the network's cells, (B, F', T'), to the bins (F, frames) of each clip's spectrogram."""
+        frames = self.spectrogram.count(batch["lengths"]).tolist()
+        return to_bins(maps, frames=frames, bands=self.bands, stride=self.encoder.cell)
+
+    def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
+        """What a clip shows without a network: how loud each bin is."""
+        x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+        return {"intensity": [one[0, :, :count] for one, count in zip(x, frames.tolist(), strict=True)]}
+
+    def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
+        """Set hidden bins to silence."""
+        longest = int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1])))
+        return {**batch, "hidden": torch.stack([nn.functional.pad(one, (0, longest - one.shape[1])) for one in hidden])}
 
     def save_maps(self, batch: dict[str, Any], folder: Path, limit: int) -> list[Path]:
         """Draw spectrograms with their maps, see `tasks.audio.pictures`."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 from torch_geometric.nn import models
+from torch_geometric.utils import degree
 
 from tasks.base import PoolingTask
 from tasks.graph.pictures import draw_batch
@@ -85,6 +86,27 @@ class GraphTask(PoolingTask):
     def ids(self, batch: Batch) -> list[str]:
         """The graphs' names."""
         return batch.id
+
+    def truth(self, batch: Batch) -> list[Tensor] | None:
+        """The nodes that made each graph's class, where the data knows them (`tasks.graph.GraphData`)."""
+        return self.to_inputs(batch.truth, batch) if "truth" in batch else None
+
+    def to_inputs(self, maps: Tensor, batch: Batch) -> list[Tensor]:
+        """One value a node, (N,), to one tensor a graph."""
+        return list(maps.split(batch.ptr.diff().tolist()))
+
+    def rival_maps(self, batch: Batch) -> dict[str, list[Tensor]]:
+        """What a graph shows without a network: how many neighbours each node has."""
+        degrees = degree(batch.edge_index[1], batch.num_nodes)
+        return {"degree": self.to_inputs(degrees, batch)}
+
+    def hide(self, batch: Batch, hidden: list[Tensor]) -> Batch:
+        """Cut hidden nodes off from their neighbours and give them the training graphs' mean features."""
+        gone = torch.cat(hidden)
+        batch = batch.clone()
+        batch.x = torch.where(gone[:, None], self.feature_mean.to(batch.x), batch.x)
+        batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
+        return batch
 
     def save_maps(self, batch: Batch, folder: Path, limit: int) -> list[Path]:
         """Draw up to ``limit`` graphs, each node in the colour of what it added to the predicted output."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.base import PoolingTask
+from tasks.localisation import upsample
 from tasks.volume.encoders import build_encoder
 from tasks.volume.maps import to_network_grid, write_map
 from tasks.volume.pictures import draw_slices
@@ -60,6 +61,24 @@ class VolumeTask(PoolingTask):
     def ids(self, batch: dict[str, Any]) -> list[str]:
         """The images' relative paths, or the phantoms' numbers."""
         return list(batch["id"])
+
+    def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
+        """The voxels that the data's masks mark, if it has masks."""
+        return list(batch["mask"][:, 0].bool()) if "mask" in batch else None
+
+    def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
+        """Maps of the grid's cells ``(B, d, h, w)`` interpolated to the voxels of the network's input."""
+        return list(upsample(maps, batch["image"].shape[2:], stride=self.stride, first=self.first))
+
+    def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
+        """What an image shows without a network: how bright each voxel is."""
+        return {"intensity": list(batch["image"][:, 0])}
+
+    def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
+        """Give hidden voxels their image's median intensity."""
+        image = batch["image"]
+        median = image.flatten(1).median(1).values.view(-1, 1, 1, 1, 1)
+        return {**batch, "image": torch.where(torch.stack(hidden)[:, None], median, image)}
 
     def save_maps(self, batch: dict[str, Any], folder: Path, limit: int) -> list[Path]:
         """Draw the map of the predicted class (or first target) and write it as NIfTI beside the picture."""
