@@ -46,11 +46,12 @@ class ToyData(PoolingData):
         kind: Kind of target.
         train: Number of training samples.
         first_fold: The first of the two folds.
+        located: Whether two known elements of each set decide.
     """
 
-    def __init__(self, kind: str = "binary", train: int = 96, first_fold: int = 0, **kwargs):
+    def __init__(self, kind: str = "binary", train: int = 96, first_fold: int = 0, located: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.kind, self.train, self.first_fold = kind, train, first_fold
+        self.kind, self.train, self.first_fold, self.located = kind, train, first_fold, located
 
     @property
     def folds(self):
@@ -108,10 +109,6 @@ class ToyTask(PoolingTask):
     def rival_maps(self, batch):
         return {"size": list(batch["x"].norm(dim=-1))}
 
-    def save_maps(self, batch, folder: Path, limit: int):
-        _, maps = self.explain(batch)
-        paths = []
-        for name, one in list(zip(batch["id"], maps, strict=True))[:limit]:
-            paths.append(folder / f"{name}.csv")
-            paths[-1].write_text("\n".join(",".join(f"{v:.4f}" for v in row) for row in one.tolist()))
-        return paths
+    def draw(self, batch, number, shown, decision, path: Path):
+        values = " ".join(f"{value:.4f}" for value in shown.tolist())
+        path.write_text(f"{decision.title}\n{values}\n")
