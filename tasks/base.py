@@ -232,6 +232,10 @@ class PoolingTask(LightningModule):
         """The head for a batch whose `encode` returned ``sets``; the same for every batch unless it must know them."""
         return self.head
 
+    def batch_loss(self, logits: Tensor, batch: Any) -> Tensor:
+        """The loss of a batch against its targets; mixed samples have more than their own."""
+        return self.loss(logits, self.target(batch))
+
     # What follows from it.
 
     def forward(self, batch: Any) -> Tensor:
@@ -364,7 +368,7 @@ class PoolingTask(LightningModule):
     def _step(self, batch: Any, part: str) -> dict[str, Any]:
         ids, target = self.ids(batch), self.target(batch)
         logits = self(batch)
-        loss = self.loss(logits, target)
+        loss = self.batch_loss(logits, batch)
         predictions = self.predictions(logits.detach())
         metrics = self.metrics[f"{part}_metrics"]
         truth = target.long() if self.kind == "multilabel" else target

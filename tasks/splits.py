@@ -1,5 +1,6 @@
 """Who is trained on, who validates, who tests: stratified and grouped folds, from scikit-learn."""
 
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
@@ -107,7 +108,10 @@ def _folds(
         splitter = (StratifiedGroupKFold if stratify else GroupKFold)(folds, shuffle=True, random_state=seed)
     else:
         splitter = (StratifiedKFold if stratify else KFold)(folds, shuffle=True, random_state=seed)
-    return [(members[rest], members[held]) for rest, held in splitter.split(members, y, labels)]
+    with warnings.catch_warnings():
+        # A scarce class is missing in some parts. Only in training that matters, and there `check_classes` names it.
+        warnings.filterwarnings("ignore", "The least populated class")
+        return [(members[rest], members[held]) for rest, held in splitter.split(members, y, labels)]
 
 
 def check_overlap(groups: Mapping[str, Sequence[Hashable]], problems: Problems) -> None:

@@ -51,8 +51,8 @@ class AudioTask(PoolingTask):
         pattern_layers: Convolutions before the templates; each halves the frames.
         pattern_channels: Channels of these convolutions.
         loop: Take recordings for loops: the templates go on from their end to their beginning.
-        options: lr, weight_decay, warmup, balance, label_smoothing, regression_loss, head_dropout; reduction and its
-            options.
+        options: lr, weight_decay, warmup, balance, label_smoothing, regression_loss, head_dropout, head_norm (over time
+            and over both); reduction and its options.
     """
 
     def __init__(
@@ -119,6 +119,11 @@ class AudioTask(PoolingTask):
         """Read the axis that is left: linear over frequency, templates over time."""
         channels = self.pool.out_channels * (self.pool.vectors or 1)
         if self.axis == "frequency":
+            if self.head_norm:
+                raise ValueError(
+                    "expected head_norm false with pool: frequency, got true; its readout has a norm of its own, "
+                    "so leave it out"
+                )
             return PatternReadout(channels, self.outputs, dropout=self.head_dropout, **self.pattern)
         if self.axis == "time":
             channels *= self.bands
@@ -160,15 +165,20 @@ class AudioTask(PoolingTask):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Loss of a training batch; with `mixup`, of clips that are mixed in pairs."""
-        if not self.mixup or self.kind == "regression":
-            return super().training_step(batch, batch_idx)
-        target = self.target(batch)
-        partner = torch.randperm(len(target), device=target.device)
-        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-        logits = self({**batch, "mix": (share, partner)})
-        loss = share * self.loss(logits, target) + (1 - share) * self.loss(logits, target[partner])
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(target))
-        return loss
+        if self.mixup and self.kind != "regression":
+            partner = torch.randperm(len(batch["wave"]), device=batch["wave"].device)
+            share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+            # The larger share is a clip's own, whose target it is measured against.
+            batch = {**batch, "mix": (max(share, 1 - share), partner)}
+        return super().training_step(batch, batch_idx)
+
+    def batch_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
+        """The loss of a batch; of mixed clips the mixture of the losses."""
+        loss = super().batch_loss(logits, batch)
+        if "mix" not in batch:
+            return loss
+        share, partner = batch["mix"]
+        return share * loss + (1 - share) * self.loss(logits, self.target(batch)[partner])
 
     def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
         """The bins of each clip's spectrogram in which its known events lie, if the data knows events."""

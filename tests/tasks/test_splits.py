@@ -47,6 +47,14 @@ def test_too_few_samples_for_the_folds():
         split([0, 1, 0, 1], folds=10)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_scarce_class_is_divided_in_silence():
+    targets = [0] * 12 + [1, 1]
+    held = [split(targets, folds=5, fold=fold)["test"] for fold in range(5)]
+    assert sorted(i for part in held for i in part) == list(range(14))
+    assert split([0] * 12 + [1], folds=2)["train"]
+
+
 def test_share_that_validates():
     with pytest.raises(ValueError, match=r"expected a share above 0 and up to 0\.5 to hold out for validation, got 0"):
         split([0, 1] * 10, val=0)

@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from tasks.audio import AudioManifest, AudioTask, TimbreData
 from tasks.audio.clips import collate_clips
 from tasks.audio.pictures import file_name, stretch
+from tasks.problems import BadInput
 
 SMALL = {"widths": [4, 6], "mels": 24, "hop_ms": 16, "pattern_s": 0.3}
 AXES = ["time", "frequency", "both"]
@@ -101,12 +102,14 @@ def test_mixup_trains_and_mixes_only_in_training(data, pool):
 def test_the_loss_of_a_mixture_is_the_mixture_of_losses(data, batch, monkeypatch):
     made = task(data, mixup=0.4)
     logged = {}
-    monkeypatch.setattr(made, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(made, "log", lambda name, value, **how: logged.update({name: (value, how["sync_dist"])}))
+    monkeypatch.setattr(made, "log_dict", lambda *_, **__: None)
     torch.manual_seed(3)
     loss = made.training_step(batch, 0)
     torch.manual_seed(3)
     partner = torch.randperm(8)
     share = float(torch.distributions.Beta(0.4, 0.4).sample())
+    share = max(share, 1 - share)
     x, frames = made.spectrogram(batch["wave"], batch["lengths"])
     x, frames = share * x + (1 - share) * x[partner], torch.maximum(frames, frames[partner])
     x, frames = made.encoder(x, frames)
@@ -116,7 +119,22 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_losses(data, batch, monkeypatch
         share * rows[range(8), batch["target"]] + (1 - share) * rows[range(8), batch["target"][partner]]
     ).mean()
     torch.testing.assert_close(loss, expected)
-    assert logged["train/loss"] is loss
+    assert logged["train/loss"][0] is loss
+    assert logged["train/loss"][1]
+
+
+def test_a_mixed_loss_that_is_not_finite_names_the_batch(data, batch, monkeypatch):
+    made = task(data, mixup=0.4)
+    monkeypatch.setattr(made, "log", lambda *_, **__: None)
+    monkeypatch.setattr(made, "log_dict", lambda *_, **__: None)
+    torch.nn.init.constant_(made.head[-1].weight, float("nan"))
+    with pytest.raises(BadInput, match=r"the training loss became nan in batch 7 \(samples test_0000, .*lower"):
+        made.training_step(batch, 7)
+
+
+def test_the_rhythm_readout_has_its_own_norm(data):
+    with pytest.raises(ValueError, match=r"expected head_norm false with pool: frequency, got true; .* leave it out"):
+        task(data, pool="frequency", head_norm=True)
 
 
 @pytest.mark.parametrize("pool", AXES)
