@@ -106,10 +106,14 @@ class _Plan(CLI):
     """The command line parsed, and of its classes only the data built, which has read nothing yet."""
 
     def instantiate_classes(self) -> None:
+        self.datamodule = self.build("data", PoolingData)
+
+    def build(self, name: str, base: type) -> Any:
+        """One of the command line's classes."""
         parser = LightningArgumentParser()
-        parser.add_lightning_class_args(PoolingData, "data", subclass_mode=True)
+        parser.add_lightning_class_args(base, name, subclass_mode=True)
         with _in_its_own_words():
-            self.datamodule = parser.instantiate_classes(Namespace(data=self.config["data"])).data
+            return parser.instantiate(Namespace({name: self.config[name]}))[name]
 
 
 @contextmanager
@@ -151,6 +155,13 @@ def plan(args: list[str]) -> tuple[dict[str, Any], PoolingData]:
     """Parse what `fit` takes, without reading data: the run's place (root, name, version), and the data to ask."""
     cli = run_cli(args, run=False, cli_class=_Plan)
     return cli.config["run"], cli.datamodule
+
+
+def build_task(args: list[str], data: PoolingData) -> PoolingTask:
+    """The task that `fit` with ``args`` would train, for ``data``, which is read if it was not."""
+    cli = run_cli(args, run=False, cli_class=_Plan)
+    cli.config["model"]["init_args"]["spec"] = data.spec
+    return cli.build("model", PoolingTask)
 
 
 def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[CLI] = CLI) -> CLI:

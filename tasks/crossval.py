@@ -1,14 +1,22 @@
 """``python -m tasks crossval -c CONFIG``: fit and test every fold (and seed), and say how much they differ."""
 
 import argparse
+import contextlib
 import csv
+import io
 import json
+import logging
+import shutil
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tasks.cli import plan, run_cli
+from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
+
+from tasks.cli import CLI, plan, run_cli
 
 
 def crossval(args: list[str]) -> Path:
@@ -23,43 +31,106 @@ def crossval(args: list[str]) -> Path:
     Returns:
         The folder, with ``crossval.csv`` (a row a fold) and ``summary.json`` (mean and sd over rows).
     """
-    own = argparse.ArgumentParser(prog="python -m tasks crossval", description=__doc__, epilog="All flags of fit, too.")
-    own.add_argument("--folds", help="the folds to run, 0,1,2; all of the data's unless given", type=_numbers)
-    own.add_argument("--seeds", help="seeds of training; every fold is run with each", type=_numbers, default=[0])
-    own.add_argument("--resume", help="go on with the newest cross-validation of this name", action="store_true")
-    chosen, rest = own.parse_known_args(args)
+    chosen, rest = options("crossval", __doc__).parse_known_args(args)
     sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
     run, data = plan(rest)
     folds = data.folds if chosen.folds is None else chosen.folds
-    folder = _folder(Path(run["root"], run["name"]), chosen.resume)
-    rows = []
-    for seed in chosen.seeds:
-        for fold in folds:
-            version = f"fold_{fold}_seed_{seed}"
-            summary = folder / version / "summary.json"
-            if not summary.is_file():
-                print(
-                    f"crossval: fold {fold}, seed {seed} ({len(rows) + 1} of {len(folds) * len(chosen.seeds)})",
-                    flush=True,
-                )
-                place = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={version}"]
-                run_cli(["fit", *rest, f"--data.init_args.fold={fold}", f"--seed_everything={seed}", *place])
-            rows.append({"fold": fold, "seed": seed, **_values(summary)})
-            _write(folder, rows)
+    folder = numbered(Path(run["root"], run["name"]), "crossval", chosen.resume)
+    rows: list[dict[str, Any]] = []
+    for done in fit_all({folder: rest}, folds, chosen.seeds, "crossval"):
+        rows = done[folder]
     _print(folder, rows)
     return folder
+
+
+def options(command: str, text: str | None) -> argparse.ArgumentParser:
+    """What commands that fit many times take beside the flags of `fit`."""
+    own = argparse.ArgumentParser(
+        prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
+    )
+    own.add_argument("--folds", help="the folds to run, 0,1,2; all of the data's unless given", type=_numbers)
+    own.add_argument("--seeds", help="seeds of training; every fold is run with each", type=_numbers, default=[0])
+    own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
+    return own
 
 
 def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _folder(root: Path, resume: bool) -> Path:
-    earlier = sorted((int(path.name.split("_")[1]), path) for path in root.glob("crossval_*") if path.is_dir())
+def numbered(root: Path, name: str, resume: bool) -> Path:
+    """The next free folder ``root/name_N``; to resume, the newest there is."""
+    earlier = sorted((int(path.name.split("_")[1]), path) for path in root.glob(f"{name}_*") if path.is_dir())
     if resume and earlier:
         return earlier[-1][1]
-    return root / f"crossval_{earlier[-1][0] + 1 if earlier else 0}"
+    return root / f"{name}_{earlier[-1][0] + 1 if earlier else 0}"
+
+
+def fit_all(
+    variants: dict[Path, list[str]], folds: list[int], seeds: list[int], title: str
+) -> Iterator[dict[Path, list[dict[str, Any]]]]:
+    """Fit and test each variant on each fold with each seed, all variants of a fold before the next fold.
+
+    Each run gets a folder ``fold_K_seed_S`` of its own. A run that is finished there, by its summary, is not run again;
+    one that was interrupted starts over, because going on from its checkpoint would shuffle otherwise than a run that
+    was not, and runs would no longer be pairs.
+
+    Args:
+        variants: The flags of `fit` by the folder that gets their runs, ``crossval.csv`` and ``summary.json``.
+        folds: The folds.
+        seeds: The seeds.
+        title: Stands before the progress bar.
+
+    Yields:
+        After each run the rows of all variants so far: fold, seed and test metrics.
+    """
+    rows: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in variants}
+    with tqdm(total=len(variants) * len(folds) * len(seeds), desc=title, unit="run", dynamic_ncols=True) as bar:
+        for seed, fold in ((seed, fold) for seed in seeds for fold in folds):
+            for folder, args in variants.items():
+                version = f"fold_{fold}_seed_{seed}"
+                summary = folder / version / "summary.json"
+                if not summary.is_file():
+                    shutil.rmtree(summary.parent, ignore_errors=True)
+                    place = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={version}"]
+                    own = [f"--data.init_args.fold={fold}", f"--seed_everything={seed}", *place]
+                    _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
+                rows[folder].append({"fold": fold, "seed": seed, **_values(summary)})
+                _write(folder, rows[folder])
+                bar.update()
+                yield rows
+
+
+def _fit(args: list[str], bar: tqdm, title: str) -> None:
+    """One run, which says nothing but how far it is: what it would print is in its folder."""
+    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        with contextlib.redirect_stdout(io.StringIO()):
+            run_cli(["fit", *args, *quiet], cli_class=_telling(bar, title))
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _telling(bar: tqdm, title: str) -> type[CLI]:
+    """A command line whose trainer tells the bar the epoch."""
+
+    class Epochs(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            bar.set_postfix_str(f"{title}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
+
+    class Telling(CLI):
+        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+            trainer = super().instantiate_trainer(**kwargs)
+            trainer.callbacks.append(Epochs())
+            return trainer
+
+    return Telling
 
 
 def _values(summary: Path) -> dict[str, float]:
