@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from modalpool import Pool, contributions
+from tasks.decisions import Decision
 from tasks.metrics import build_metrics
 from tasks.problems import BadInput, OnBad
 
@@ -150,7 +151,7 @@ class PoolingTask(LightningModule):
     """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
 
     Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the
-    encoder; they implement `encode`, `target`, `ids` and `save_maps`.
+    encoder; they implement `encode`, `target`, `ids` and `draw`.
 
     Args:
         spec: What the data says of itself (`PoolingData.spec`).
@@ -203,6 +204,14 @@ class PoolingTask(LightningModule):
 
     # What a modality implements.
 
+    element = "element"
+    """What an element of the input is called under a colour bar: node, bin, voxel."""
+
+    @property
+    def cell(self) -> int:
+        """Elements of the input that one element of the features stands for."""
+        return 1
+
     @abstractmethod
     def encode(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
         """Element features in the pool's layout, and the pool's keyword arguments (mask, lengths, index, dim_size)."""
@@ -216,8 +225,25 @@ class PoolingTask(LightningModule):
         """A stable name for each sample, as it stands in predictions.csv."""
 
     @abstractmethod
-    def save_maps(self, batch: Any, folder: Path, limit: int) -> list[Path]:
-        """Draw the inputs of up to ``limit`` samples with their maps; return the files written."""
+    def draw(self, batch: Any, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
+        """Draw sample ``number`` of a batch with its map into a PNG.
+
+        ``shown`` is the map on the grid of the sample's input (`to_inputs`), each element's share of the logit.
+        """
+
+    def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
+        """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
+        return []
+
+    def read(self, source: str) -> Any:
+        """Read one input of the user's, prepared like the data that the task was trained on, as a batch of one.
+
+        Its target is NaN where it is not known.
+
+        Raises:
+            BadInput: If it cannot be used.
+        """
+        raise BadInput(f"{type(self).__name__} cannot read {source}: it has no `read`; write one, or run predict")
 
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""

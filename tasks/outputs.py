@@ -9,25 +9,44 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tasks.base import PoolingTask
+from tasks.gallery import Gallery
 from tasks.metrics import bootstrap
 
 
 class Outputs(Callback):
-    """Write the results of a test or a prediction into the run folder, and list the files in `written`, pictures first.
+    """Write the results of a test or a prediction into the run folder, and list the files in `written`, page first.
 
     Args:
         maps: Number of samples whose maps are drawn into ``maps/``.
+        every: While fitting, draw the same few validation samples each so many epochs; 0 draws none.
+        followed: How many they are, evenly spread over the validation data.
         bootstrap: Resamples behind the intervals in ``summary.json``; 0 leaves them out.
     """
 
-    def __init__(self, *, maps: int = 8, bootstrap: int = 500):
+    def __init__(self, *, maps: int = 8, every: int = 10, followed: int = 3, bootstrap: int = 500):
         self.maps = maps
+        self.every, self.followed = every, followed
         self.bootstrap = bootstrap
         self._rows: list[dict[str, Any]] = []
+        self._gallery: Gallery | None = None
+        self._drawn = 0
         self.folder = Path()
         self.written: list[Path] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Draw the followed samples."""
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
+        epoch = trainer.current_epoch + 1
+        if not fitting or not self.every or epoch % self.every or not self.followed:
+            return
+        self.folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            batch = spread(trainer.val_dataloaders, self.followed)
+            batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
+            self._draw(pl_module, batch, self.followed, epoch=epoch)
 
     def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""
@@ -44,7 +63,9 @@ class Outputs(Callback):
         self._start(trainer)
 
     def _start(self, trainer: Trainer) -> None:
-        self._rows, self.written = [], []
+        self._rows, self.written, self._drawn = [], [], 0
+        if self._gallery is not None:
+            self._gallery.forget_final()
         self.folder = run_folder(trainer)  # asks all ranks, so not later, where one rank acts alone
 
     def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
@@ -87,15 +108,30 @@ class Outputs(Callback):
                     "predictions": outputs["predictions"][i].cpu(),
                 }
             )
-        wanted = self.maps - len(
-            {path.stem for path in self.written}
-        )  # a picture and a NIfTI of one sample share a stem
-        if wanted > 0 and trainer.is_global_zero:
-            folder = self.folder / "maps"
-            folder.mkdir(parents=True, exist_ok=True)
-            # Predicting runs in inference mode, where the maps of a head that is not linear have no gradient.
-            with torch.inference_mode(False), torch.enable_grad():
-                self.written += task.save_maps(_copy(batch), folder, wanted)
+        if self._drawn < self.maps and trainer.is_global_zero:
+            self._draw(task, batch, self.maps - self._drawn)
+
+    def _draw(self, task: PoolingTask, batch: Any, limit: int, *, epoch: int | None = None) -> None:
+        """Add pictures to the run's gallery, which goes on from fit to test."""
+        if self._gallery is None or self._gallery.folder != self.folder / "maps":
+            self._gallery = Gallery(self.folder / "maps")
+        # Predicting runs in inference mode, where the maps of a head that is not linear have no gradient.
+        with torch.inference_mode(False):
+            added = self._gallery.add(task, _copy(batch), limit=limit, epoch=epoch)
+        page = self._gallery.write(task)
+        if epoch is None:
+            self._drawn += len(added)
+            files = [path for entry in added for path in (entry.picture, *entry.files)]
+            self.written = [page, *self.written[1:], *files]
+
+
+def spread(loader: DataLoader, number: int) -> Any:
+    """A batch of up to ``number`` samples, evenly spread over a loader's data; no random number is drawn."""
+    chosen = torch.linspace(0, len(loader.dataset) - 1, min(number, len(loader.dataset))).round().long().tolist()
+    few = DataLoader(
+        loader.dataset, batch_size=number, sampler=chosen, collate_fn=loader.collate_fn, generator=torch.Generator()
+    )
+    return next(iter(few))
 
 
 def _of_all_ranks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """The audio task: spectrogram, 2D network, pool over one axis or both, readout along the axis that is left."""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
 from tasks.base import PoolingTask
+from tasks.decisions import Decision
 
 Axis = Literal["time", "frequency", "both"]
 LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}
@@ -54,6 +57,8 @@ class AudioTask(PoolingTask):
         options: lr, weight_decay, warmup, balance, label_smoothing, regression_loss, head_dropout, head_norm (over time
             and over both); reduction and its options.
     """
+
+    element = "bin"
 
     def __init__(
         self,
@@ -209,8 +214,41 @@ class AudioTask(PoolingTask):
         longest = int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1])))
         return {**batch, "hidden": torch.stack([nn.functional.pad(one, (0, longest - one.shape[1])) for one in hidden])}
 
-    def save_maps(self, batch: dict[str, Any], folder: Path, limit: int) -> list[Path]:
-        """Draw spectrograms with their maps, see `tasks.audio.pictures`."""
-        from tasks.audio.pictures import draw_batch
+    def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
+        """Draw the spectrogram with the map over it, see `tasks.audio.pictures`."""
+        from tasks.audio.pictures import draw_spectrogram
 
-        return draw_batch(self, batch, folder, limit)
+        draw_spectrogram(
+            self._spectrum(batch, number),
+            shown,
+            path,
+            title=decision.title,
+            label=decision.label,
+            frame_s=self.spectrogram.hop / self.spectrogram.sample_rate,
+            frequencies=self.spectrogram.frequencies(),
+            pooled=self.axis,
+            truth=batch["truth"][number],
+        )
+
+    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
+        """Write map and spectrogram (F, T) with their times (s) and frequencies (Hz) as NumPy's ``.npz``."""
+        path = stem.with_name(f"{stem.name}_map.npz")
+        frames = np.arange(shown.shape[1])
+        np.savez_compressed(
+            path,
+            map=shown.cpu().numpy(),
+            spectrogram=self._spectrum(batch, number).cpu().numpy(),
+            times=frames * self.spectrogram.hop / self.spectrogram.sample_rate,
+            frequencies=self.spectrogram.frequencies().numpy(),
+        )
+        return [path]
+
+    def _spectrum(self, batch: dict[str, Any], number: int) -> Tensor:
+        """The spectrogram (F, T) of one clip of a batch."""
+        lengths = batch["lengths"][number : number + 1]
+        return self.spectrogram(batch["wave"][number : number + 1, : int(lengths)], lengths)[0][0, 0]
+
+    @property
+    def cell(self) -> int:
+        """Bins of the spectrogram in a cell of the network's grid."""
+        return math.prod(self.encoder.cell)

@@ -25,9 +25,9 @@ class GraphData(PoolingData):
     """Graphs from anywhere, checked, and divided into stratified folds with an inner validation part.
 
     A subclass reads its graphs in `read`, as PyG's `Data` with `edge_index`, `y` and, where there are any, node
-    features `x`. A class number is `y` of shape (1,), a regression's targets are `y` of shape (1, T), float. Two more
-    attributes are used where they are set: `id` (a name, for reports and predictions.csv) and `truth` (bool per node,
-    for pictures).
+    features `x`. A class number is `y` of shape (1,), a regression's targets are `y` of shape (1, T), float. More
+    attributes are used where they are set: `id` (a name, for reports and predictions.csv) and, for pictures, `truth`
+    (bool per node), `names` (a short text per node) and `smiles`.
 
     Args:
         num_folds: Folds of the cross-validation: one tests, the others train and validate.
@@ -50,6 +50,7 @@ class GraphData(PoolingData):
     """
 
     classes: list[str]  # set by `read`: names of the classes, or of the regression's targets
+    reading: dict[str, Any] | None = None  # set by `read`: how to read one more graph like these
 
     def __init__(
         self, *, num_folds: int = 10, val: float = 0.1, degrees: int | None = None, size: bool = False, **kwargs
@@ -110,6 +111,8 @@ class GraphData(PoolingData):
         train = [graphs[i] for i in parts["train"]]
         spec: dict[str, Any] = {"classes": self.classes, "channels": graphs[0].x.shape[1], **feature_scale(train)}
         in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
+        spec["features"] = {"degrees": highest, "size": self.size}
+        spec["reading"] = self.reading
         spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees
         if regression:
             y = torch.cat([graph.y for graph in train])
@@ -144,13 +147,24 @@ class TUData(GraphData):
         attributes: Use the node attributes where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
+        node_names: What the node labels mean, such as ``{0: C, 1: N}``, to be written into the nodes of the pictures.
         kwargs: Options of `GraphData` and `tasks.base.PoolingData`.
     """
 
-    def __init__(self, root: str, name: str, *, attributes: bool = True, regression: bool = False, **kwargs):
+    def __init__(
+        self,
+        root: str,
+        name: str,
+        *,
+        attributes: bool = True,
+        regression: bool = False,
+        node_names: dict[int, str] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.root = root
         self.name = name
+        self.node_names = node_names or {}
         self.attributes = attributes
         self.regression = regression
 
@@ -160,9 +174,11 @@ class TUData(GraphData):
 
     def read(self, problems: Problems) -> list[Data]:
         """Read the text files."""
-        graphs, self.classes = read_tu(
+        graphs, self.classes, labels = read_tu(
             self.root, self.name, problems, attributes=self.attributes, regression=self.regression
         )
+        names = [self.node_names.get(label, str(label)) for label in labels]
+        self.reading = {"attributes": self.attributes, "node_labels": labels, "node_names": names}
         return graphs
 
 

@@ -36,7 +36,7 @@ class Table:
 
 def read_tu(
     root: str | Path, name: str, problems: Problems, *, attributes: bool = True, regression: bool = False
-) -> tuple[list[Data], list[str]]:
+) -> tuple[list[Data], list[str], list[int]]:
     """Read every graph of a TU folder that is in order, and report the others.
 
     Self loops and repeated arcs are dropped. Features are the node attributes, then the node labels one-hot; where
@@ -50,12 +50,13 @@ def read_tu(
         regression: Predict the graph attributes instead of the graph labels.
 
     Returns:
-        The graphs, and the names of the classes or of the targets. No graph, if a problem is not one of single graphs.
+        The graphs, the names of the classes or of the targets, and the node labels whose one-hot columns are the last
+        ones of `x`; none where nodes have no label or several. No graph, if a problem is not one of single graphs.
     """
     folder = Path(root) / name / "raw"
     if not folder.is_dir():
         problems.stop(str(folder), f"does not exist; expected the TU layout, {name}/raw/{name}_A.txt under the root")
-        return [], []
+        return [], [], []
     file = {key: folder / f"{name}_{key}.txt" for key in ("A", "graph_indicator", "node_labels", "node_attributes")}
     target = folder / f"{name}_graph_{'attributes' if regression else 'labels'}.txt"
     arcs = read_table(file["A"], problems, columns=2)
@@ -64,7 +65,7 @@ def read_tu(
     labels = read_table(file["node_labels"], problems, optional=True)
     numbers = read_table(file["node_attributes"], problems, integers=False, optional=True) if attributes else None
     if arcs is None or indicator is None or targets is None:
-        return [], []
+        return [], [], []
 
     bad: set[int] = set()
 
@@ -89,7 +90,7 @@ def read_tu(
             f"{int(indicator.values[strange[0], 0])}{_and_more(len(strange))}",
         )
     if problems.fatal:
-        return [], []
+        return [], [], []
     owner = owner.astype(np.int64)
     for graph in np.flatnonzero(np.bincount(owner, minlength=len(targets)) == 0).tolist():
         blame(graph, f"has no nodes; give it some in {indicator.file}, or remove its line from {targets.file}")
@@ -98,13 +99,15 @@ def read_tu(
             _check_values(table, owner, blame)
     inside = _check_arcs(arcs, owner, problems, blame)
     if problems.fatal:
-        return [], []
+        return [], [], []
     good = sorted(set(range(len(targets))) - bad)
     y, classes = _targets(targets, regression)
     graphs = _divide(arcs.values[inside].astype(np.int64) - 1, owner, _features(numbers, labels), len(targets))
     for graph in good:
         graphs[graph].y, graphs[graph].id = y[graph], f"{name}-{graph + 1}"
-    return [graphs[graph] for graph in good], classes
+    single = labels is not None and labels.values.shape[1] == 1
+    known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist() if single else []
+    return [graphs[graph] for graph in good], classes, known
 
 
 def read_table(

@@ -1,16 +1,17 @@
 """Classify or regress graphs: one of PyG's own models, a pool over the nodes, a linear head."""
 
+import csv
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 from torch_geometric.nn import models
 from torch_geometric.utils import degree
 
 from tasks.base import PoolingTask
-from tasks.graph.pictures import draw_batch
+from tasks.decisions import Decision
 
 _MODELS = {"gin": models.GIN, "gcn": models.GCN, "sage": models.GraphSAGE, "gat": models.GAT, "pna": models.PNA}
 
@@ -31,6 +32,8 @@ class GraphTask(PoolingTask):
         dropout: Dropout on the node features after every layer.
         options: Options of `tasks.base.PoolingTask` and of the pool.
     """
+
+    element = "node"
 
     def __init__(
         self,
@@ -108,25 +111,44 @@ class GraphTask(PoolingTask):
         batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
         return batch
 
-    def save_maps(self, batch: Batch, folder: Path, limit: int) -> list[Path]:
-        """Draw up to ``limit`` graphs, each node in the colour of what it added to the predicted output."""
-        predictions, maps = self.explain(batch)  # (B, K), (N, outputs)
-        graphs = batch.to_data_list()[:limit]
-        values, titles, labels = [], [], []
-        for number, graph in enumerate(graphs):
-            column, title, label = self._caption(predictions[number].tolist(), graph.y[0])
-            values.append(maps[batch.ptr[number] : batch.ptr[number + 1], column])
-            titles.append(f"{graph.id}: {title}")
-            labels.append(label)
-        return draw_batch(graphs, values, titles, labels, folder)
+    def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
+        """Draw the graph, each node in the colour of what it added."""
+        from tasks.graph.pictures import draw_graph
 
-    def _caption(self, predicted: list[float], target: Tensor) -> tuple[int, str, str]:
-        """Which output's map to draw for a sample, what to write over it, and what its numbers are."""
-        if self.kind == "regression":
-            return 0, f"target {float(target[0]):.4g}, prediction {predicted[0]:.4g}", f"adds to {self.classes[0]}"
-        best = max(range(len(predicted)), key=predicted.__getitem__)
-        target_name, prediction = self.classes[int(target)], self.classes[best]
-        title = f"target {target_name}, prediction {prediction} (p = {predicted[best]:.2f})"
-        if self.kind == "binary":
-            return 0, title, f"logit: speaks for {self.classes[0]} (−) or {self.classes[1]} (+)"
-        return best, title, f"logit: speaks against (−) or for (+) {self.classes[best]}"
+        graph = batch[number]
+        draw_graph(
+            graph.edge_index,
+            shown,
+            path,
+            title=decision.title + (f"\n{graph.smiles}" if "smiles" in graph else ""),
+            label=decision.label,
+            names=self.node_names(graph),
+            truth=graph.truth if "truth" in graph else None,
+            truth_label="nodes that decide",
+        )
+
+    def node_names(self, graph: Data) -> list[str] | None:
+        """A short text for each node: its graph's own `names`, or what its label means; None where none is known."""
+        reading = self.spec.get("reading") or {}
+        names = reading.get("node_names")
+        if "names" in graph or not names:
+            return graph.names if "names" in graph else None
+        end = self.spec["channels"] - self._own_columns
+        return [names[column] for column in graph.x[:, end - len(names) : end].argmax(1).tolist()]
+
+    @property
+    def _own_columns(self) -> int:
+        """Feature columns that do not come from the files: degrees and size, the last ones."""
+        features = self.spec["features"]
+        return (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+
+    def export(self, batch: Batch, number: int, shown: Tensor, stem: Path) -> list[Path]:
+        """Write what each node added as CSV: its number from 0, its name if nodes have names, its value."""
+        names = self.node_names(batch[number])
+        path = stem.with_name(f"{stem.name}_map.csv")
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["node", *(["name"] if names else []), "value"])
+            for node, value in enumerate(shown.tolist()):
+                writer.writerow([node, *([names[node]] if names else []), f"{value:.8g}"])
+        return [path]

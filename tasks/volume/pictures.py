@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
-PLANES = (("sagittal", "posterior - anterior", "inferior - superior"),
-          ("coronal", "left - right", "inferior - superior"),
-          ("axial", "left - right", "posterior - anterior"))  # fmt: skip
+from tasks.drawing import bar, canvas, centred, save
+
+# Name of the plane, what is at the ends of its horizontal axis, and of its vertical one.
+PLANES = (("sagittal", "PA", "IS"), ("coronal", "LR", "IS"), ("axial", "LR", "PA"))
+_HEIGHT = 3.1  # inches of the tallest slice
 
 
 def draw_slices(
@@ -19,10 +19,13 @@ def draw_slices(
     *,
     title: str,
     unit: str,
-    zooms: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    affine: Tensor,
     truth: Tensor | None = None,
 ) -> Path:
     """Draw the image in grey, the map over it in red (for) and blue (against), transparent where it is near zero.
+
+    Thin lines mark where the other two slices are; slices are named by the place of the peak in millimetres, as viewers
+    do.
 
     Args:
         image: ``(D, H, W)``, axes right, anterior, superior.
@@ -30,36 +33,53 @@ def draw_slices(
         path: The PNG to write.
         title: Above the slices.
         unit: What the map's values are, beside the colour bar.
-        zooms: Voxel size in mm along each axis.
+        affine: ``(4, 4)``, voxels to millimetres.
         truth: ``(D, H, W)`` bool; its outline is drawn where it is known.
 
     Returns:
         ``path``.
     """
     grey, signed = image.float().cpu().numpy(), contribution.float().cpu().numpy()
-    peak = np.unravel_index(np.abs(signed).argmax(), signed.shape)
-    limit = max(float(np.abs(signed).max()), 1e-12)
+    affine = affine.cpu().double().numpy()
+    peak = np.array(np.unravel_index(np.abs(signed).argmax(), signed.shape))
+    zooms = np.linalg.norm(affine[:3, :3], axis=0)
+    place, sizes = affine[:3] @ [*peak, 1], zooms * grey.shape
     low, high = np.percentile(grey, [0.5, 99.5])
-    extents = [n * z for n, z in zip(grey.shape, zooms, strict=True)]
+    scale = centred(signed)
 
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a screen and without touching the user's pyplot state
-    panels = figure.subplots(1, 3)
+    widths = sizes[[1, 0, 0]]  # of the horizontal axes
+    tallest = max(sizes[1], sizes[2])
+    figure = canvas(float(np.clip(_HEIGHT * sum(widths) / tallest, 6, 12)) + 2.2, _HEIGHT + 1.3)
+    panels = figure.subplots(1, 3, width_ratios=widths)
     for axis, (panel, (name, right, up)) in enumerate(zip(panels, PLANES, strict=True)):
-        others = [extents[i] for i in range(3) if i != axis]
-        common = {"origin": "lower", "extent": (0, others[0], 0, others[1])}
+        across, along = (i for i in range(3) if i != axis)
+        extent = (0, sizes[across], 0, sizes[along])
+        common = {"origin": "lower", "extent": extent}
         cut = lambda volume, axis=axis: np.take(volume, peak[axis], axis).T  # noqa: E731
         panel.imshow(cut(grey), cmap="gray", vmin=low, vmax=high, **common)
         # Opaque where it matters: a tenth of the peak is invisible, half of it fully shown.
-        opacity = np.clip((np.abs(cut(signed)) / limit - 0.1) / 0.4, 0, 0.75)
-        shown = panel.imshow(
-            cut(signed), cmap="RdBu_r", vmin=-limit, vmax=limit, alpha=opacity, interpolation="bilinear", **common
-        )
+        strength = np.abs(cut(signed)) / scale.norm.vmax
+        panel.imshow(
+            cut(signed), cmap=scale.cmap, norm=scale.norm, alpha=np.clip((strength - 0.1) / 0.4, 0, 0.75),
+            interpolation="bilinear", **common,
+        )  # fmt: skip
+        for line, other in ((panel.axvline, across), (panel.axhline, along)):
+            line((peak[other] + 0.5) * zooms[other], color="white", lw=0.5, alpha=0.6)
         if truth is not None and cut(truth.cpu().numpy()).any():
-            panel.contour(cut(truth.cpu().numpy()).astype(float), [0.5], colors="lime", linewidths=1, **common)
-        panel.set(title=f"{name}, slice {peak[axis]}", xlabel=f"{right} / mm", ylabel=f"{up} / mm")
-    bar = figure.colorbar(shown, ax=panels, label=unit, shrink=0.9)
-    bar.solids.set_alpha(1)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=110)
-    return path
+            panel.contour(cut(truth.cpu().numpy()).astype(float), [0.5], colors="lime", linewidths=1.2, **common)
+        for letter, x, y in zip(right + up, (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.03, 0.97), strict=True):
+            side = {0.03: ("left", "bottom"), 0.5: ("center", "center"), 0.97: ("right", "top")}
+            panel.text(x, y, letter, color="white", size=9, weight="bold", transform=panel.transAxes,
+                       ha=side[x][0], va=side[y][1])  # fmt: skip
+        panel.set_title(f"{name}, {'xyz'[axis]} = {number_of(place[axis])} mm", fontsize=10)
+        panel.set_xlabel("mm")
+        if axis == 0:
+            panel.set_ylabel("mm")
+    bar(figure, scale, list(panels), unit, shrink=0.9, pad=0.015)
+    figure.suptitle(title, fontsize=10)
+    return save(figure, path)
+
+
+def number_of(millimetres: float) -> str:
+    """A coordinate to the millimetre, with a proper minus."""
+    return f"{millimetres:.0f}".replace("-0", "0").replace("-", "−")

@@ -1,6 +1,5 @@
 """One of MONAI's 3-D networks, a pool over space, a head; maps as pictures and as NIfTI over the original file."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tasks.base import PoolingTask
+from tasks.decisions import Decision
 from tasks.localisation import upsample
 from tasks.volume.encoders import build_encoder
-from tasks.volume.maps import to_network_grid, write_map
-from tasks.volume.pictures import draw_slices
+from tasks.volume.maps import write_map
 
 
 class VolumeTask(PoolingTask):
@@ -29,6 +28,8 @@ class VolumeTask(PoolingTask):
         dropout: Dropout in ``plain``, ``densenet121`` and ``unet``.
         options: Training, reduction and the pool's options (`tasks.base.PoolingTask`).
     """
+
+    element = "voxel"
 
     def __init__(
         self,
@@ -80,63 +81,27 @@ class VolumeTask(PoolingTask):
         median = image.flatten(1).median(1).values.view(-1, 1, 1, 1, 1)
         return {**batch, "image": torch.where(torch.stack(hidden)[:, None], median, image)}
 
-    def save_maps(self, batch: dict[str, Any], folder: Path, limit: int) -> list[Path]:
-        """Draw the map of the predicted class (or first target) and write it as NIfTI beside the picture."""
-        ids = self.ids(batch)[:limit]
-        part = {key: value[: len(ids)] for key, value in batch.items()}
-        predictions, maps = self.explain(part)
-        pictures = []
-        for i, name in enumerate(ids):
-            prediction, image, affine = (
-                predictions[i].detach().cpu(),
-                part["image"][i, 0].detach(),
-                part["affine"][i].cpu(),
-            )
-            output = 0 if self.kind in ("binary", "regression") else int(prediction.argmax())
-            shown = to_network_grid(maps[i, output : output + 1], image.shape, stride=self.stride, first=self.first)[0]
-            stem = folder / _stem(name)
-            write_map(
-                shown, stem.with_name(f"{stem.name}_map.nii.gz"), affine=affine, source=part["path"][i], image=image
-            )
-            title, unit = self._words(name, prediction, part["target"][i], output)
-            pictures.append(
-                draw_slices(
-                    image,
-                    shown,
-                    stem.with_name(f"{stem.name}.png"),
-                    title=title,
-                    unit=unit,
-                    zooms=tuple(affine[:3, :3].norm(dim=0).tolist()),
-                    truth=part["mask"][i, 0] if "mask" in part else None,
-                )
-            )
-        return pictures
+    def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
+        """Draw three slices through the peak of the map."""
+        from tasks.volume.pictures import draw_slices
 
-    def _words(self, name: str, prediction: Tensor, target: Tensor, output: int) -> tuple[str, str]:
-        """Title of a picture, and the unit of its map."""
-        known = not torch.isnan(torch.as_tensor(target).float()).any()
-        if self.kind == "regression":
-            told = f", target {target[0]:.4g}" if known else ""
-            return f"{name}: predicted {self.classes[0]} {prediction[0]:.4g}{told}", f"{self.classes[0]} per voxel"
-        best = int(prediction.argmax())
-        if self.kind == "multilabel":
-            told = f", target {_names(target, self.classes)}" if known else ""
-            return (
-                f"{name}: p({self.classes[best]}) = {prediction[best]:.2f}{told}",
-                f"evidence for {self.classes[output]}",
-            )
-        told = f", target {self.classes[int(target)]}" if known else ""
-        shown = self.classes[1] if self.kind == "binary" else self.classes[output]
-        return (
-            f"{name}: predicted {self.classes[best]} (p = {prediction[best]:.2f}){told}",
-            f"evidence for {shown} (logit per voxel)",
+        draw_slices(
+            batch["image"][number, 0],
+            shown,
+            path,
+            title=decision.title,
+            unit=decision.label,
+            affine=batch["affine"][number],
+            truth=batch["mask"][number, 0] if "mask" in batch else None,
         )
 
+    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
+        """Write the map as NIfTI over the file it explains; for generated images, the image too."""
+        path = stem.with_name(f"{stem.name}_map.nii.gz")
+        source, image = batch["path"][number], batch["image"][number, 0]
+        return write_map(shown, path, affine=batch["affine"][number], source=source, image=image)
 
-def _names(target: Tensor, classes: Sequence[str]) -> str:
-    return "|".join(name for name, hit in zip(classes, target.tolist(), strict=True) if hit) or "none"
-
-
-def _stem(name: str) -> str:
-    """A file name for a sample: its path without folders' slashes and NIfTI endings."""
-    return name.removesuffix(".gz").removesuffix(".nii").replace("/", "_").replace("\\", "_").replace("..", "_")
+    @property
+    def cell(self) -> int:
+        """Voxels in a cell of the encoder's grid."""
+        return self.stride**3

@@ -43,7 +43,7 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     for name in ("config.yaml", "metrics.csv", "predictions.csv", "summary.json", "curves.png"):
         assert (run / name).stat().st_size > 0
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-    assert len(list((run / "maps").iterdir())) == 8
+    assert len(list((run / "maps").glob("*.png"))) == 8
 
     rows = table(run / "predictions.csv")
     assert list(rows[0]) == ["id", "target", "prediction", "p(low)", "p(high)"]
@@ -53,7 +53,10 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     assert summary["test"]["acc"]["value"] == pytest.approx(hits)
     assert summary["test"]["acc"]["low"] <= hits <= summary["test"]["acc"]["high"]
     assert hits > 0.8  # the mean of a set gives its class away
-    assert capsys.readouterr().out.splitlines()[-2] == "Results: runs/toy/version_0"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "Results: runs/toy/version_0",
+        "Look at: runs/toy/version_0/maps/index.html",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +143,7 @@ def test_predict_writes_predictions_and_maps(toy, tmp_path):
     rows = table(run / "predictions.csv")
     assert len(rows) == 32
     assert all(row["target"] == "" for row in rows)
-    assert len(list((run / "maps").iterdir())) == 3
+    assert len(list((run / "maps").glob("*.png"))) == 3
 
 
 def test_averaged_weights_are_validated_kept_and_tested(toy, tmp_path):

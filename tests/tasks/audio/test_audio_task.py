@@ -6,7 +6,6 @@ from lightning.pytorch import Trainer
 
 from tasks.audio import AudioManifest, AudioTask, TimbreData
 from tasks.audio.clips import collate_clips
-from tasks.audio.pictures import file_name, stretch
 from tasks.problems import BadInput
 
 SMALL = {"widths": [4, 6], "mels": 24, "hop_ms": 16, "pattern_s": 0.3}
@@ -53,7 +52,8 @@ def test_the_map_of_the_rhythm_readout_is_its_slope(data, batch):
     made = task(data, pool="frequency")
     x, frames = made.features(batch)
     x = x.detach().requires_grad_()
-    logits = made.readout(frames)(made.pool(x, **made.sets(x, frames)))
+    sets = made.sets(x, frames)
+    logits = made.readout(sets)(made.pool(x, **sets))
     (slope,) = torch.autograd.grad(logits[:, 2].sum(), x)
     torch.testing.assert_close(made.explain(batch)[1][:, 2], (slope * x).sum(1), atol=1e-6, rtol=1e-4)
 
@@ -135,26 +135,3 @@ def test_a_mixed_loss_that_is_not_finite_names_the_batch(data, batch, monkeypatc
 def test_the_rhythm_readout_has_its_own_norm(data):
     with pytest.raises(ValueError, match=r"expected head_norm false with pool: frequency, got true; .* leave it out"):
         task(data, pool="frequency", head_norm=True)
-
-
-@pytest.mark.parametrize("pool", AXES)
-def test_a_picture_for_each_clip(data, batch, pool, tmp_path):
-    files = task(data, pool=pool).save_maps(batch, tmp_path, 2)
-    assert [path.name for path in files] == ["test_0000.png", "test_0001.png"]
-    assert all(path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 10_000 for path in files)
-
-
-@pytest.mark.parametrize(("cells", "size"), [((5, 7), (5, 13)), ((5, 7), (10, 7)), ((3, 4), (5, 9)), ((4, 4), (4, 4))])
-def test_a_stretched_map_keeps_its_sum(cells, size):
-    coarse = torch.randn(cells)
-    fine = stretch(coarse, size)
-    assert fine.shape == size
-    torch.testing.assert_close(fine.sum(), coarse.sum())
-    rows = [math.floor(i * cells[0] / size[0]) for i in range(size[0])]
-    assert torch.equal(
-        fine.sign(), coarse.sign()[rows][:, [math.floor(j * cells[1] / size[1]) for j in range(size[1])]]
-    )
-
-
-def test_file_names_hold_no_folders():
-    assert file_name("a b/c.flac@0.5") == "a_b_c.flac_0.5"

@@ -34,7 +34,7 @@ def everything(data):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_reads_what_pyg_reads(write_tu, small_graphs, labels, attributes, seed):
     root = write_tu(small_graphs(seed=seed), labels=labels, attributes=attributes)
-    graphs, classes = read_tu(root, "SMALL", Problems("SMALL"))
+    graphs, classes, labels = read_tu(root, "SMALL", Problems("SMALL"))
     expected = TUDataset(root, "SMALL", use_node_attr=True)
     assert classes == ["-1", "1", "5"]
     assert len(graphs) == len(expected) == 24
@@ -54,7 +54,7 @@ def test_reads_real_data_as_pyg_does(shared_data, tmp_path, name):
 
     with tarfile.open(shared_data / "graph" / f"{name}.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    graphs, _ = read_tu(tmp_path, name, Problems(name))
+    graphs, *_ = read_tu(tmp_path, name, Problems(name))
     for ours, theirs in zip(graphs, TUDataset(tmp_path, name, use_node_attr=True), strict=True):
         assert torch.equal(ours.edge_index, theirs.edge_index)
         assert torch.equal(ours.y, theirs.y)
@@ -65,7 +65,7 @@ def test_order_of_nodes_and_labels_with_gaps(write_tu, small_graphs):
     """The nodes of a graph need not stand together, and a label of a million is one column."""
     graphs = small_graphs(6)
     root = write_tu(graphs)
-    before, _ = read_tu(root, "SMALL", Problems("SMALL"))
+    before, *_ = read_tu(root, "SMALL", Problems("SMALL"))
     total = sum(graph["nodes"] for graph in graphs)
     order = np.random.default_rng(0).permutation(total)  # line k of the new file is line order[k] of the old
     for key in ("graph_indicator", "node_labels", "node_attributes"):
@@ -80,7 +80,7 @@ def test_order_of_nodes_and_labels_with_gaps(write_tu, small_graphs):
         ),
     )
     edit(root, "node_labels", lambda lines: lines.__setitem__(slice(None), [{"5": "1000000"}.get(x, x) for x in lines]))
-    after, _ = read_tu(root, "SMALL", Problems("SMALL"))
+    after, *_ = read_tu(root, "SMALL", Problems("SMALL"))
     for a, b in zip(before, after, strict=True):
         assert a.x.shape == b.x.shape
         assert sorted(a.x.tolist()) == sorted(b.x.tolist())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tasks.gallery import Gallery
 from tasks.volume import CSVData, VolumeTask, to_network_grid
 
 pytestmark = pytest.mark.slow
@@ -17,8 +18,8 @@ def test_map_of_a_whole_head_lies_over_its_file(shared_data, tmp_path):
     torch.manual_seed(0)
     task = VolumeTask(data.spec, encoder="plain", width=4, levels=3).eval()
     batch = data.collate([data.datasets["test"][0]])
-    (picture,) = task.save_maps(batch, tmp_path, 1)
-    assert picture.stat().st_size > 10_000
+    (entry,) = Gallery(tmp_path).add(task, batch, limit=1)
+    assert entry.picture.stat().st_size > 10_000
     (path,) = tmp_path.glob("*_map.nii.gz")
     written, file = nibabel.load(path), nibabel.load(batch["path"][0])
     assert written.shape == file.shape

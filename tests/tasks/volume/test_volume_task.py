@@ -156,18 +156,3 @@ def test_fit_on_files_leaves_maps_over_them(save_nifti, save_table, tmp_path, mo
     stored = nibabel.load(run / "maps" / "scans_7_map.nii.gz").get_fdata()
     assert stored[tuple(voxel.round().astype(int))] == pytest.approx(float(fine[3, 4, 5]), rel=1e-4)
     assert to_file_space(fine.numpy(), batch["affine"][1].numpy(), tmp_path / "scans/7.nii.gz").shape == stored.shape
-
-
-def test_titles_say_what_was_predicted(tmp_path):
-    task = VolumeTask({**BINARY, "kind": "multiclass", "classes": ["a", "b", "c"], "class_counts": [1, 1, 1]}, width=4)
-    words = task._words("x.nii", torch.tensor([0.1, 0.7, 0.2]), torch.tensor(2), 1)
-    assert words == ("x.nii: predicted b (p = 0.70), target c", "evidence for b (logit per voxel)")
-    binary = VolumeTask(BINARY, width=4)
-    assert binary._words("x", torch.tensor([0.9, 0.1]), torch.tensor([float("nan")]), 0) == (
-        "x: predicted well (p = 0.90)",
-        "evidence for ill (logit per voxel)",
-    )
-    spec = {"kind": "multilabel", "classes": ["a", "b"], "channels": 1, "class_counts": [1, 1], "train_size": 2}
-    assert VolumeTask(spec, width=4)._words("x", torch.tensor([0.2, 0.4]), torch.tensor([0.0, 0.0]), 1)[0] == (
-        "x: p(b) = 0.40, target none"
-    )
