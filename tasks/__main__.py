@@ -1,4 +1,4 @@
-"""The command line: ``python -m tasks fit|validate|test|predict|crossval|judge -c configs/<modality>/<name>.yaml``."""
+"""The command line: ``python -m tasks COMMAND -c configs/<modality>/<name>.yaml``; without a command its help."""
 
 import sys
 import warnings
@@ -10,7 +10,9 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks fit -c configs/volume/lesions.yaml            train, then test the best checkpoint
   python -m tasks test -c CONFIG --ckpt_path best               test the newest run's best checkpoint
   python -m tasks predict -c CONFIG --ckpt_path FILE            predictions and maps
+  python -m tasks explain --ckpt_path FILE --input FILE ...     prediction, picture and map of a file
   python -m tasks crossval -c CONFIG [--seeds 0,1,2]            every fold: mean, sd and rows
+  python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4     pools on the same folds and seeds
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
@@ -37,6 +39,14 @@ def main(args: list[str] | None = None) -> None:
             from tasks.crossval import crossval
 
             crossval(given[1:])
+        elif given[0] == "compare":
+            from tasks.compare import compare
+
+            compare(given[1:])
+        elif given[0] == "explain":
+            from tasks.explain import explain
+
+            explain(given[1:])
         elif given[0] == "judge":
             from tasks.judge import judge
 

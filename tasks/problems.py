@@ -19,12 +19,12 @@ class Problems:
 
     Example:
         >>> problems = Problems("clips.csv")
-        >>> problems.add("clips.csv row 2 (a.wav)", "file does not exist; correct the path or delete the row")
+        >>> problems.add("clips.csv row 2 (a.wav)", "file does not exist; correct the path or leave it out")
         >>> problems.finish(total=10)
         Traceback (most recent call last):
         ...
         tasks.problems.BadInput: clips.csv: 1 problem found
-          clips.csv row 2 (a.wav): file does not exist; correct the path or delete the row
+          clips.csv row 2 (a.wav): file does not exist; correct the path or leave it out
         Correct them, or leave these samples out with --data.on_bad skip.
     """
 

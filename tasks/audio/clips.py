@@ -44,7 +44,7 @@ def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: flo
         ValueError: If the file is missing, unreadable, truncated or silent, holds NaN or inf, or ends before the part.
     """
     if not path.is_file():
-        raise ValueError("file does not exist; correct the path or delete the row")
+        raise ValueError("file does not exist; correct the path or leave it out")
     try:
         with soundfile.SoundFile(path) as file:
             rate, frames = file.samplerate, file.frames
@@ -61,7 +61,7 @@ def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: flo
     if not wave.isfinite().all():
         raise ValueError(f"{int((~wave.isfinite()).sum())} samples are NaN or inf; export the file again")
     if not wave.any():
-        raise ValueError("silent: every sample is zero; choose another part or delete the row")
+        raise ValueError("silent: every sample is zero; choose another part or leave it out")
     return _resample(wave, rate, sample_rate)
 
 
@@ -69,7 +69,7 @@ def _part(start: float, duration: float | None, frames: int, rate: int) -> tuple
     """First sample and number of samples of a part of a file, checked against what the file holds."""
     seconds = frames / rate
     if frames == 0:
-        raise ValueError("holds no samples; record it again or delete the row")
+        raise ValueError("holds no samples; record it again or leave it out")
     if not 0 <= start < seconds:
         raise ValueError(f"start: expected 0 to {seconds:.3f} s (the file's length), got {start:g}; correct the row")
     first = round(start * rate)

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.encoder import SpectrogramNet, valid_frames
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
+from tasks.problems import BadInput
 
 Axis = Literal["time", "frequency", "both"]
 LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}
@@ -242,6 +244,14 @@ class AudioTask(PoolingTask):
             frequencies=self.spectrogram.frequencies().numpy(),
         )
         return [path]
+
+    def read(self, source: str) -> dict[str, Any]:
+        """A sound file as a batch."""
+        try:
+            wave = read_clip(Path(source), sample_rate=self.spec["sample_rate"])
+        except ValueError as error:
+            raise BadInput(f"{source}: {error}") from error
+        return collate_clips([Clip(wave=wave, target=torch.tensor([torch.nan]), id=Path(source).name, truth=[])])
 
     def _spectrum(self, batch: dict[str, Any], number: int) -> Tensor:
         """The spectrogram (F, T) of one clip of a batch."""

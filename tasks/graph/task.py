@@ -127,6 +127,12 @@ class GraphTask(PoolingTask):
             truth_label="nodes that decide",
         )
 
+    def read(self, source: str) -> Batch:
+        """One graph of a TU folder, ``FOLDER/NAME-17``, as a batch."""
+        from tasks.graph.single import read_graph
+
+        return Batch.from_data_list([read_graph(source, self.spec)])
+
     def node_names(self, graph: Data) -> list[str] | None:
         """A short text for each node: its graph's own `names`, or what its label means; None where none is known."""
         reading = self.spec.get("reading") or {}

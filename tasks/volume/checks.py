@@ -20,7 +20,7 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> 
         What is wrong and what to do, or None for a good volume.
     """
     if not path.is_file():
-        return "file does not exist; correct the path or delete the row"
+        return "file does not exist; correct the path or leave it out"
     try:
         image = nibabel.load(path)
     except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:

@@ -120,6 +120,7 @@ class VolumeData(PoolingData):
         check_overlap({name: [record.subject for record in members] for name, members in parts.items()}, problems)
         self._describe_training(parts, problems)
         problems.finish(total=total)
+        self._spec["preprocessing"] = self.geometry
         parts["predict"] = [record for record in good if record.part == "predict"]
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
 

@@ -161,5 +161,6 @@ class LesionData(PoolingData):
             "kind": "binary",
             "classes": ["healthy", "lesion"],
             "channels": 1,
+            "preprocessing": {"size": (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"},
             "class_counts": [self.counts["train"] - lesions, lesions],
         }

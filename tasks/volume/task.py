@@ -4,13 +4,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from monai.transforms import Compose
 from torch import Tensor
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
 from tasks.localisation import upsample
+from tasks.problems import BadInput
+from tasks.volume.checks import check_volume
 from tasks.volume.encoders import build_encoder
 from tasks.volume.maps import write_map
+from tasks.volume.transforms import preprocessing
 
 
 class VolumeTask(PoolingTask):
@@ -100,6 +104,22 @@ class VolumeTask(PoolingTask):
         path = stem.with_name(f"{stem.name}_map.nii.gz")
         source, image = batch["path"][number], batch["image"][number, 0]
         return write_map(shown, path, affine=batch["affine"][number], source=source, image=image)
+
+    def read(self, source: str) -> dict[str, Any]:
+        """A NIfTI file, prepared like the training's, as a batch."""
+        wrong = check_volume(Path(source))
+        if wrong:
+            raise BadInput(f"{source}: {wrong}")
+        if "preprocessing" not in self.spec:
+            raise BadInput(f"{source}: the checkpoint does not say how its volumes were prepared; train it again")
+        sample = Compose(preprocessing(**self.spec["preprocessing"]))({"image": source})
+        return {
+            "image": sample["image"][None],
+            "affine": sample["affine"][None],
+            "target": torch.full((1, 1), torch.nan),
+            "id": [Path(source).name],
+            "path": [source],
+        }
 
     @property
     def cell(self) -> int:

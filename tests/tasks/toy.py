@@ -109,6 +109,13 @@ class ToyTask(PoolingTask):
     def rival_maps(self, batch):
         return {"size": list(batch["x"].norm(dim=-1))}
 
+    def read(self, source):
+        try:
+            values = [float(value) for value in Path(source).read_text().split()]
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{source}: {error}") from error
+        return {"x": torch.tensor(values).view(1, -1, 4), "y": torch.tensor([torch.nan]), "id": [Path(source).stem]}
+
     def draw(self, batch, number, shown, decision, path: Path):
         values = " ".join(f"{value:.4f}" for value in shown.tolist())
         path.write_text(f"{decision.title}\n{values}\n")

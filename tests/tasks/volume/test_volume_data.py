@@ -40,6 +40,13 @@ def test_classes_folds_and_batches(study):
         "classes": ["ill", "well"],
         "channels": 1,
         "class_counts": data.spec["class_counts"],
+        "preprocessing": {
+            "size": (8, 8, 8),
+            "spacing": None,
+            "fit": "crop",
+            "pad": "constant",
+            "intensity": "percentile",
+        },
     }
     assert data.folds == [0, 1, 2]
     parts = [subjects(data, name) for name in ("train", "val", "test")]
@@ -109,7 +116,7 @@ def test_everything_wrong_in_one_report(study, save_nifti, save_table, tmp_path)
     message = str(caught.value)
     for line in (
         "all.csv: 7 problems found",
-        "all.csv row 11 (nowhere.nii.gz): file does not exist; correct the path or delete the row",
+        "all.csv row 11 (nowhere.nii.gz): file does not exist; correct the path or leave it out",
         "all.csv row 12 (nan.nii.gz): 64 of 64 voxels are NaN or infinite",
         "all.csv row 13 (flat.nii.gz): every voxel is 1",
         "all.csv row 13 (flat.nii.gz): column age is empty; fill it in or delete the row",

@@ -1,0 +1,85 @@
+"""One graph of a TU folder, with the features of the graphs that a model was trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from tasks.graph.data import node_features
+from tasks.graph.raw import read_tu
+from tasks.problems import BadInput, Problems
+
+
+def read_graph(source: str, spec: dict[str, Any]) -> Data:
+    """Read one graph by the name that it has in predictions.csv, with its folder: ``data/MUTAG-17``.
+
+    The folder may be another one than that of the training; node labels are matched by their values.
+
+    Args:
+        source: ``ROOT/NAME-NUMBER`` for a graph of ``ROOT/NAME/raw``, counted from 1.
+        spec: What the training's data said of itself (`tasks.graph.TUData.spec`).
+
+    Returns:
+        The graph; `y` is NaN where the training knew no such class.
+
+    Raises:
+        BadInput: If the folder or the graph does not exist or cannot be used, or has other features.
+    """
+    name, _, number = Path(source).name.rpartition("-")
+    if not name or not number.isdigit():
+        raise BadInput(f"{source}: expected a folder and a graph's name in predictions.csv, such as data/MUTAG-17")
+    reading = spec.get("reading")
+    if reading is None:
+        raise BadInput(f"{source}: the model was not trained on a TU folder, whose features it would need; run predict")
+    problems = Problems(str(Path(source).parent / name))
+    regression = spec["kind"] == "regression"
+    graphs, classes, labels = read_tu(
+        Path(source).parent, name, problems, attributes=reading["attributes"], regression=regression
+    )
+    if problems.fatal:
+        problems.finish(total=len(graphs))
+    graph = _pick(graphs, f"{name}-{int(number)}", source, problems)
+    graph.x = _match(graph.x, labels, reading["node_labels"], source)
+    graph.x = node_features(graph, **spec["features"])
+    if graph.x.shape[1] != spec["channels"]:
+        raise BadInput(
+            f"{source}: expected {spec['channels']} features per node, as the model was trained with, got "
+            f"{graph.x.shape[1]}; give a graph with the same attributes and labels"
+        )
+    if regression and graph.y.shape[1] != len(spec["classes"]):
+        graph.y = torch.full((1, len(spec["classes"])), float("nan"))
+    elif not regression:
+        known = classes[int(graph.y)] in spec["classes"]
+        graph.y = torch.tensor([spec["classes"].index(classes[int(graph.y)]) if known else float("nan")])
+    return graph
+
+
+def _pick(graphs: list[Data], wanted: str, source: str, problems: Problems) -> Data:
+    """The graph of this name; what is wrong with it, or how many there are, if it is not there."""
+    for graph in graphs:
+        if graph.id == wanted:
+            return graph
+    wrong = [line for line in problems.samples if line.startswith(f"{wanted}: ")]
+    if wrong:
+        raise BadInput("; ".join(wrong))
+    count = len(graphs) + len({line.split(": ")[0] for line in problems.samples})
+    raise BadInput(f"{source}: expected a graph from 1 to {count}, got {wanted.rpartition('-')[2]}; correct the number")
+
+
+def _match(x: Tensor | None, labels: list[int], trained: list[int], source: str) -> Tensor | None:
+    """Put the one-hot columns of a folder's node labels where the training had them."""
+    if x is None or labels == trained:
+        return x
+    split = x.shape[1] - len(labels)
+    unknown = [
+        label for label, column in zip(labels, x[:, split:].T, strict=True) if column.any() and label not in trained
+    ]
+    if unknown:
+        raise BadInput(
+            f"{source}: expected the node labels of the training, {', '.join(map(str, trained)) or 'none'}, got "
+            f"{', '.join(map(str, unknown))}; give a graph with the same labels"
+        )
+    columns = {label: column for label, column in zip(labels, x[:, split:].T, strict=True)}
+    return torch.cat([x[:, :split], *(columns.get(label, x.new_zeros(len(x)))[:, None] for label in trained)], 1)
