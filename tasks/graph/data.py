@@ -4,16 +4,19 @@ import copy
 import math
 from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
 
 from tasks.base import PoolingData
+from tasks.graph.batches import GraphSet
 from tasks.graph.raw import read_tu
 from tasks.problems import Problems
 from tasks.splits import check_classes, split
@@ -127,12 +130,13 @@ class GraphData(PoolingData):
             chosen = {part: [int(targets[i]) for i in numbers] for part, numbers in parts.items()}
             spec["kind"] = "binary" if len(self.classes) == 2 else "multiclass"
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
-        self.datasets = {part: [graphs[i] for i in numbers] for part, numbers in parts.items()}
+        together = GraphSet(graphs)
+        self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
         self._spec = spec
 
-    def collate(self, samples: list[Data]) -> Batch:
-        """One disjoint graph of many, PyG's `Batch`."""
-        return Batch.from_data_list(samples)
+    def collate(self, samples: Batch | Iterable[Data]) -> Batch:
+        """One disjoint graph of many, PyG's `Batch`; the data's own sets give it at once."""
+        return samples if isinstance(samples, Batch) else Batch.from_data_list(list(samples))
 
 
 class TUData(GraphData):
