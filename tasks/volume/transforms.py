@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from math import radians
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from monai import transforms as mt
 
+from tasks.volume.tissue import AroundTissue
+
 Fit = Literal["crop", "resize"]
 Pad = Literal["constant", "edge"]
-Intensity = Literal["zscore", "percentile", "none"]
+Intensity = Literal["zscore", "percentile", "foreground", "none"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Augment:
 
 def preprocessing(
     *,
-    size: Sequence[int],
+    size: Sequence[int] | None,
     spacing: Sequence[float] | None,
-    fit: Fit,
+    fit: Fit | Literal["brain"],
     pad: Pad = "constant",
     intensity: Intensity,
     mask: bool = False,
@@ -51,14 +54,17 @@ def preprocessing(
     """Load a volume and bring it to one orientation, voxel size, intensity scale and shape.
 
     Args:
-        size: Voxels of the result, (right, anterior, superior).
+        size: Voxels of the result, (right, anterior, superior); None keeps what there is.
         spacing: Voxel size in mm to resample to; None keeps each file's own.
-        fit: ``"crop"`` crops or pads symmetrically, ``"resize"`` stretches the field of view to ``size``.
+        fit: ``"crop"`` crops or pads symmetrically, ``"resize"`` stretches the field of view to ``size``, ``"brain"``
+            crops around white matter (`tasks.volume.tissue`), which is then the sample's ``tissue``.
         pad: ``"constant"`` pads with 0; ``"edge"`` goes on with the outermost voxels, so that the shape of a file that
             was cut around an organ shows less.
         intensity: ``"percentile"`` maps the 0.5th to 99.5th percentile of the volume to 0 to 1, so that padding looks
-            like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1.
+            like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1; ``"foreground"`` gives
+            what is not 0 (in scans without skull) median 0 and spread 1, 1.48 times the median absolute deviation.
         mask: There is a mask, too, ``{"mask": path}``: bring it to the image's grid, bool, whatever its own grid is.
+            With ``fit="brain"`` it says where white matter is.
 
     Returns:
         Transforms from ``{"image": path, ...}`` to ``{"image": (1, D, H, W), "affine": (4, 4), ...}``. The affine maps
@@ -77,16 +83,27 @@ def preprocessing(
         )
     elif intensity == "zscore":
         steps += [mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5), mt.NormalizeIntensityd("image")]
-    if fit == "crop":
+    elif intensity == "foreground":
+        steps.append(mt.Lambdad("image", foreground_scale))
+    if size is not None and fit == "crop":
         steps.append(mt.ResizeWithPadOrCropd("image", spatial_size=tuple(size), mode=pad))
-    else:
+    elif size is not None and fit == "resize":
         steps.append(mt.Resized("image", spatial_size=tuple(size), mode="trilinear", anti_aliasing=True))
     if mask:
         steps += [
             mt.LoadImaged("mask", ensure_channel_first=True, image_only=True),
             mt.ResampleToMatchd("mask", key_dst="image", mode="nearest", padding_mode="zeros"),
         ]
-    return [*steps, mt.Lambda(_without_meta)]
+    steps.append(mt.Lambda(_without_meta))
+    return [*steps, mt.Lambda(AroundTissue(size))] if size is not None and fit == "brain" else steps
+
+
+def foreground_scale(image: Any) -> Any:
+    """Give what is not 0 in an image (array or tensor) median 0 and spread 1, by the median absolute deviation."""
+    inside = np.asarray(image)[np.asarray(image) != 0]
+    middle = np.median(inside) if len(inside) else 0.0
+    spread = 1.4826 * np.median(np.abs(inside - middle)) if len(inside) else 1.0
+    return (image - float(middle)) / float(spread or 1.0)
 
 
 def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
@@ -98,21 +115,27 @@ def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
     return {**sample, **plain}
 
 
-def augmentation(options: Augment | None) -> list[mt.Transform]:
-    """Build the random transforms; none without options. They act on the image alone, not on its affine."""
+def augmentation(options: Augment | None, *, mask: bool = False) -> list[mt.Transform]:
+    """Build the random transforms; none without options.
+
+    Args:
+        options: Which.
+        mask: There is a mask, too, which moves with the image.
+    """
     if options is None:
         return []
     o, p = options, options.probability
-    steps: list[mt.Transform] = [mt.RandFlipd("image", prob=p, spatial_axis=axis) for axis in o.flip]
+    keys = ["image", "mask"] if mask else ["image"]
+    steps: list[mt.Transform] = [mt.RandFlipd(keys, prob=p, spatial_axis=axis) for axis in o.flip]
     if o.rotate or o.shift or o.zoom:
         steps.append(
             mt.RandAffined(
-                "image",
+                keys,
                 prob=p,
                 rotate_range=[radians(o.rotate)] * 3,
                 translate_range=[o.shift] * 3,
                 scale_range=[o.zoom] * 3,
-                mode="bilinear",
+                mode=["bilinear", "nearest"][: len(keys)],
                 padding_mode="border",
             )
         )
