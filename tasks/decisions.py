@@ -56,7 +56,7 @@ class Decision:
         parts = {"map": self.sum, "bias": self.bias, "gap": self.missing}
         total = " + ".join(f"{part} {number_text(number)}" for part, number in parts.items())
         said = f"{target}prediction {self.prediction}{sure}"
-        return f"{name}\n{said}\n{what} {number_text(self.value)} = {total}"
+        return f"{name}\n{said}\n{what}: {number_text(self.value)} = {total}"
 
 
 def number_text(value: float) -> str:

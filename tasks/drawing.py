@@ -8,15 +8,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 
 COLOURS = "RdBu_r"  # red speaks for, blue against, white is zero
+TRUTH = "#00c000"  # outlines of what is known to decide
 DPI = 110
 
 
 def canvas(width: float, height: float) -> Figure:
     """A figure in inches that draws without a screen and without touching the user's pyplot state."""
     figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.07)
     FigureCanvasAgg(figure)
     return figure
 
@@ -37,9 +40,15 @@ def bar(figure: Figure, scale: ScalarMappable, axes: Axes | list[Axes], label: s
     """Put a colour bar beside the axes; small numbers share one power of ten."""
     numbers = ScalarFormatter(useMathText=True)
     numbers.set_powerlimits((-2, 3))
-    made = figure.colorbar(scale, ax=axes, label=label, format=numbers, **options)
+    made = figure.colorbar(scale, ax=axes, format=numbers, **options)
+    made.set_label(label, size=9)
     made.ax.yaxis.set_offset_position("left")
     made.ax.axhline(0, color="0.3", lw=0.6)
+
+
+def outline_legend(figure: Figure) -> None:
+    """Say below the picture what the outlines are."""
+    figure.legend(handles=[Line2D([], [], color=TRUTH, label="truth")], loc="outside lower center", frameon=False)
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -10,7 +10,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tasks.decisions import Decision, decide
+from tasks.decisions import Decision, decide, number_text
 
 if TYPE_CHECKING:
     from tasks.base import PoolingTask
@@ -85,10 +85,11 @@ class Gallery:
         """Write the page; returns its path."""
         final = [entry for entry in self.entries if entry.epoch is None]
         learned = [entry for entry in self.entries if entry.epoch is not None]
+        reduction = type(task.pool.reduction).__name__.lower()
         title = " / ".join(self.folder.resolve().parts[-4:-1][-3:])
         page = Template(PAGE.read_text(encoding="utf-8")).substitute(
             title=escape(title),
-            about=escape(f"{task.kind}: {', '.join(task.classes)} · pool {' '.join(str(task.pool).split())}"),
+            about=escape(f"{task.kind}: {', '.join(task.classes)} · {reduction} over {task.pool.layout.text}"),
             number=len(final),
             cards="\n".join(self._card(entry, place) for place, entry in enumerate(final)),
             strips="\n".join(self._strips(learned)),
@@ -108,7 +109,7 @@ class Gallery:
             "target": decision.target or "unknown",
             "prediction": decision.prediction + ("" if math.isnan(decision.sure) else f" (p = {decision.sure:.2f})"),
             "loss": "" if math.isnan(decision.loss) else f"{decision.loss:.3g}",
-            "gap": f"{decision.missing:.2g}",
+            "gap": number_text(decision.missing),
         }
         keys = {
             "place": place,

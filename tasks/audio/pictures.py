@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tasks.audio.frontend import to_mel
 from tasks.audio.sounds import Box
-from tasks.drawing import bar, canvas, centred, save
+from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 
 _TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
 
@@ -63,7 +63,7 @@ def draw_spectrogram(
     main.imshow(evidence.numpy(), cmap=scale.cmap, norm=scale.norm, alpha=(0.8 * strength.sqrt()).numpy(), **common)
     for start, end, low, high in truth:
         bottom, top = (band_of(value, frequencies) for value in (low, high))
-        main.plot([start, end, end, start, start], [bottom, bottom, top, top, bottom], color="green", lw=1.2)
+        main.plot([start, end, end, start, start], [bottom, bottom, top, top, bottom], color=TRUTH, lw=1.5)
     ticks = [value for value in _TICKS if frequencies[0] <= value <= frequencies[-1]]
     main.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=extent[:2], ylim=extent[2:])
     main.set_yticks([band_of(value, frequencies) for value in ticks], [f"{value:g}" for value in ticks])
@@ -80,6 +80,8 @@ def draw_spectrogram(
         beside.set(xlabel="map summed\nover time")
         beside.tick_params(labelleft=False)
     bar(figure, scale, figure.axes, label, pad=0.015)
+    if truth:
+        outline_legend(figure)
     figure.suptitle(title, fontsize=10)
     return save(figure, path)
 

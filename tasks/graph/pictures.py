@@ -34,8 +34,10 @@ def node_positions(edge_index: Tensor, nodes: int) -> np.ndarray:
     else:
         found = networkx.spring_layout(graph, method="force", iterations=50, seed=0)
     places = np.array([found[node] for node in range(nodes)]).reshape(nodes, 2)
-    centred_places = places - places.mean(0)
-    return centred_places @ np.linalg.svd(centred_places, full_matrices=nodes < 2)[2].T if nodes > 1 else places
+    if nodes < 2:
+        return places
+    places = places - places.mean(0)
+    return places @ np.linalg.svd(places, full_matrices=False)[2].T
 
 
 def draw_graph(

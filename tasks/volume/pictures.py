@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from tasks.drawing import bar, canvas, centred, save
+from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 
 # Name of the plane, what is at the ends of its horizontal axis, and of its vertical one.
 PLANES = (("sagittal", "PA", "IS"), ("coronal", "LR", "IS"), ("axial", "LR", "PA"))
-_HEIGHT = 3.1  # inches of the tallest slice
+_HEIGHT = 2.5  # inches of the tallest slice
 
 
 def draw_slices(
@@ -24,8 +24,8 @@ def draw_slices(
 ) -> Path:
     """Draw the image in grey, the map over it in red (for) and blue (against), transparent where it is near zero.
 
-    Thin lines mark where the other two slices are; slices are named by the place of the peak in millimetres, as viewers
-    do.
+    Thin lines mark where the other two slices are. Places are in millimetres, as viewers show them; in an image that is
+    turned against the scanner's axes they hold at the peak.
 
     Args:
         image: ``(D, H, W)``, axes right, anterior, superior.
@@ -44,16 +44,18 @@ def draw_slices(
     peak = np.array(np.unravel_index(np.abs(signed).argmax(), signed.shape))
     zooms = np.linalg.norm(affine[:3, :3], axis=0)
     place, sizes = affine[:3] @ [*peak, 1], zooms * grey.shape
+    low_mm = place - (peak + 0.5) * zooms  # where the axes start, if the image is not turned
+    high_mm = low_mm + sizes
     low, high = np.percentile(grey, [0.5, 99.5])
     scale = centred(signed)
 
     widths = sizes[[1, 0, 0]]  # of the horizontal axes
     tallest = max(sizes[1], sizes[2])
-    figure = canvas(float(np.clip(_HEIGHT * sum(widths) / tallest, 6, 12)) + 2.2, _HEIGHT + 1.3)
+    figure = canvas(float(np.clip(_HEIGHT * sum(widths) / tallest, 6, 12)) + 2.2, _HEIGHT + 1.8)
     panels = figure.subplots(1, 3, width_ratios=widths)
     for axis, (panel, (name, right, up)) in enumerate(zip(panels, PLANES, strict=True)):
         across, along = (i for i in range(3) if i != axis)
-        extent = (0, sizes[across], 0, sizes[along])
+        extent = (low_mm[across], high_mm[across], low_mm[along], high_mm[along])
         common = {"origin": "lower", "extent": extent}
         cut = lambda volume, axis=axis: np.take(volume, peak[axis], axis).T  # noqa: E731
         panel.imshow(cut(grey), cmap="gray", vmin=low, vmax=high, **common)
@@ -64,9 +66,9 @@ def draw_slices(
             interpolation="bilinear", **common,
         )  # fmt: skip
         for line, other in ((panel.axvline, across), (panel.axhline, along)):
-            line((peak[other] + 0.5) * zooms[other], color="white", lw=0.5, alpha=0.6)
+            line(place[other], color="white", lw=0.5, alpha=0.6)
         if truth is not None and cut(truth.cpu().numpy()).any():
-            panel.contour(cut(truth.cpu().numpy()).astype(float), [0.5], colors="lime", linewidths=1.2, **common)
+            panel.contour(cut(truth.cpu().numpy()).astype(float), [0.5], colors=TRUTH, linewidths=1.2, **common)
         for letter, x, y in zip(right + up, (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.03, 0.97), strict=True):
             side = {0.03: ("left", "bottom"), 0.5: ("center", "center"), 0.97: ("right", "top")}
             panel.text(x, y, letter, color="white", size=9, weight="bold", transform=panel.transAxes,
@@ -75,7 +77,9 @@ def draw_slices(
         panel.set_xlabel("mm")
         if axis == 0:
             panel.set_ylabel("mm")
-    bar(figure, scale, list(panels), unit, shrink=0.9, pad=0.015)
+    bar(figure, scale, list(panels), unit, pad=0.015, aspect=15)
+    if truth is not None and bool(truth.any()):
+        outline_legend(figure)
     figure.suptitle(title, fontsize=10)
     return save(figure, path)
 

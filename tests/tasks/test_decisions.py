@@ -74,11 +74,11 @@ def test_a_target_that_is_not_known_is_left_out(decided):
 @pytest.mark.parametrize(
     ("changes", "title"),
     [
-        ({}, "a.wav\ntarget yes, prediction no (p = 0.75)\nlogit of age −1.10 = map −2.35 + bias 1.25 + gap 0.00"),
-        ({"target": ""}, "a.wav\nprediction no (p = 0.75)\nlogit of age −1.10 = map −2.35 + bias 1.25 + gap 0.00"),
+        ({}, "a.wav\ntarget yes, prediction no (p = 0.75)\nlogit of age: −1.10 = map −2.35 + bias 1.25 + gap 0.00"),
+        ({"target": ""}, "a.wav\nprediction no (p = 0.75)\nlogit of age: −1.10 = map −2.35 + bias 1.25 + gap 0.00"),
         (
             {"sure": math.nan, "value": 1234.5, "sum": 1000.0, "missing": -3.0, "prediction": "1234", "target": "1200"},
-            "a.wav\ntarget 1200, prediction 1234\nage 1234 = map 1000 + bias 237.5 + gap −3.00",
+            "a.wav\ntarget 1200, prediction 1234\nage: 1234 = map 1000 + bias 237.5 + gap −3.00",
         ),
     ],
 )
