@@ -16,7 +16,7 @@ from tasks.cli import newest, run_cli
 from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.problems import BadInput
-from tasks.rivals import grad_cam, pool_weights, random_maps
+from tasks.rivals import grad_cam, mean_truth, pool_weights, random_maps
 
 OURS = "contributions"
 UNTRAINED = "contributions, random weights"
@@ -28,10 +28,10 @@ def judge(args: list[str]) -> Path:
     """Measure on the test data how well maps point at the truth, and print a row for each kind of map.
 
     ``contributions`` are ours; the others are Grad-CAM (captum), the pool's weights alone (where they differ), what a
-    modality shows without a network (intensity, degree), random numbers, and contributions of the network with random
-    weights. Columns: pointing game, average precision, best IoU (its threshold chosen on the validation data), energy
-    inside, areas under the deletion and insertion curves (of the target's probability; in regression of the value),
-    and the rank correlation with ours.
+    modality shows without a network (intensity, degree), where training samples have their truth on average
+    (position), random numbers, and contributions of the network with random weights. Columns: pointing game, average
+    precision, best IoU (its threshold chosen on the validation data), energy inside, areas under the deletion and
+    insertion curves (of the target's probability; in regression of the value), and the rank correlation with ours.
 
     Args:
         args: What `test` takes, and ``--curves 32`` (samples behind the two curves), ``--tolerance 0`` (how many
@@ -58,6 +58,7 @@ def judge(args: list[str]) -> Path:
     device = built.trainer.strategy.root_device
     task = type(built.model).load_from_checkpoint(path, map_location=device, weights_only=True).eval()
     judged = Judged(task, chosen, device)
+    judged.position = mean_truth(task.truth(batch) for batch in judged.batches(built.datamodule.train_dataloader()))
     for batch in judged.batches(built.datamodule.val_dataloader()):
         judged.calibrate(batch)
     judged.check_calibration()
@@ -93,6 +94,7 @@ class Judged:
 
     def __init__(self, task: PoolingTask, options: argparse.Namespace, device: torch.device):
         self.task, self.blank = task, randomised(task)
+        self.position: Tensor | None = None
         self.options, self.device = options, device
         self.generator = torch.Generator().manual_seed(0)
         self.search: dict[str, BestIoU] = {}
@@ -122,6 +124,8 @@ class Judged:
         ours = self.task.sample_maps(batch)
         others = {"Grad-CAM": grad_cam(self.task, batch), "weights alone": pool_weights(self.task, batch)}
         others |= self.task.rival_maps(batch)
+        if self.position is not None and all(one.shape == self.position.shape for one in ours):
+            others["position"] = [self.position] * len(ours)
         others |= {"random": random_maps(ours, self.generator), UNTRAINED: self.blank.sample_maps(batch)}
         return {OURS: ours} | {name: maps for name, maps in others.items() if maps is not None}
 

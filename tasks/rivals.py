@@ -1,6 +1,8 @@
-"""Maps to hold ours against, for any task: Grad-CAM, the pool's weights alone, random numbers."""
+"""Maps to hold ours against, for any task: Grad-CAM, the pool's weights alone, position alone, random numbers."""
 
 import importlib.util
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -84,6 +86,25 @@ def pool_weights(task: PoolingTask, batch: Any) -> list[Tensor] | None:
     weights = weights.mean(axes.channel)
     shape = [size for axis, size in enumerate(x.shape) if axis != axes.channel]
     return task.to_inputs(weights.expand(shape), batch)
+
+
+def mean_truth(truths: Iterable[list[Tensor]]) -> Tensor | None:
+    """Where training samples have their truth on average: all that position knows, one map for every sample.
+
+    Args:
+        truths: Batches of truths (`PoolingTask.truth`); those without a true element are left out.
+
+    Returns:
+        The share of samples in which an element is true; None where samples are not of one shape, as graphs, or none
+        has a truth.
+    """
+    total, count = None, 0
+    for truth in itertools.chain.from_iterable(truths):
+        if total is not None and total.shape != truth.shape:
+            return None
+        total = torch.zeros_like(truth, dtype=torch.float) if total is None else total
+        total, count = total + truth, count + int(truth.any())
+    return total / count if count else None
 
 
 def random_maps(like: list[Tensor], generator: torch.Generator) -> list[Tensor]:

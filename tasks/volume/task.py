@@ -76,8 +76,9 @@ class VolumeTask(PoolingTask):
         return list(upsample(maps, batch["image"].shape[2:], stride=self.stride, first=self.first))
 
     def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
-        """What an image shows without a network: how bright each voxel is."""
-        return {"intensity": list(batch["image"][:, 0])}
+        """What an image shows without a network: how bright each voxel is, and how dark."""
+        image = batch["image"][:, 0]
+        return {"intensity": list(image), "darkness": list(-image)}
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
         """Give hidden voxels their image's median intensity."""

@@ -13,7 +13,7 @@ from tasks.__main__ import main
 from tasks.cli import run_cli
 from tasks.judge import COLUMNS, OURS, UNTRAINED
 from tasks.localisation import PointingGame
-from tasks.rivals import grad_cam, pool_weights
+from tasks.rivals import grad_cam, mean_truth, pool_weights
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_the_table(toy, tmp_path, capsys, kind):
     capsys.readouterr()
     toy("judge", f"--data.kind={kind}", "--model.reduction=attention", "--ckpt_path=best")
     rows = table(tmp_path)
-    assert list(rows) == [OURS, "Grad-CAM", "weights alone", "size", "random", UNTRAINED]
+    assert list(rows) == [OURS, "Grad-CAM", "weights alone", "size", "position", "random", UNTRAINED]
     ours = rows[OURS]
     assert ours["samples"] == 32
     assert ours["similarity"] == pytest.approx(1.0)
@@ -123,3 +123,14 @@ def test_weights_are_the_attentions():
     _, weights = task.pool(task.encode(batch)[0], return_weights=True)  # (B, K, n, heads)
     torch.testing.assert_close(torch.stack(pool_weights(task, batch)), weights.mean((1, 3)).detach())
     assert pool_weights(ToyTask(data.spec), batch) is None
+
+
+def test_position_is_the_mean_truth_of_samples_that_have_one():
+    truths = [
+        [torch.tensor([True, False, True]), torch.zeros(3, dtype=torch.bool)],
+        [torch.tensor([True, True, False])],
+    ]
+    assert mean_truth(truths).tolist() == [1.0, 0.5, 0.5]
+    assert mean_truth([[torch.zeros(3, dtype=torch.bool)]]) is None
+    assert mean_truth([[torch.ones(3, dtype=torch.bool)], [torch.ones(4, dtype=torch.bool)]]) is None
+    assert mean_truth([]) is None
