@@ -42,7 +42,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     half = torch.tensor([0.72, 0.88, 0.78]) * uniform(0.92, 1.05, 3)
     centre = uniform(-0.05, 0.05, 3)
     place = (grid - centre.view(3, 1, 1, 1)) / half.view(3, 1, 1, 1)
-    radius = place.norm(dim=0) + 0.05 * smooth_noise(size, 4, generator)
+    radius = length(place) + 0.05 * smooth_noise(size, 4, generator)
     sharp = 1.2 * size  # boundaries are about a voxel wide
 
     inside = lambda r, limit: torch.sigmoid((limit - r) * sharp)  # noqa: E731
@@ -54,7 +54,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     for side in (-1, 1):  # lateral ventricles
         spot = torch.tensor([side * 0.17, 0.0, 0.08]) + uniform(-0.03, 0.03, 3)
         stretch = torch.tensor([0.10, 0.34, 0.16]) * uniform(0.8, 1.25, 3)
-        distance = ((place - spot.view(3, 1, 1, 1)) / stretch.view(3, 1, 1, 1)).norm(dim=0)
+        distance = length((place - spot.view(3, 1, 1, 1)) / stretch.view(3, 1, 1, 1))
         image = image - 0.45 * inside(distance, 1.0) * white
 
     mask = torch.zeros_like(image, dtype=torch.bool)
@@ -64,7 +64,7 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
         chosen = candidates[torch.randint(len(candidates), (1,), generator=generator)].squeeze(0)
         reach = uniform(3.0, 5.0, 1) * size / 32
         away = (torch.stack(torch.meshgrid(*[torch.arange(size)] * 3, indexing="ij")) - chosen.view(3, 1, 1, 1)).float()
-        away = away.norm(dim=0) / reach + 0.25 * smooth_noise(size, 8, generator)
+        away = length(away) / reach + 0.25 * smooth_noise(size, 8, generator)
         blob = torch.sigmoid((1 - away) * 4)
         image = image + 0.35 * blob
         mask = blob > 0.5
@@ -73,6 +73,11 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     bias = torch.exp(0.12 * smooth_noise(size, 3, generator))
     noise = 0.03 * torch.randn(image.shape, generator=generator)
     return same_histogram((image + texture * head) * bias + noise), mask
+
+
+def length(vectors: Tensor) -> Tensor:
+    """Euclidean length along the first axis; torch's ``norm`` takes thirty times as long there."""
+    return vectors.square().sum(0).sqrt()
 
 
 def smooth_noise(size: int, knots: int, generator: torch.Generator) -> Tensor:
