@@ -6,7 +6,10 @@ mapping (Zhou et al. 2016) for every rule and every layout, as a return value, w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -14,20 +17,28 @@ from torch import Tensor, nn
 
 from modalpool.pool import Pool
 from modalpool.reductions import Reduction
-from modalpool.sets import Sets
+from modalpool.routing import route
+from modalpool.sets import DenseSets, RaggedSets, Sets
 
 __all__ = ["contributions"]
 
 
 def contributions(
-    pool: Pool, head: Callable[[Tensor], Tensor], x: Tensor, *, return_gap: bool = False, **sets: Any
+    pool: Pool,
+    head: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    return_gap: bool = False,
+    chunk: int | None = None,
+    **sets: Any,
 ) -> tuple[Tensor, ...]:
     """Split the logits of ``head(pool(x))`` into what every element adds to them.
 
     Behind a linear head the maps are exact: summed over a set's elements they are the logit less the bias, for every
     reduction with Σ w x = z. Behind any other head the slope is its gradient at the pooled vector, and what that
     misses is the gap, ``logits - head(0) - Σ maps``. Weights are taken as they are (an attention's dependence on x is
-    part of w, not of the map). No hooks, and no ``.grad`` is touched.
+    part of w, not of the map). No hooks, and no ``.grad`` is touched. Pool and head are read in evaluation mode,
+    whichever they are in (a head that is a plain function runs as it is).
 
     Args:
         pool: The pooling.
@@ -35,6 +46,8 @@ def contributions(
             each row computed from its own pooled vectors.
         x: Elements in the pool's layout.
         return_gap: Whether to return the gap too, ``(B, classes)``; zero, to rounding, where the maps are exact.
+        chunk: How many elements are worked on at once: bounds the memory needed beside x, the pool's weights and the
+            maps to that of ``chunk`` elements. The numbers are the same to rounding. None = a size that suits caches.
         sets: ``mask``, ``weight``, ``lengths``, ``index``, ``ptr``, ``dim_size``, ``coords``, as in the pool's call.
 
     Returns:
@@ -42,7 +55,7 @@ def contributions(
         the channels were: ``(B, classes, D, H, W)`` for a volume, ``(N, classes)`` for graph nodes.
 
     Raises:
-        ValueError: If the head does not return logits ``(B, classes)``.
+        ValueError: If the head does not return logits ``(B, classes)``, or ``chunk`` is not positive.
 
     Example:
         >>> import torch
@@ -54,7 +67,9 @@ def contributions(
         >>> torch.allclose(maps.sum((2, 3)) + head.bias, logits, atol=1e-6)
         True
     """
-    with torch.inference_mode(False), torch.no_grad():
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk: expected a positive number of elements, got {chunk}; None chooses one")
+    with torch.inference_mode(False), torch.no_grad(), _evaluating(pool, head):
         x = x.clone() if x.is_inference() else x.detach()
         given = {name: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for name, t in sets.items()}
         arranged = pool.arrange(x, **given)
@@ -69,57 +84,88 @@ def contributions(
                 y = pool.restore(pool.fill_empty(pool.reduction.project(z), count, state), arranged)
             return head(y.to(x.dtype))
 
-        there = (count > 0)[..., None]
-        with torch.enable_grad():
-            at = z.detach().requires_grad_()
-            logits = logits_at(at)
-            if logits.ndim != 2:
-                raise ValueError(f"head: expected logits with axes (batch, classes), got shape {tuple(logits.shape)}")
-            if _is_closed(pool, head, z):
-                assert isinstance(head, nn.Linear)
-                maps = _through_linear(weight, arranged.elements, arranged.sets, head.weight)
-            else:
-                slopes = [torch.autograd.grad(out.sum(), at, retain_graph=True)[0] for out in logits.unbind(1)]
-                maps = _through_slopes(weight, arranged.elements, arranged.sets, slopes)
-        result = (logits.detach(), arranged.restore_elements(maps, vectors=False))
+        logits, slopes = _slopes(pool, head, logits_at, z)
+        maps = _maps(weight, arranged.elements, arranged.sets, slopes.to(z.dtype), chunk)
+        result = (logits, arranged.restore_elements(maps, vectors=False))
         if not return_gap:
             return result
         explained = arranged.sets.tally(maps)
         explained = explained.flatten(1, -2).sum(1) if explained.ndim > 2 else explained
+        there = (count > 0)[..., None]
         rest = logits - logits_at(torch.where(there, 0.0, z))
-        return *result, (rest - explained.to(rest.dtype)).detach()
+        return *result, rest - explained.to(rest.dtype)
 
 
-def _is_closed(pool: Pool, head: object, z: Tensor) -> bool:
-    """Whether the slope is the head's weight itself, the same for every set."""
-    plain = type(pool.reduction).project is Reduction.project and pool.vectors is None and not pool.keepdim
-    return isinstance(head, nn.Linear) and z.ndim == 3 and plain
+@contextmanager
+def _evaluating(*parts: object) -> Iterator[None]:
+    """Put modules into evaluation mode, and each of their parts back into the mode that it was in."""
+    parts = tuple(part.func if isinstance(part, partial) else part for part in parts)
+    training = [module for part in parts if isinstance(part, nn.Module) for module in part.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
-def _shares(weight: Tensor, x: Tensor) -> Tensor:
-    """Each element's w x, weight ``(E, G)``, x ``(E, C)``; an element without weight adds nothing, not even inf."""
-    if 1 < weight.shape[-1] < x.shape[-1]:
-        weight = weight.repeat_interleave(x.shape[-1] // weight.shape[-1], dim=-1)
-    return torch.where(weight == 0, 0.0, weight * x)
+def _slopes(pool: Pool, head: object, logits_at: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits, and their slopes at the pooled vectors z ``(set axes, K, Z)``: ``(set axes or 1s, K, Z, classes)``."""
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        logits = logits_at(at)
+        if logits.ndim != 2:
+            raise ValueError(f"head: expected logits with axes (batch, classes), got shape {tuple(logits.shape)}")
+        plain = type(pool.reduction).project is Reduction.project and pool.vectors is None and not pool.keepdim
+        if isinstance(head, nn.Linear) and z.ndim == 3 and plain:  # the head's weight itself, for every set
+            slopes = head.weight.detach().mT[None, None]
+        else:
+            each = [torch.autograd.grad(out.sum(), at, retain_graph=True)[0] for out in logits.unbind(1)]
+            slopes = torch.stack(each, dim=-1)
+    return logits.detach(), slopes
 
 
-def _repeat(x: Tensor, channels: int) -> Tensor:
-    """Elements as often as the pooled vector repeats them (heads that are projected, lists of reductions)."""
-    return x if x.shape[-1] == channels else x.repeat(*[1] * (x.ndim - 1), channels // x.shape[-1])
+def _maps(weight: Tensor, x: Tensor, sets: Sets, slopes: Tensor, chunk: int | None) -> Tensor:
+    """Maps ``(element axes, classes)``."""
+    kept = slopes.shape[1:-3]
+    slopes = slopes.reshape(slopes.shape[0], prod(kept), *slopes.shape[-3:])  # (sets or 1, F, K, Z, L)
+    if isinstance(sets, DenseSets):
+        return _dense_maps(weight, x, sets.dims[0], slopes, chunk)
+    assert isinstance(sets, RaggedSets)
+    return _ragged_maps(weight, x, sets.segments.index, slopes, chunk)
 
 
-def _through_linear(weight: Tensor, x: Tensor, sets: Sets, matrix: Tensor) -> Tensor:
-    """Maps ``(E, classes)`` for one matrix ``(classes, C)``."""
-    x = _repeat(sets.clean(x), matrix.shape[1])
-    return nn.functional.linear(_shares(weight[..., 0, :], x), matrix.detach().to(weight.dtype))
+def _dense_maps(weight: Tensor, x: Tensor, first: int, slopes: Tensor, chunk: int | None) -> Tensor:
+    """Maps of elements ``(b, kept…, pooled…, C)`` whose pooled axes begin with ``first``."""
+
+    def flat(tensor: Tensor, tail: int) -> Tensor:
+        """``(b, F, P, …)``; b and F of a weight may be of size one."""
+        own = tensor.shape[1:first]
+        kept = own if prod(own) == 1 else x.shape[1:first]
+        end = tensor.shape[tensor.ndim - tail :]
+        tensor = tensor.expand(tensor.shape[0], *kept, *x.shape[first:-1], *end)
+        return tensor.reshape(tensor.shape[0], prod(kept), prod(x.shape[first:-1]), *end)
+
+    def slope(rows: slice) -> Tensor:
+        return slopes[rows] if len(slopes) > 1 else slopes
+
+    maps = route(flat(weight, 2), flat(x, 1), slope, chunk=chunk)
+    return maps.reshape(*x.shape[:-1], slopes.shape[-1])
 
 
-def _through_slopes(weight: Tensor, x: Tensor, sets: Sets, slopes: list[Tensor]) -> Tensor:
-    """Maps ``(E, classes)`` for a slope ``(set axes, K, C)`` per class; one vector k at a time."""
-    x = _repeat(sets.clean(x), slopes[0].shape[-1])
-    maps = torch.zeros((*x.shape[:-1], len(slopes)), dtype=x.dtype, device=x.device)
-    for k in range(weight.shape[-2]):
-        shares = _shares(weight[..., k, :], x)
-        for label, slope in enumerate(slopes):
-            maps[..., label] += (shares * sets.expand(slope[..., k, :])).sum(-1)
-    return maps
+def _ragged_maps(weight: Tensor, x: Tensor, index: Tensor, slopes: Tensor, chunk: int | None) -> Tensor:
+    """Maps of elements ``(N, kept…, C)`` that belong to the sets ``index``."""
+    count, kept, classes = x.shape[0], x.shape[1:-1], slopes.shape[-1]
+    weight = weight.expand(*x.shape[:-1], *weight.shape[-2:]).reshape(count, prod(kept), *weight.shape[-2:])
+    x = x.reshape(count, prod(kept), x.shape[-1])
+    if bool((slopes == slopes[:1]).all()):  # one set of slopes for all, as behind every linear head
+        slopes = slopes[:1] if len(slopes) else slopes.new_zeros((1, *slopes.shape[1:]))
+        maps = route(weight.transpose(0, 1)[None], x.transpose(0, 1)[None], lambda _: slopes, chunk=chunk)
+        return maps[0].transpose(0, 1).reshape(count, *kept, classes)
+
+    def slope(rows: slice) -> Tensor:
+        return slopes.index_select(0, index[rows])
+
+    maps = route(weight[:, :, None], x[:, :, None], slope, gathered=True, chunk=chunk)
+    return maps.reshape(count, *kept, classes)

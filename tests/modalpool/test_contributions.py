@@ -1,5 +1,7 @@
 """Maps: summed over a set they are the logit, element by element they are what the element adds."""
 
+import functools
+
 import pytest
 import torch
 from every import EVERY, make
@@ -87,6 +89,69 @@ def test_nothing_is_touched(context):
     assert not maps.requires_grad
     assert all(p.grad is None and p.requires_grad for p in (*pool.parameters(), *head.parameters()))
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in (*head.modules(), pool))
+
+
+LINEAR_RULES = {
+    "mean": {},
+    "sum": {},
+    "size_law": {"beta": 0.5},
+    "attention": {"heads": 4},
+    "queries": {"queries": 3},
+    "regions": {"regions": 3},
+    "pyramid": {"levels": [[1, 1, 1], [2, 2, 2]]},
+    "max": {},
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("rule", LINEAR_RULES)
+def test_single_precision_is_exact_to_a_hundred_thousandth(rule, weighted):
+    """Batch > 1, 24 000 elements a set, a mask and soft weights: the sum over elements plus the bias is the logit."""
+    torch.manual_seed(0)
+    reduction = "attention" if rule == "queries" else rule
+    pool = Pool("b c [d h w]", reduction, channels=16, **LINEAR_RULES[rule])
+    head = nn.Sequential(nn.Flatten(), nn.Linear(pool.out_channels * (pool.vectors or 1), 2))
+    x = torch.randn(3, 16, 20, 30, 40).relu()
+    sets = {"weight": torch.rand(3, 20, 30, 40), "mask": torch.rand(3, 20, 30, 40) > 0.5} if weighted else {}
+    logits, maps = contributions(pool, head, x, **sets)
+    torch.testing.assert_close(maps.double().sum((2, 3, 4)).float() + head[1].bias, logits, rtol=1e-5, atol=1e-6)
+
+
+def test_training_and_evaluation_alike():
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    head[1].running_mean.normal_()
+    pool, x = Pool("b c [t]", "stochastic"), torch.randn(3, 4, 9)
+    expected = contributions(pool.eval(), head.eval(), x, return_gap=True)
+    torch.testing.assert_close(expected[0], head(pool(x)).detach())
+    head.train()
+    head[2].eval()
+    pool.train()
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    for given in (head, functools.partial(head)):
+        for got, want in zip(contributions(pool, given, x, return_gap=True), expected, strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=0)
+    assert pool.training
+    assert [module.training for module in head] == [True, True, False, True]
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+
+
+def test_a_head_that_fails_leaves_the_modes_alone():
+    head = nn.Linear(5, 1).train()
+    with pytest.raises(RuntimeError):
+        contributions(Pool("b c [t]"), head, torch.randn(2, 3, 4))
+    assert head.training
+
+
+def test_logsumexp_states_its_gap():
+    """What the shares of a log-sum-exp miss is T times the entropy of its weights, times the head's weight."""
+    pool, head, x = Pool("b c [t]", "logsumexp", temperature=0.5), nn.Linear(4, 2), torch.randn(3, 4, 9)
+    _, maps, gap = contributions(pool, head, x, return_gap=True)
+    shares = (x / 0.5).softmax(2)
+    entropy = -(shares * shares.log()).sum(2)
+    # A log-sum-exp is nothing at -inf, not at zero: the head at zero is its bias.
+    torch.testing.assert_close(gap, (0.5 * entropy @ head.weight.T).detach())
+    torch.testing.assert_close(maps, torch.einsum("lc,bct->blt", head.weight, shares * x).detach())
 
 
 def test_a_head_without_logits():
