@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from tasks.audio.frontend import to_mel
@@ -72,12 +73,14 @@ def draw_spectrogram(
         _curve(beside.fill_between, torch.arange(frames) * frame_s, evidence.sum(0))
         beside.axhline(0, color="black", lw=0.6)
         beside.set(ylabel="map summed\nover frequency")
+        beside.yaxis.set_major_locator(MaxNLocator(3))
         beside.tick_params(labelbottom=False)
     if band_curve:
         beside = figure.add_subplot(grid[-1, 1], sharey=main)
         _curve(beside.fill_betweenx, torch.arange(bands), evidence.sum(1))
         beside.axvline(0, color="black", lw=0.6)
         beside.set(xlabel="map summed\nover time")
+        beside.xaxis.set_major_locator(MaxNLocator(2))
         beside.tick_params(labelleft=False)
     bar(figure, scale, figure.axes, label, pad=0.015)
     if truth:

@@ -42,6 +42,13 @@ CASES = [
 ]
 
 
+GEOMETRIES = [
+    pytest.param({"size": (16, 12, 24), "spacing": None, "fit": "crop"}, id="crop"),
+    pytest.param({"size": (16, 20, 14), "spacing": (1.3, 0.7, 0.9), "fit": "crop"}, id="spacing"),
+    pytest.param({"size": (12, 30, 16), "spacing": None, "fit": "resize"}, id="resize"),
+]
+
+
 @pytest.mark.parametrize("affine", CASES)
 def test_without_resampling_the_file_comes_back_exactly(affine, save_nifti):
     """Cropped along one axis, padded along others: inside every voxel as it was, outside zero."""
@@ -82,6 +89,41 @@ def test_a_marked_place_in_millimetres_stays_there(affine, save_nifti):
         truth = data * (data > 0.3)
         expected = (grid * truth[..., None]).sum((0, 1, 2)) / truth.sum()
         np.testing.assert_allclose(centre, expected, atol=0.35)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("affine", CASES)
+def test_a_ramp_in_millimetres_comes_back_voxel_by_voxel(affine, geometry, save_nifti):
+    """Linear interpolation does not change a linear function of the place, however it is turned, resampled or resized.
+
+    So both the network's volume and what comes back must be that function at every voxel, as long as its neighbours lie
+    in the other's field of view; and farther than a voxel outside it must be zero.
+    """
+    ramp = lambda place: 40 + place @ (1.0, -2.0, 0.5)  # noqa: E731
+    grid = np.stack(np.meshgrid(*map(np.arange, (20, 22, 19)), indexing="ij"), -1)
+    path = save_nifti("ramp.nii.gz", ramp(grid @ affine[:3, :3].T + affine[:3, 3]), affine)
+    sample = Compose(preprocessing(**geometry, intensity="none"))({"image": str(path)})
+    network, place = sample["image"][0].numpy(), sample["affine"].numpy()
+
+    cells = np.stack(np.meshgrid(*map(np.arange, network.shape), indexing="ij"), -1)
+    millimetres = cells @ place[:3, :3].T + place[:3, 3]
+    inside = within(millimetres, affine, (20, 22, 19), margin=2)
+    assert inside.mean() > 0.1
+    np.testing.assert_allclose(network[inside], ramp(millimetres)[inside], atol=2e-3)
+
+    back = to_file_space(ramp(millimetres), place, path).get_fdata()
+    millimetres = grid @ affine[:3, :3].T + affine[:3, 3]
+    inside = within(millimetres, place, network.shape, margin=0)
+    assert inside.mean() > 0.1
+    np.testing.assert_allclose(back[inside], ramp(millimetres)[inside], atol=2e-3)
+    assert not back[~within(millimetres, place, network.shape, margin=-1)].any()
+
+
+def within(millimetres, affine, shape, margin):
+    """Whether places lie in a grid, at least ``margin`` voxels from its outermost centres."""
+    inverse = np.linalg.inv(affine)
+    voxels = millimetres @ inverse[:3, :3].T + inverse[:3, 3]
+    return ((voxels >= margin - 1e-6) & (voxels <= np.array(shape) - 1 - margin + 1e-6)).all(-1)
 
 
 @pytest.mark.parametrize("affine", CASES)
