@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jsonargparse import Namespace
@@ -18,6 +18,7 @@ from tasks.base import PoolingData, PoolingTask
 from tasks.outputs import Outputs
 from tasks.problems import BadInput
 
+AnyCLI = TypeVar("AnyCLI", bound=LightningCLI)
 DEFAULTS = Path(__file__).resolve().parent.parent / "configs" / "defaults.yaml"
 
 
@@ -102,14 +103,19 @@ class CLI(LightningCLI):
             print(f"Look at: {outputs.written[0]}")
 
 
-class _Plan(CLI):
+class Plan(CLI):
     """The command line parsed, and of its classes only the data built, which has read nothing yet."""
 
     def instantiate_classes(self) -> None:
-        self.datamodule = self.build("data", PoolingData)
+        """Build the data."""
+        self.datamodule = self._build("data", PoolingData)
 
-    def build(self, name: str, base: type) -> Any:
-        """One of the command line's classes."""
+    def build_task(self, spec: dict[str, Any]) -> PoolingTask:
+        """The task that `fit` would train on data of this ``spec``."""
+        self.config["model"]["init_args"]["spec"] = spec
+        return self._build("model", PoolingTask)
+
+    def _build(self, name: str, base: type) -> Any:
         parser = LightningArgumentParser()
         parser.add_lightning_class_args(base, name, subclass_mode=True)
         with _in_its_own_words():
@@ -151,20 +157,12 @@ def newest(root: str, name: str, which: str) -> Path:
     return found[-1]
 
 
-def plan(args: list[str]) -> tuple[dict[str, Any], PoolingData]:
-    """Parse what `fit` takes, without reading data: the run's place (root, name, version), and the data to ask."""
-    cli = run_cli(args, run=False, cli_class=_Plan)
-    return cli.config["run"], cli.datamodule
+def plan(args: list[str]) -> Plan:
+    """Parse what `fit` takes, without reading data: ``config`` is what is set, ``datamodule`` the data to ask."""
+    return run_cli(args, run=False, cli_class=Plan)
 
 
-def build_task(args: list[str], data: PoolingData) -> PoolingTask:
-    """The task that `fit` with ``args`` would train, for ``data``, which is read if it was not."""
-    cli = run_cli(args, run=False, cli_class=_Plan)
-    cli.config["model"]["init_args"]["spec"] = data.spec
-    return cli.build("model", PoolingTask)
-
-
-def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[CLI] = CLI) -> CLI:
+def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[AnyCLI] = CLI) -> AnyCLI:
     """Parse ``args`` (None: the process's own) and run them; ``run=False`` only builds model, data and trainer."""
     subcommands = ("fit", "validate", "test", "predict")
     defaults = {"default_config_files": [str(DEFAULTS)]}

@@ -34,11 +34,11 @@ def crossval(args: list[str]) -> Path:
     chosen, rest = options("crossval", __doc__).parse_known_args(args)
     sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
-    run, data = plan(rest)
-    folds = data.folds if chosen.folds is None else chosen.folds
-    folder = numbered(Path(run["root"], run["name"]), "crossval", chosen.resume)
+    planned = plan(rest)
+    folds = planned.datamodule.folds if chosen.folds is None else chosen.folds
+    folder = numbered(planned.config["run"], "crossval", chosen.resume)
     rows: list[dict[str, Any]] = []
-    for done in fit_all({folder: rest}, folds, chosen.seeds, "crossval"):
+    for done in fit_all({folder: rest}, folds, chosen.seeds or [0], "crossval"):
         rows = done[folder]
     _print(folder, rows)
     return folder
@@ -50,7 +50,7 @@ def options(command: str, text: str | None) -> argparse.ArgumentParser:
         prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
     )
     own.add_argument("--folds", help="the folds to run, 0,1,2; all of the data's unless given", type=_numbers)
-    own.add_argument("--seeds", help="seeds of training; every fold is run with each", type=_numbers, default=[0])
+    own.add_argument("--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=_numbers)
     own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
     return own
 
@@ -59,8 +59,9 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def numbered(root: Path, name: str, resume: bool) -> Path:
-    """The next free folder ``root/name_N``; to resume, the newest there is."""
+def numbered(run: dict[str, Any], name: str, resume: bool) -> Path:
+    """The next free folder ``name_N`` where a run has its versions; to resume, the newest there is."""
+    root = Path(run["root"], run["name"])
     earlier = sorted((int(path.name.split("_")[1]), path) for path in root.glob(f"{name}_*") if path.is_dir())
     if resume and earlier:
         return earlier[-1][1]
