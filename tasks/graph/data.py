@@ -17,7 +17,7 @@ from torch_geometric.utils import degree
 
 from tasks.base import PoolingData
 from tasks.graph.batches import GraphSet
-from tasks.graph.raw import read_tu
+from tasks.graph.raw import label_names, read_tu
 from tasks.problems import Problems
 from tasks.splits import check_classes, split
 
@@ -143,7 +143,8 @@ class TUData(GraphData):
     """Any TU folder, ``root/NAME/raw/NAME_*.txt``, offline: nothing is downloaded and nothing is written beside it.
 
     Node labels become one-hot features, node attributes are standardised, and graphs with neither get their degrees.
-    Edge labels are not used. Repeated arcs and self loops are dropped, as PyG's `TUDataset` does.
+    Edge labels are not used. Repeated arcs and self loops are dropped, as PyG's `TUDataset` does. What node labels mean
+    is read from the folder's README.txt, for the pictures.
 
     Args:
         root: Folder that holds the data set's own folder.
@@ -151,7 +152,6 @@ class TUData(GraphData):
         attributes: Use the node attributes where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
-        node_names: What the node labels mean, such as ``{0: C, 1: N}``, to be written into the nodes of the pictures.
         kwargs: Options of `GraphData` and `tasks.base.PoolingData`.
     """
 
@@ -162,13 +162,11 @@ class TUData(GraphData):
         *,
         attributes: bool = True,
         regression: bool = False,
-        node_names: dict[int, str] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.root = root
         self.name = name
-        self.node_names = node_names or {}
         self.attributes = attributes
         self.regression = regression
 
@@ -181,7 +179,8 @@ class TUData(GraphData):
         graphs, self.classes, labels = read_tu(
             self.root, self.name, problems, attributes=self.attributes, regression=self.regression
         )
-        names = [self.node_names.get(label, str(label)) for label in labels]
+        known = label_names(Path(self.root) / self.name / "raw")
+        names = [known.get(label, str(label)) for label in labels]
         self.reading = {"attributes": self.attributes, "node_labels": labels, "node_names": names}
         return graphs
 

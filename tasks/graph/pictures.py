@@ -59,7 +59,7 @@ def draw_graph(
         path: File to write.
         title: Over the picture.
         label: Beside the colour bar: what the numbers are.
-        names: Short text in each node, such as an atom's symbol.
+        names: Short text in each node, such as an atom's symbol; four letters are shown.
         truth: (N,) bool: nodes to outline.
         truth_label: What the outlined nodes are.
 
@@ -89,7 +89,7 @@ def draw_graph(
         for place, name, colour in zip(places, names, colours, strict=True):
             dark = colour[:3] @ (0.3, 0.6, 0.1) < 0.5  # white letters on dark nodes
             text = {"size": min(9, 0.55 * size**0.5), "color": "white" if dark else "black"}
-            axes.annotate(name, place, ha="center", va="center", zorder=4, **text)
+            axes.annotate(name[:4], place, ha="center", va="center", zorder=4, **text)
     axes.set_axis_off()
     axes.margins(0.09)
     bar(figure, scale, axes, label, shrink=0.85, pad=0.02)

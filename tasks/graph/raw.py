@@ -8,6 +8,7 @@ Morris et al., "TUDataset", 2020, https://arxiv.org/abs/2007.08663.
 Letters: `G` graphs, `N` nodes of all graphs together, `E` arcs.
 """
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,21 @@ def read_tu(
     single = labels is not None and labels.values.shape[1] == 1
     known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist() if single else []
     return [graphs[graph] for graph in good], classes, known
+
+
+def label_names(folder: Path) -> dict[int, str]:
+    """What node labels mean, as the READMEs of molecules say it: a line ``Node labels:``, then lines ``0  C``."""
+    path = folder / "README.txt"
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    names: dict[int, str] = {}
+    below = False
+    for line in lines:
+        found = re.fullmatch(r"\s*(\d+)[\s:,]+(\S+)\s*", line)
+        if below and found:
+            names[int(found[1])] = found[2]
+        elif line.strip():
+            below = line.strip().lower() == "node labels:"
+    return names
 
 
 def read_table(

@@ -15,7 +15,10 @@ from tasks.problems import BadInput
 @pytest.fixture
 def data(write_tu, small_graphs):
     root = write_tu(small_graphs())
-    made = TUData(str(root), "SMALL", num_folds=3, degrees=5, size=True, node_names={3: "C", 4: "N"})
+    (root / "SMALL" / "raw" / "README.txt").write_text(
+        "Classes:\n\n  3  no\n\nNode labels:\n\n  3  C\n  4  N\n\nEdge labels:\n\n  5  single\n"
+    )
+    made = TUData(str(root), "SMALL", num_folds=3, degrees=5, size=True)
     made.setup()
     return made
 
