@@ -112,7 +112,8 @@ def _fit(args: list[str], bar: tqdm, title: str) -> None:
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         with contextlib.redirect_stdout(io.StringIO()):
-            run_cli(["fit", *args, *quiet], cli_class=_telling(bar, title))
+            # Pictures of the training are for somebody who watches it; a config or flag may ask for them.
+            run_cli(["fit", "--outputs.every=0", *args, *quiet], cli_class=_telling(bar, title))
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

@@ -248,6 +248,8 @@ def test_crossval_rows_mean_and_resume(toy, tmp_path, capsys):
     assert summary["sd"] == pytest.approx(values.std().item(), abs=1e-6)
     assert capsys.readouterr().out.splitlines()[-1] == "look at: runs/toy/crossval_0/crossval.csv"
 
+    assert yaml.safe_load((folder / "fold_0_seed_0" / "config.yaml").read_text())["outputs"]["every"] == 0
+
     stamp = (folder / "fold_0_seed_0" / "summary.json").stat().st_mtime_ns
     toy("crossval", "--seeds=0,1,2", "--folds=0", "--trainer.max_epochs=2", "--resume")
     assert len(table(folder / "crossval.csv")) == 3
