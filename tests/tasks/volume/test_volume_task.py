@@ -89,6 +89,19 @@ def test_regression_maps_add_up_to_the_prediction():
     torch.testing.assert_close(maps.sum((2, 3, 4))[0] + rest, predictions[0])
 
 
+def test_features_lie_channels_last_also_after_a_checkpoint():
+    task = VolumeTask(BINARY, width=4, levels=1)
+    task.encoder.load_state_dict(
+        {name: value.clone().contiguous() for name, value in task.encoder.state_dict().items()}
+    )
+    image = torch.rand(2, 1, 8, 8, 8)
+    features, _ = task.eval().encode({"image": image})
+    assert features.is_contiguous(memory_format=torch.channels_last_3d)
+    plain = build_encoder("plain", width=4, levels=1).network.eval()
+    plain.load_state_dict(task.encoder.state_dict())
+    torch.testing.assert_close(features, plain(image))
+
+
 def test_checkpoint_loads_from_a_script(tmp_path):
     from lightning.pytorch import Trainer
 
