@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
@@ -10,6 +11,7 @@ from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 # Name of the plane, what is at the ends of its horizontal axis, and of its vertical one.
 PLANES = (("sagittal", "PA", "IS"), ("coronal", "LR", "IS"), ("axial", "LR", "PA"))
 _HEIGHT = 2.5  # inches of the tallest slice
+_EDGE = [withStroke(linewidth=2, foreground="black")]  # around letters, for bright images
 
 
 def draw_slices(
@@ -51,7 +53,7 @@ def draw_slices(
 
     widths = sizes[[1, 0, 0]]  # of the horizontal axes
     tallest = max(sizes[1], sizes[2])
-    figure = canvas(float(np.clip(_HEIGHT * sum(widths) / tallest, 6, 12)) + 2.2, _HEIGHT + 1.8)
+    figure = canvas(float(np.clip(_HEIGHT * sum(widths) / tallest, 5, 12)) + 3.4, _HEIGHT + 1.8)
     panels = figure.subplots(1, 3, width_ratios=widths)
     for axis, (panel, (name, right, up)) in enumerate(zip(panels, PLANES, strict=True)):
         across, along = (i for i in range(3) if i != axis)
@@ -72,7 +74,7 @@ def draw_slices(
         for letter, x, y in zip(right + up, (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.03, 0.97), strict=True):
             side = {0.03: ("left", "bottom"), 0.5: ("center", "center"), 0.97: ("right", "top")}
             panel.text(x, y, letter, color="white", size=9, weight="bold", transform=panel.transAxes,
-                       ha=side[x][0], va=side[y][1])  # fmt: skip
+                       ha=side[x][0], va=side[y][1], path_effects=_EDGE)  # fmt: skip
         panel.set_title(f"{name}, {'xyz'[axis]} = {number_of(place[axis])} mm", fontsize=10)
         panel.set_xlabel("mm")
         if axis == 0:
