@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from modalpool.kernels import Segments
 from modalpool.layout import Axes, Layout
 from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 
@@ -233,16 +234,15 @@ def _ragged_sets(
             (first == 0) & (last == count) & (lens >= 0).all(),
             lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
         )
-        # An element's set is the number of bounds up to it (repeat_interleave says the same, but not in ONNX).
-        index = ptr.new_zeros(count + 1).index_add(0, ptr[1:-1], torch.ones_like(ptr[1:-1])).cumsum(0)[:count]
+        segments = Segments(size, count, ptr=ptr)
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
-            coords = partial(_ranks, ptr, index, len(axes.kept), _coordinate_type(elements))
-        return RaggedSets(index, size, ordered=True, mask=there, weight=many, coords=coords)
+            coords = partial(_ranks, segments, len(axes.kept), _coordinate_type(elements))
+        return RaggedSets(segments, mask=there, weight=many, coords=coords)
     if index is None:
         if dim_size is not None and dim_size != 1:
             raise ValueError(f"dim_size: without index or ptr there is one set, got dim_size={dim_size}; pass index=")
-        index = torch.zeros(count, dtype=torch.long, device=device)
-        return RaggedSets(index, 1, ordered=True, mask=there, weight=many, coords=coords)
+        ptr = torch.arange(2, device=device) * count
+        return RaggedSets(Segments(1, count, ptr=ptr), mask=there, weight=many, coords=coords)
     index = _integers("index", index, len(axes.pooled))
     if tuple(index.shape) != sizes:
         raise ValueError(f"index: expected one set per element, shape {sizes}, got {tuple(index.shape)}")
@@ -256,13 +256,14 @@ def _ragged_sets(
             lambda: f"index: expected values from 0 to {limit - 1} (dim_size={limit}), "
             f"got {given.min().item()} to {given.max().item()}",
         )
-    return RaggedSets(index, dim_size, mask=there, weight=many, coords=coords)
+    return RaggedSets(Segments(dim_size, count, index=index), mask=there, weight=many, coords=coords)
 
 
-def _ranks(ptr: Tensor, index: Tensor, kept: int, dtype: torch.dtype) -> Tensor:
+def _ranks(segments: Segments, kept: int, dtype: torch.dtype) -> Tensor:
     """The place of each element within its own set, as the centre of its cell, ``(N, 1…, 1)``."""
-    rank = torch.arange(index.shape[0], device=index.device) - ptr[:-1].index_select(0, index)
-    place = (rank + 0.5) / ptr.diff().index_select(0, index)
+    index = segments.index
+    rank = torch.arange(segments.count, device=index.device) - segments.ptr[:-1].index_select(0, index)
+    place = (rank + 0.5) / segments.lengths.index_select(0, index)
     return place.to(dtype).reshape(-1, *[1] * kept, 1)
 
 

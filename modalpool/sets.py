@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modalpool import kernels
-from modalpool.kernels import Segments
+from modalpool.kernels import Segments, accumulation_type, path
 
 __all__ = ["Coords", "DenseSets", "RaggedSets", "Sets", "accumulation_type"]
 
@@ -30,26 +31,21 @@ Coords = Tensor | Callable[[], Tensor] | None
 """Positions, or how to find them, or that they are unknown."""
 
 
-def accumulation_type(dtype: torch.dtype) -> torch.dtype:
-    """The type sums are kept in: float32 for half precision, otherwise the type itself."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-
-
-def _align(small: Tensor, large: Tensor) -> Tensor:
-    """Append axes of size one to ``small`` until it has as many axes as ``large``."""
-    return small.reshape(*small.shape, *[1] * (large.ndim - small.ndim))
-
-
 class Sets(ABC):
     """A batch of sets.
 
     Args:
+        group: What the kernels need to know of the sets: the pooled axes, or the segments.
         mask: Which elements are there, bool over the element axes; None = all.
         weight: Multiplicity of each element, non-negative and zero outside the mask; None = one each.
         coords: Position of each element, ``(element axes, n)`` in [0, 1], or how to find it; None = unknown.
     """
 
-    def __init__(self, mask: Tensor | None, weight: Tensor | None, coords: Coords) -> None:
+    kind: str
+    """What the names of the kernels for these sets begin with."""
+
+    def __init__(self, group: Any, mask: Tensor | None, weight: Tensor | None, coords: Coords) -> None:
+        self.group = group
         self.mask = mask
         self.weight = weight
         self._coords = coords
@@ -59,14 +55,15 @@ class Sets(ABC):
         """Position of each element; worked out only when a rule looks at it."""
         return self._coords() if callable(self._coords) else self._coords
 
-    @abstractmethod
-    def _sum(self, values: Tensor) -> Tensor: ...
+    @property
+    def many(self) -> Tensor | None:
+        """The multiplicity of each element, as the kernels take it: the weight, or else the mask."""
+        return self.mask if self.weight is None else self.weight
 
-    @abstractmethod
-    def _max(self, values: Tensor) -> Tensor: ...
-
-    @abstractmethod
-    def _weighted_sum(self, weight: Tensor, values: Tensor, exact_zeros: bool) -> Tensor: ...
+    def _kernel(self, operation: str, values: Tensor) -> Callable[..., Any]:
+        """The kernel of an operation for these sets and values."""
+        kernel: Callable[..., Any] = getattr(path(values), f"{self.kind}_{operation}")
+        return kernel
 
     @abstractmethod
     def expand(self, per_set: Tensor) -> Tensor:
@@ -76,22 +73,70 @@ class Sets(ABC):
     def count(self, like: Tensor) -> Tensor:
         """N, the size of each set (sum of its weights), ``(set axes, 1)`` in the accumulation type of ``like``."""
 
-    def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
-        """``values`` in the accumulation type, with ``outside`` where an element is not there."""
-        values = values.to(accumulation_type(values.dtype))
-        return values if self.mask is None else torch.where(_align(self.mask, values), values, outside)
-
-    def multiply(self, values: Tensor) -> Tensor:
-        """``values`` times the multiplicity of each element (``values`` must be clean)."""
-        return values if self.weight is None else _align(self.weight.to(values.dtype), values) * values
-
     def sum(self, values: Tensor) -> Tensor:
         """Σ over each set."""
-        return self._sum(self.multiply(self.clean(values)))
+        total: Tensor = self._kernel("sum", values)(values, self.group, self.many)
+        return total
 
     def tally(self, values: Tensor) -> Tensor:
         """Σ over each set of values that are clean already, every element once."""
-        return self._sum(values)
+        total: Tensor = self._kernel("sum", values)(values, self.group)
+        return total
+
+    def max(self, values: Tensor) -> Tensor:
+        """Maximum over each set; -inf where a set is empty; ties share the gradient evenly."""
+        top: Tensor = self._kernel("max", values)(values, self.group, self.many)
+        return top
+
+    def softmax(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights proportional to multiplicity · exp(score) in each set, and the log of what they were divided by.
+
+        Returns:
+            ``(weights, log_mass)``: an element tensor that sums to one over each set (all zero if it is empty), and a
+            set tensor. Two parts of a set are joined by averaging them with weights proportional to exp(log_mass).
+        """
+        both: tuple[Tensor, Tensor] = self._kernel("softmax", scores)(scores, self.group, self.many)
+        return both
+
+    def weighted_sum(self, weight: Tensor, values: Tensor, *, exact_zeros: bool = False) -> Tensor:
+        """Σ w x over each set, the one operation every linear rule ends in.
+
+        Args:
+            weight: ``(element axes, K, G)``: K vectors per set; channels in G groups that share a weight. It already
+                contains the multiplicities and is zero outside the mask.
+            values: ``(element axes, C)``.
+            exact_zeros: Whether zero weights are common and infinite values must not meet them.
+
+        Returns:
+            ``(set axes, K, C)``.
+        """
+        kernel = self._kernel("weighted_sum", values)
+        total: Tensor = kernel(weight, values, self.group, self.many, exact_zeros=exact_zeros)
+        return total
+
+    def attend(self, x: Tensor, matrix: Tensor, *, queries: int, whole: bool = False) -> tuple[Tensor, Tensor]:
+        """Average with weights softmax(x · matrix); see `modalpool.kernels.fused.attend`."""
+        kernel = self._kernel("attend", x)
+        both: tuple[Tensor, Tensor] = kernel(x, matrix, self.group, self.many, queries=queries, whole=whole)
+        return both
+
+    def soften(self, x: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Average each channel with weights softmax(x · scale); see `modalpool.kernels.fused.soften`."""
+        both: tuple[Tensor, Tensor] = self._kernel("soften", x)(x, scale, self.group, self.many)
+        return both
+
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel; see `modalpool.kernels.fused.moments`."""
+        both: tuple[Tensor, Tensor] = self._kernel("moments", x)(x, self.group, self.many, self.size(x))
+        return both
+
+    def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
+        """``values`` in the accumulation type, with ``outside`` where an element is not there."""
+        return kernels.clean(values, self.mask, outside)
+
+    def multiply(self, values: Tensor) -> Tensor:
+        """``values`` times the multiplicity of each element (``values`` must be clean)."""
+        return kernels.multiply(values, self.weight)
 
     def mean(self, values: Tensor) -> Tensor:
         """Σ / N over each set, for values ``(element axes, C)``; zero where a set is empty."""
@@ -107,44 +152,6 @@ class Sets(ABC):
         ones = torch.ones_like(like[..., :1], dtype=accumulation_type(like.dtype))
         return self.multiply(self.clean(ones)) / self.expand(self.size(like))
 
-    def max(self, values: Tensor) -> Tensor:
-        """Maximum over each set; -inf where a set is empty; ties share the gradient evenly."""
-        return self._max(self.clean(values, -torch.inf))
-
-    def softmax(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights proportional to multiplicity · exp(score) in each set, and the log of what they were divided by.
-
-        Returns:
-            ``(weights, log_mass)``: an element tensor that sums to one over each set (all zero if it is empty), and a
-            set tensor. Two parts of a set are joined by averaging them with weights proportional to exp(log_mass).
-        """
-        scores = self.clean(scores, -torch.inf)
-        top = self._max(scores.detach())
-        shift = self.expand(top)
-        # Infinite scores tie with each other, so that inf - inf never happens.
-        tied = (scores == shift) & scores.isinf()
-        mass = self.multiply(self.clean(torch.exp(torch.where(tied, 0.0, scores - shift))))
-        total = self._sum(mass)
-        there = total != 0  # true for nan too, which stays nan
-        safe = torch.where(there, total, 1.0)
-        log_mass = torch.where(there, torch.where(there, top, 0.0) + safe.log(), -torch.inf)
-        return mass / self.expand(safe), log_mass
-
-    def weighted_sum(self, weight: Tensor, values: Tensor, *, exact_zeros: bool = False) -> Tensor:
-        """Σ w x over each set, the one operation every linear rule ends in.
-
-        Args:
-            weight: ``(element axes, K, G)``: K vectors per set; channels in G groups that share a weight. It already
-                contains the multiplicities and is zero outside the mask.
-            values: ``(element axes, C)``.
-            exact_zeros: Whether zero weights are common and infinite values must not meet them.
-
-        Returns:
-            ``(set axes, K, C)``.
-        """
-        values = self.clean(values)
-        return self._weighted_sum(weight.to(values.dtype), values, exact_zeros)
-
 
 class DenseSets(Sets):
     """Sets along the batch and kept axes of a dense tensor.
@@ -158,6 +165,8 @@ class DenseSets(Sets):
         order: The permutation that made the elements canonical; None = they came so.
     """
 
+    kind = "dense"
+
     def __init__(
         self,
         shape: torch.Size,
@@ -168,19 +177,10 @@ class DenseSets(Sets):
         coords: Coords = None,
         order: tuple[int, ...] | None = None,
     ) -> None:
-        super().__init__(mask, weight, coords)
+        self.dims = tuple(range(len(shape) - pooled, len(shape)))
+        super().__init__(self.dims, mask, weight, coords)
         self.order = order
         self.shape = shape
-        self.dims = tuple(range(len(shape) - pooled, len(shape)))
-
-    def _sum(self, values: Tensor) -> Tensor:
-        return kernels.dense_sum(values, self.dims)
-
-    def _max(self, values: Tensor) -> Tensor:
-        return kernels.dense_max(values, self.dims)
-
-    def _weighted_sum(self, weight: Tensor, values: Tensor, exact_zeros: bool) -> Tensor:
-        return kernels.dense_weighted_sum(weight, values, self.dims, exact_zeros=exact_zeros)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Insert the pooled axes with size one: broadcasting does the rest."""
@@ -217,36 +217,19 @@ class RaggedSets(Sets):
     """Sets of any sizes whose elements lie along one axis, in any order.
 
     Args:
-        index: Set of each element, ``(N,)``.
-        size: Number of sets S.
-        ordered: Whether ``index`` is known to be non-decreasing (it is when it comes from ``ptr``).
+        segments: The set of each element.
         mask: See `Sets`.
         weight: See `Sets`.
         coords: See `Sets`.
     """
 
+    kind = "segment"
+
     def __init__(
-        self,
-        index: Tensor,
-        size: int,
-        *,
-        ordered: bool = False,
-        mask: Tensor | None = None,
-        weight: Tensor | None = None,
-        coords: Coords = None,
+        self, segments: Segments, *, mask: Tensor | None = None, weight: Tensor | None = None, coords: Coords = None
     ) -> None:
-        super().__init__(mask, weight, coords)
-        self.segments = Segments(index, size, ordered=ordered)
-
-    def _sum(self, values: Tensor) -> Tensor:
-        return kernels.segment_sum(values, self.segments)
-
-    def _max(self, values: Tensor) -> Tensor:
-        return kernels.segment_max(values, self.segments)
-
-    def _weighted_sum(self, weight: Tensor, values: Tensor, exact_zeros: bool) -> Tensor:
-        weight = weight.expand(*values.shape[:-1], *weight.shape[-2:])
-        return kernels.segment_weighted_sum(weight, values, self.segments, exact_zeros=exact_zeros)
+        super().__init__(segments, mask, weight, coords)
+        self.segments = segments
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Look every element's set up."""
@@ -256,7 +239,6 @@ class RaggedSets(Sets):
         """N of each set."""
         dtype = accumulation_type(like.dtype)
         if self.mask is None:
-            there = torch.ones(*like.shape[:-1], dtype=dtype, device=like.device)
-        else:
-            there = (self.mask if self.weight is None else self.weight).to(dtype)
-        return self._sum(there).unsqueeze(-1)
+            count = self.segments.lengths.to(dtype)
+            return count.reshape(-1, *[1] * (like.ndim - 1)).expand(-1, *like.shape[1:-1], 1)
+        return self.tally((self.mask if self.weight is None else self.weight).to(dtype)).unsqueeze(-1)

@@ -1,6 +1,8 @@
-"""The plain composition: every set operation in ordinary torch operations.
+"""The plain composition: every set operation in ordinary torch operations, which is its definition.
 
-Values arrive in the accumulation type and already clean (elements outside the mask are zero, or -inf for the maximum).
+Values arrive raw: any type, any strides, anything at all where an element is not there. ``many`` is the multiplicity of
+each element (bool or float; None = each once), and what has multiplicity zero is replaced before any arithmetic. Sums
+are kept, and given, in the accumulation type.
 
 Legend: ``D`` the set axes of a dense batch, ``P`` its pooled axes, ``N`` ragged elements, ``S`` ragged sets,
 ``K`` vectors per set, ``G`` groups of channels that share a weight, ``C`` channels, ``*`` anything.
@@ -11,56 +13,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from modalpool.kernels.segments import Segments
+
 __all__ = [
-    "Segments",
+    "accumulation_type",
+    "clean",
     "dense_max",
     "dense_sum",
     "dense_weighted_sum",
+    "multiply",
     "segment_max",
     "segment_sum",
     "segment_weighted_sum",
     "split_channels",
 ]
 
-BLOCK = 128
-"""How many elements are added one after the other before a partial sum is closed, and the partial sums are added in
-float64: a float32 running sum over a million equal numbers drifts by percents."""
-SMALL = 1024
-"""Up to how many elements one running sum is good enough."""
+
+def accumulation_type(dtype: torch.dtype) -> torch.dtype:
+    """The type sums are kept in: float32 for half precision, otherwise the type itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
-class Segments:
-    """Which set each ragged element belongs to, and how its sum is split into blocks.
+def _align(small: Tensor, large: Tensor) -> Tensor:
+    """Append axes of size one to ``small`` until it has as many axes as ``large``."""
+    return small.reshape(*small.shape, *[1] * (large.ndim - small.ndim))
 
-    Args:
-        index: Set of each element, ``(N,)``.
-        size: Number of sets ``S``.
-        ordered: Whether ``index`` is known to be non-decreasing.
-    """
 
-    def __init__(self, index: Tensor, size: int, *, ordered: bool) -> None:
-        self.index = index
-        self.size = size
-        self.ordered = ordered
-        self._blocks: tuple[Tensor, Tensor] | None = None
+def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
+    """``values`` in the accumulation type, with ``outside`` where an element is not there."""
+    values = values.to(accumulation_type(values.dtype))
+    if many is None:
+        return values
+    return torch.where(_align(many if many.dtype == torch.bool else many > 0, values), values, outside)
 
-    def blocks(self) -> tuple[Tensor, Tensor]:
-        """The block of each element, ``(N,)``, and the set of each block, ``(S + N // BLOCK + 1,)``.
 
-        In set order, element i of set s is in block s + i // BLOCK: one number per pair, because neither falls.
-        """
-        if self._blocks is None:
-            count = self.index.shape[0]
-            step = torch.arange(count, device=self.index.device) // BLOCK
-            if self.ordered:
-                block = self.index + step
-            else:
-                in_order, order = torch.sort(self.index)
-                block = torch.empty_like(self.index).index_copy(0, order, in_order + step)
-            # Blocks without elements stay with set 0, to which they add nothing.
-            owner = self.index.new_zeros(self.size + count // BLOCK + 1).index_copy(0, block, self.index)
-            self._blocks = block, owner
-        return self._blocks
+def multiply(values: Tensor, many: Tensor | None) -> Tensor:
+    """Clean ``values`` times the multiplicity of each element."""
+    if many is None or many.dtype == torch.bool:
+        return values
+    return _align(many.to(values.dtype), values) * values
 
 
 def split_channels(values: Tensor, groups: int) -> Tensor:
@@ -68,25 +59,27 @@ def split_channels(values: Tensor, groups: int) -> Tensor:
     return values.reshape(*values.shape[:-1], groups, values.shape[-1] // groups)
 
 
-def segment_sum(values: Tensor, segments: Segments) -> Tensor:
+def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """Sum ``(N, *)`` over each set: ``(S, *)``."""
+    values = multiply(clean(values, many), many)
     widen = values.device.type != "mps"  # where there is no float64
     total = values.new_zeros((segments.size, *values.shape[1:]))
     if torch.compiler.is_compiling() and widen:
         # Compiled code widens each value as it adds it, so it needs no blocks. (An unsorted index would need a sort for
         # them, which Inductor gets wrong when sizes are dynamic; and asking how many elements there are is a guard.)
         return total.double().index_add(0, segments.index, values.double()).to(values.dtype)
-    if torch.compiler.is_compiling() or segments.index.shape[0] <= SMALL:
+    if torch.compiler.is_compiling() or segments.small:
         return total.index_add(0, segments.index, values)
-    block, owner = segments.blocks()
+    block, owner = segments.blocks
     partial = values.new_zeros((owner.shape[0], *values.shape[1:])).index_add(0, block, values)
     if widen:
         partial = partial.double()
     return total.to(partial.dtype).index_add(0, owner, partial).to(values.dtype)
 
 
-def segment_max(values: Tensor, segments: Segments) -> Tensor:
+def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """Maximum of ``(N, *)`` over each set, ``(S, *)``; -inf where a set is empty; ties share the gradient."""
+    values = clean(values, many, -torch.inf)
     index = segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
     if not (torch.is_grad_enabled() and values.requires_grad):  # it may still carry a forward-mode tangent
@@ -99,31 +92,42 @@ def segment_max(values: Tensor, segments: Segments) -> Tensor:
     return torch.where(ties > 0, mean, top)
 
 
-def segment_weighted_sum(weight: Tensor, values: Tensor, segments: Segments, *, exact_zeros: bool) -> Tensor:
-    """Sum of weight ``(N, *, K, G)`` times value ``(N, *, C)`` over each set: ``(S, *, K, C)``."""
+def segment_weighted_sum(
+    weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
+) -> Tensor:
+    """Sum of weight ``(N, *, K, G)`` times value ``(N, *, C)`` over each set: ``(S, *, K, C)``.
+
+    The weight contains the multiplicities already. With ``exact_zeros``, 0 · inf is 0: zero weights are common.
+    """
+    values = clean(values, many)
+    weight = weight.to(values.dtype).expand(*values.shape[:-1], *weight.shape[-2:])
     groups = split_channels(values, weight.shape[-1])  # (N, *, G, C/G)
     vectors = []
     for k in range(weight.shape[-2]):
         share = weight[..., k, :, None]
         product = share * groups
-        if exact_zeros:  # 0 · inf is not a number, but an element without weight is not there
+        if exact_zeros:
             product = torch.where(share == 0, 0.0, product)
         vectors.append(segment_sum(product.flatten(-2), segments))
     return torch.stack(vectors, dim=-2)
 
 
-def dense_sum(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+def dense_sum(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """Sum ``(D, P, *)`` over the pooled axes: ``(D, *)``."""
-    return values.sum(dims)
+    return multiply(clean(values, many), many).sum(dims)
 
 
-def dense_max(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+def dense_max(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """Maximum of ``(D, P, *)`` over the pooled axes, ``(D, *)``; ties share the gradient."""
-    return values.amax(dims)
+    return clean(values, many, -torch.inf).amax(dims)
 
 
-def dense_weighted_sum(weight: Tensor, values: Tensor, dims: tuple[int, ...], *, exact_zeros: bool) -> Tensor:
+def dense_weighted_sum(
+    weight: Tensor, values: Tensor, dims: tuple[int, ...], many: Tensor | None = None, *, exact_zeros: bool = False
+) -> Tensor:
     """Sum of weight ``(D, P, K, G)`` times value ``(D, P, C)`` over the pooled axes: ``(D, K, C)``."""
+    values = clean(values, many)
+    weight = weight.to(values.dtype)
     if weight.shape[-1] == values.shape[-1] > 1:  # one weight per channel: nothing for a matrix product to share
         product = weight * values[..., None, :]
         return (torch.where(weight == 0, 0.0, product) if exact_zeros else product).sum(dims)

@@ -109,12 +109,24 @@ class Attention(Average):
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; heads that are projected pool all channels each."""
-        if not self.projects:
-            return super().partial(x, sets, with_weights=with_weights)
-        weight, log_mass = self.weigh(x, sets)
-        z = sets.weighted_sum(weight.flatten(-2)[..., None], x)  # (set axes, K·H, C)
-        z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
+        weight: Tensor | None = None
+        if self.folds and not with_weights:
+            assert self.scores.content is not None
+            matrix = self.scores.content.weight / self.temperature(self.scores.content.weight)
+            z, log_mass = sets.attend(x, matrix, queries=self.queries, whole=self.projects)
+        else:
+            weight, log_mass = self.weigh(x, sets)
+            share = weight.flatten(-2)[..., None] if self.projects else weight
+            z = sets.weighted_sum(share, x, exact_zeros=self.exact_zeros)
+        if self.projects:  # (set axes, K·H, C)
+            z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
         return (log_mass, z), weight if with_weights else None
+
+    @property
+    def folds(self) -> bool:
+        """Whether scores are products with a matrix and nothing else, so that no element needs any of its own."""
+        content_alone = self.score == "linear" and self.grid is None and self.temperature_scaling == "none"
+        return content_alone and not (self.temperature.flat or self.temperature.hard)
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""

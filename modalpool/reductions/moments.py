@@ -28,15 +28,12 @@ class Var(Reduction):
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean, variance)."""
-        count = sets.count(x)
-        mean = sets.mean(x)
-        centred = sets.clean(x) - sets.expand(mean)
-        # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula).
-        miss = sets.mean(centred)
-        var = (sets.mean(centred.square()) - miss.square()).clamp(min=0)
-        state = (count[..., None, :], mean[..., None, :], var[..., None, :])
+        mean, var = sets.moments(x)
+        state = (sets.count(x)[..., None, :], mean[..., None, :], var[..., None, :])
         if not with_weights:
             return state, None
+        centred = sets.clean(x) - sets.expand(mean)
+        miss = sets.mean(centred)
         slope = self.slope(var)
         weight = sets.clean(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
         return state, weight[..., None, :]

@@ -38,10 +38,14 @@ class _Parts(Average):
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`; the mass of a part is what is assigned to it."""
         parts = self.assign(x, sets)
-        parts = sets.multiply(sets.clean(parts.expand(*x.shape[:-1], parts.shape[-1])))
-        mass = sets.tally(parts)
+        if sets.many is not None:
+            parts = sets.multiply(sets.clean(parts.expand(*x.shape[:-1], parts.shape[-1])))
+        mass = sets.tally(parts)  # without a mask the cells are the same for all sets
         weight = parts / sets.expand(torch.where(mass > 0, mass, 1.0))
-        return weight[..., None], torch.where(mass > 0, torch.where(mass > 0, mass, 1.0).log(), -torch.inf)[..., None]
+        mass = mass.expand(*sets.count(x).shape[:-1], -1)
+        return weight[..., None].expand(*x.shape[:-1], -1, -1), torch.where(
+            mass > 0, torch.where(mass > 0, mass, 1.0).log(), -torch.inf
+        )[..., None]
 
     def absent(self, state: State) -> Tensor | None:
         """See `Reduction.absent`: parts to which nothing belongs."""

@@ -132,6 +132,13 @@ class Softmax(Average):
         self.learn_temperature = learn_temperature
         self.channels = channels if learn_temperature else None
 
+    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        if with_weights or self.temperature.flat or self.temperature.hard:
+            return super().partial(x, sets, with_weights=with_weights)
+        z, log_mass = sets.soften(x, 1 / self.temperature(sets.count(x)))
+        return (log_mass[..., None, :], z[..., None, :]), None
+
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`."""
         x = sets.clean(x)

@@ -1,0 +1,34 @@
+"""What the fast paths of a CPU share: when they pay, and how they are called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+__all__ = ["apply", "few", "known", "single"]
+
+FEW = 2**14
+"""Up to how many values the composition is the faster one."""
+
+
+def few(x: Tensor) -> bool:
+    """Whether the composition is the faster way."""
+    return x.numel() <= FEW
+
+
+def single(x: Tensor) -> bool:
+    """Whether values are as wide as their sums."""
+    return x.dtype in (torch.float32, torch.float64)
+
+
+def apply(function: type[Function], *args: Any) -> Any:
+    """The result of an autograd function."""
+    return function.apply(*args)  # type: ignore[no-untyped-call]  # torch's own
+
+
+def known(value: Tensor) -> Any:
+    """The number in a tensor on a CPU: nothing waits for it."""
+    return value.tolist()

@@ -1,0 +1,31 @@
+"""The faster path on a CPU, by the names of the definition: what has none is the definition itself."""
+
+from modalpool.kernels.cpu_attend import segment_attend, segment_softmax, segment_weighted_sum
+from modalpool.kernels.cpu_channels import segment_moments, segment_soften
+from modalpool.kernels.cpu_dense import (
+    dense_attend,
+    dense_max,
+    dense_soften,
+    dense_softmax,
+    dense_sum,
+    dense_weighted_sum,
+)
+from modalpool.kernels.cpu_ragged import segment_max, segment_sum
+from modalpool.kernels.fused import dense_moments
+
+__all__ = [
+    "dense_attend",
+    "dense_max",
+    "dense_moments",
+    "dense_soften",
+    "dense_softmax",
+    "dense_sum",
+    "dense_weighted_sum",
+    "segment_attend",
+    "segment_max",
+    "segment_moments",
+    "segment_soften",
+    "segment_softmax",
+    "segment_sum",
+    "segment_weighted_sum",
+]

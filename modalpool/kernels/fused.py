@@ -1,0 +1,211 @@
+"""Several set operations in one, as compositions: what a fused kernel has to give.
+
+They are written once for dense and ragged sets: a *group* is what adds up, takes maxima and hands a set's value back to
+its elements.
+
+Legend: ``E`` element axes, ``D`` set axes, ``F`` scores, ``C`` channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from modalpool.kernels import plain
+from modalpool.kernels.plain import (
+    dense_max,
+    dense_sum,
+    dense_weighted_sum,
+    segment_max,
+    segment_sum,
+    segment_weighted_sum,
+)
+from modalpool.kernels.segments import Segments
+
+__all__ = [
+    "Dense",
+    "Group",
+    "Ragged",
+    "attend",
+    "dense_attend",
+    "dense_max",
+    "dense_moments",
+    "dense_soften",
+    "dense_softmax",
+    "dense_sum",
+    "dense_weighted_sum",
+    "moments",
+    "segment_attend",
+    "segment_max",
+    "segment_moments",
+    "segment_soften",
+    "segment_softmax",
+    "segment_sum",
+    "segment_weighted_sum",
+    "soften",
+    "softmax",
+]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The sets of a dense batch, pooled over ``dims``."""
+
+    dims: tuple[int, ...]
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """Σ over each set."""
+        return plain.dense_sum(values, self.dims, many)
+
+    def max(self, values: Tensor) -> Tensor:
+        """Maximum over each set."""
+        return plain.dense_max(values, self.dims)
+
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Tensor | None, *, exact_zeros: bool) -> Tensor:
+        """Σ w x over each set."""
+        return plain.dense_weighted_sum(weight, values, self.dims, many, exact_zeros=exact_zeros)
+
+    def expand(self, per_set: Tensor) -> Tensor:
+        """Insert the pooled axes with size one: broadcasting does the rest."""
+        sets = self.dims[0]
+        return per_set.reshape(*per_set.shape[:sets], *[1] * len(self.dims), *per_set.shape[sets:])
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Ragged sets."""
+
+    segments: Segments
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """Σ over each set."""
+        return plain.segment_sum(values, self.segments, many)
+
+    def max(self, values: Tensor) -> Tensor:
+        """Maximum over each set."""
+        return plain.segment_max(values, self.segments)
+
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Tensor | None, *, exact_zeros: bool) -> Tensor:
+        """Σ w x over each set."""
+        return plain.segment_weighted_sum(weight, values, self.segments, many, exact_zeros=exact_zeros)
+
+    def expand(self, per_set: Tensor) -> Tensor:
+        """Look every element's set up."""
+        return per_set.index_select(0, self.segments.index)
+
+
+Group = Dense | Ragged
+
+
+def softmax(scores: Tensor, group: Group, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weights ``(E, F)`` proportional to multiplicity · exp(score) in each set, and the log of their sum ``(D, F)``.
+
+    The weights sum to one over each set (all are zero if it is empty, and the log is -inf).
+    """
+    scores = plain.clean(scores, many, -torch.inf)
+    top = group.max(scores.detach())
+    shift = group.expand(top)
+    # Infinite scores tie with each other, so that inf - inf never happens.
+    tied = (scores == shift) & scores.isinf()
+    mass = torch.exp(torch.where(tied, 0.0, scores - shift))
+    mass = plain.multiply(plain.clean(mass, many), many)
+    total = group.sum(mass)
+    there = total != 0  # true for nan too, which stays nan
+    safe = torch.where(there, total, 1.0)
+    log_mass = torch.where(there, torch.where(there, top, 0.0) + safe.log(), -torch.inf)
+    return mass / group.expand(safe), log_mass
+
+
+def attend(
+    x: Tensor, matrix: Tensor, group: Group, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Average ``x`` with weights softmax(x · matrix): ``(D, K, C)``, and the log mass ``(D, K, H)``.
+
+    Args:
+        x: Elements ``(E, C)``.
+        matrix: One vector per query and head, ``(K · H, C)``, the temperature in it.
+        group: The sets.
+        many: Multiplicity of each element.
+        queries: K.
+        whole: Whether every head pools all channels, ``(D, K · H, C)``, or each its share of them.
+    """
+    x = plain.clean(x, many)
+    weight, log_mass = softmax(torch.nn.functional.linear(x, matrix.to(x.dtype)), group, many)
+    by_query = (queries, matrix.shape[0] // queries)
+    weight = weight[..., None] if whole else weight.reshape(*weight.shape[:-1], *by_query)
+    z = group.weighted_sum(weight, x, many, exact_zeros=False)
+    return z, log_mass.reshape(*log_mass.shape[:-1], *by_query)
+
+
+def soften(x: Tensor, scale: Tensor | float, group: Group, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Average each channel of ``x`` with weights softmax(x · scale): ``(D, C)``, and the log mass ``(D, C)``."""
+    x = plain.clean(x, many)
+    weight, log_mass = softmax(x * scale, group, many)
+    return group.weighted_sum(weight[..., None, :], x, many, exact_zeros=True).squeeze(-2), log_mass
+
+
+def moments(x: Tensor, group: Group, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, ``(D, C)``, in two passes; ``size`` divides the sums, ``(D, 1)``."""
+    x = plain.clean(x, many)
+    mean = group.sum(x, many) / size
+    centred = x - group.expand(mean)
+    # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula).
+    miss = group.sum(centred, many) / size
+    var = (group.sum(centred.square(), many) / size - miss.square()).clamp(min=0)
+    return mean, var
+
+
+def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See `softmax`."""
+    return softmax(scores, Ragged(segments), many)
+
+
+def segment_attend(
+    x: Tensor, matrix: Tensor, segments: Segments, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+) -> tuple[Tensor, Tensor]:
+    """See `attend`."""
+    return attend(x, matrix, Ragged(segments), many, queries=queries, whole=whole)
+
+
+def segment_soften(
+    x: Tensor, scale: Tensor | float, segments: Segments, many: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See `soften`."""
+    return soften(x, scale, Ragged(segments), many)
+
+
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+    """See `moments`."""
+    return moments(x, Ragged(segments), many, size)
+
+
+def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See `softmax`."""
+    return softmax(scores, Dense(dims), many)
+
+
+def dense_attend(
+    x: Tensor,
+    matrix: Tensor,
+    dims: tuple[int, ...],
+    many: Tensor | None = None,
+    *,
+    queries: int = 1,
+    whole: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """See `attend`."""
+    return attend(x, matrix, Dense(dims), many, queries=queries, whole=whole)
+
+
+def dense_soften(
+    x: Tensor, scale: Tensor | float, dims: tuple[int, ...], many: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See `soften`."""
+    return soften(x, scale, Dense(dims), many)
+
+
+def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+    """See `moments`."""
+    return moments(x, Dense(dims), many, size)

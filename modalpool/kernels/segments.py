@@ -1,0 +1,121 @@
+"""Which set each ragged element belongs to, in all the forms a kernel may want to read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from modalpool.kernels.bags import Bags
+
+__all__ = ["Segments"]
+
+BLOCK = 128
+"""How many elements are added one after the other before a partial sum is closed, and the partial sums are added in
+float64: a float32 running sum over a million equal numbers drifts by percents."""
+SMALL = 1024
+"""Up to how many elements one running sum is good enough."""
+
+
+class Segments:
+    """The sets of ``count`` ragged elements; each form is worked out when it is first asked for.
+
+    Args:
+        size: Number of sets S.
+        count: Number of elements N.
+        index: Set of each element, ``(N,)``; None where ``ptr`` says it.
+        ptr: Bounds of the sets, ``(S + 1,)``, where the elements are in set order.
+    """
+
+    def __init__(self, size: int, count: int, *, index: Tensor | None = None, ptr: Tensor | None = None) -> None:
+        self.size = size
+        self.count = count
+        self.ordered = ptr is not None
+        """Whether the elements are known to be in set order, without looking."""
+        self.bags: Bags | None = None
+        # What has been worked out so far (dynamo cannot trace functools.cached_property).
+        self._index, self._ptr = index, ptr
+        self._lengths: Tensor | None = None
+        self._order: Tensor | None = None
+        self._in_order: bool | None = True if self.ordered else None
+        self._blocks: tuple[Tensor, Tensor] | None = None
+        self._without: tuple[Tensor, Segments] | None = None
+
+    @property
+    def _eager_cpu(self) -> bool:
+        given = self._index if self._ptr is None else self._ptr
+        assert given is not None
+        return given.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    @property
+    def small(self) -> bool:
+        """Whether one running sum is good enough."""
+        return self.count <= SMALL
+
+    @property
+    def index(self) -> Tensor:
+        """Set of each element, ``(N,)``."""
+        if self._index is None:
+            assert self._ptr is not None
+            if self._eager_cpu:
+                self._index = torch.repeat_interleave(self.lengths, output_size=self.count)
+            else:  # the number of bounds up to an element is its set (repeat_interleave says the same, but not in ONNX)
+                bounds = self._ptr[1:-1]
+                steps = self._ptr.new_zeros(self.count + 1).index_add(0, bounds, torch.ones_like(bounds))
+                self._index = steps.cumsum(0)[: self.count]
+        return self._index
+
+    @property
+    def lengths(self) -> Tensor:
+        """Number of elements of each set, ``(S,)`` integers."""
+        if self._lengths is None:
+            if self._ptr is not None:
+                self._lengths = self._ptr.diff()
+            elif self._eager_cpu:
+                self._lengths = torch.bincount(self.index, minlength=self.size)
+            else:
+                ones = torch.ones_like(self.index)
+                self._lengths = self.index.new_zeros(self.size).index_add(0, self.index, ones)
+        return self._lengths
+
+    @property
+    def ptr(self) -> Tensor:
+        """Bounds of the sets among the elements in set order, ``(S + 1,)``."""
+        if self._ptr is None:
+            self._ptr = torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+        return self._ptr
+
+    @property
+    def order(self) -> Tensor | None:
+        """The elements in set order, ``(N,)``; None where they are so already (a CPU looks, a device is not asked)."""
+        if self._in_order is None:
+            self._in_order = self._eager_cpu and bool((self.index[1:] >= self.index[:-1]).all().tolist())
+            self._order = None if self._in_order else torch.argsort(self.index, stable=True)
+        return self._order
+
+    @property
+    def blocks(self) -> tuple[Tensor, Tensor]:
+        """The block of each element, ``(N,)``, and the set of each block, ``(S + N // BLOCK + 1,)``.
+
+        In set order, element i of set s is in block s + i // BLOCK: one number per pair, because neither falls.
+        """
+        if self._blocks is None:
+            step = torch.arange(self.count, device=self.index.device) // BLOCK
+            if self.ordered:
+                block = self.index + step
+            else:
+                in_order, order = torch.sort(self.index)
+                block = torch.empty_like(self.index).index_copy(0, order, in_order + step)
+            # Blocks without elements stay with set 0, to which they add nothing.
+            owner = self.index.new_zeros(self.size + self.count // BLOCK + 1).index_copy(0, block, self.index)
+            self._blocks = block, owner
+        return self._blocks
+
+    def without(self, there: Tensor) -> Segments:
+        """The same sets where only some elements, ``(N,)``, are there: the others make up one more set, the last."""
+        if self._without is None or self._without[0] is not there:
+            index = torch.where(there, self.index, self.size)
+            self._without = there, Segments(self.size + 1, self.count, index=index)
+        return self._without[1]

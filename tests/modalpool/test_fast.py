@@ -1,0 +1,180 @@
+"""The faster paths are their definition: same numbers, same gradients, whatever the sets look like."""
+
+import pytest
+import torch
+from every import BY_NAME, EVERY, LAYOUTS, calls, close, make, needs_coords
+from forms import FORMS, lay, make_sets
+from torch.autograd import gradcheck, gradgradcheck
+
+from modalpool import Pool, sets
+from modalpool.kernels import Segments, choice, cpu, fused
+
+
+@pytest.fixture(autouse=True)
+def _fast_however_small(monkeypatch):
+    monkeypatch.setattr(choice, "FEW", 0)
+
+
+@pytest.fixture
+def definition(monkeypatch):
+    """Compute something by the definition."""
+
+    def compute(function):
+        with monkeypatch.context() as patch:
+            patch.setattr(sets, "path", lambda values: fused)
+            return function()
+
+    return compute
+
+
+def output_and_gradients(pool, x, given):
+    leaf = x.detach().clone().requires_grad_()
+    z = pool(leaf, **given)
+    slope = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
+    inputs = [leaf, *pool.parameters()]
+    return z, *torch.autograd.grad(z, inputs, slope, allow_unused=True, materialize_grads=True)
+
+
+@LAYOUTS
+@EVERY
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_reduction_is_its_definition(case, layout, dtype, definition):
+    call = calls(dtype, positive=True)[layout]
+    pool = make(case, call.layout)
+    given = needs_coords(pool, call)
+    for got, expected in zip(
+        output_and_gradients(pool, call.x, given),
+        definition(lambda: output_and_gradients(pool, call.x, given)),
+        strict=True,
+    ):
+        close(got, expected, ulp=64 if got.dtype == torch.float32 else 2)
+
+
+@pytest.mark.parametrize("name", ["mean", "sum", "max", "std", "softmax", "attention", "mean+std+max"])
+@pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("jagged")])  # which are ptr
+@pytest.mark.parametrize("weighted", [False, True])
+def test_masks_weights_poison_and_infinities(name, form, weighted, definition):
+    case = BY_NAME[name]
+    for real in (0.0, float("inf")):
+        given = make_sets(weighted=weighted)
+        given.x[0, 0] += real
+        laid = lay(form, given, weighted=weighted, poison=float("nan"))
+        pool = make(case, laid.layout, dtype=torch.float64)
+        for got, expected in zip(
+            output_and_gradients(pool, laid.x, laid.sets)[: 1 if real else None],
+            definition(lambda pool=pool, laid=laid: output_and_gradients(pool, laid.x, laid.sets)),
+            strict=not real,
+        ):
+            torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11, equal_nan=True)
+
+
+SIZES = [3, 0, 2000, 1, 0, 1500, 5, 0]  # long sets are cut
+
+
+def ragged(*, ordered, channels=4, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    index = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
+    x = torch.randn(len(index), channels, generator=generator, dtype=dtype)
+    index = index if ordered else index[torch.randperm(len(index), generator=generator)]
+    return x, index
+
+
+def both(operation, x, index, *, many=None):
+    """An operation's outputs and the gradients of x, fast and by definition."""
+    results = []
+    for kernels in (cpu, fused):
+        leaf = x.clone().requires_grad_()
+        outputs = operation(kernels, leaf, Segments(len(SIZES), len(x), index=index), many)
+        outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+        finite = [torch.where(out.isfinite(), out, 0.0) for out in outputs]
+        slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in outputs]
+        results.append((*outputs, *torch.autograd.grad(finite, leaf, slopes)))
+    return zip(*results, strict=True)
+
+
+MATRIX = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(4, 4)
+SIZE = torch.tensor(SIZES, dtype=torch.float64)[:, None].clamp(min=1)
+OPERATIONS = {
+    "sum": lambda k, x, s, many: k.segment_sum(x, s, many),
+    "max": lambda k, x, s, many: k.segment_max(x, s, many),
+    "max of ties": lambda k, x, s, many: k.segment_max(x.round(), s, many),
+    "attend": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2),
+    "attend whole": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2, whole=True),
+    "attend one": lambda k, x, s, many: k.segment_attend(x, MATRIX[:1].to(x), s, many),
+    "weighted sum": lambda k, x, s, many: k.segment_weighted_sum(
+        (x[:, :2, None] + x[:, None, 2:]).sigmoid(), x, s, many
+    ),
+    "softmax": lambda k, x, s, many: k.segment_softmax(x, s, many),
+    "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
+    "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
+    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, SIZE.to(x)),
+    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, SIZE.to(x)),
+}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_ragged_operations_on_short_and_long_sets(name, ordered):
+    x, index = ragged(ordered=ordered)
+    for got, expected in both(OPERATIONS[name], x, index):
+        # exp(x) is 2^(x log2 e): a relative error of |x| half-ulps.
+        torch.testing.assert_close(got, expected, rtol=1e-12 if "far" not in name else 1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["sum", "max"])
+@pytest.mark.parametrize("kind", [torch.bool, torch.float64])
+def test_what_is_not_there_is_not_read(name, kind):
+    x, index = ragged(ordered=True)
+    many = (torch.arange(len(x)) % 3 > 0).to(kind) * (1 if kind == torch.bool else 1.5)
+    many = many.to(kind)
+    x[many == 0] = float("nan")
+    for got, expected in both(OPERATIONS[name], x, index, many=many):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_sums_and_maxima_in_any_order(dtype):
+    x, index = ragged(ordered=False, dtype=dtype)
+    for name in ("sum", "max", "max of ties"):
+        for got, expected in both(OPERATIONS[name], x, index):
+            torch.testing.assert_close(got, expected, rtol=1e-5 if got.dtype == torch.float32 else 1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_of_gradients_of_the_fast_form(name):
+    index = torch.tensor([0, 2, 2, 0, 2])
+    x = torch.linspace(-2, 2, 20, dtype=torch.float64).cos().reshape(5, 4).requires_grad_()
+    size = torch.tensor([[2.0], [1.0], [3.0]], dtype=torch.float64)
+
+    def function(x):
+        segments = Segments(3, 5, index=index)
+        if name.startswith("moments"):
+            return cpu.segment_moments(x, segments, None, size)
+        found = OPERATIONS[name.removesuffix(" of ties")](cpu, x, segments, None)
+        found = (found,) if isinstance(found, torch.Tensor) else found
+        return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
+
+    assert gradcheck(function, [x], check_batched_grad=True)
+    if name != "soften from far":  # its second differences drown in 300
+        assert gradgradcheck(function, [x])
+
+
+def test_std_is_exact_at_any_offset():
+    x, index = ragged(ordered=True, dtype=torch.float32)
+    shifted = (x.double() + 1000).float()
+    exact = Pool("[n] c", "std")(shifted.double(), index=index, dim_size=len(SIZES))
+    got = Pool("[n] c", "std")(shifted, index=index, dim_size=len(SIZES))
+    assert ((got - exact).abs() <= 2e-6 * exact).all()
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("mean", torch.float32), ("mean", torch.bfloat16), ("max", torch.bfloat16), ("attention", torch.float32)],
+)
+def test_dense_gradients_lie_in_memory_as_the_input_does(name, dtype, memory):
+    x = torch.randn(2, 8, 5, 6).to(dtype).contiguous(memory_format=memory).requires_grad_()
+    mask = torch.rand(2, 5, 6) < 0.7
+    pool = Pool("b c [h w]", name, channels=8)
+    (grad,) = torch.autograd.grad(pool(x, mask=mask).sum(), x)
+    assert grad.is_contiguous(memory_format=memory)
