@@ -83,7 +83,7 @@ def main() -> None:
                 epoch(batches, task, optimizer, given.device)
                 seconds[loader].append(clock() - start)
         cells = []
-        for loader, times in seconds.items():
+        for times in seconds.values():
             ratio = median(other / one for one, other in zip(seconds["ours"][1:], times[1:], strict=True))
             cells.append(f"{len(graphs) / median(times[1:]):>15.0f} ({ratio:.2f})")
         print(f"{name:<22}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
