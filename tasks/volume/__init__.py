@@ -14,7 +14,7 @@ from tasks.volume.encoders import ENCODERS  # noqa: E402
 from tasks.volume.formats import BIDSData, CSVData, DecathlonData  # noqa: E402
 from tasks.volume.generated import LesionData  # noqa: E402
 from tasks.volume.inserted import InsertedLesionData  # noqa: E402
-from tasks.volume.maps import to_file_space, to_network_grid, write_map  # noqa: E402
+from tasks.volume.maps import to_file_space, write_map  # noqa: E402
 from tasks.volume.patches import PatchData  # noqa: E402
 from tasks.volume.pictures import draw_slices  # noqa: E402
 from tasks.volume.task import VolumeTask  # noqa: E402
@@ -32,6 +32,5 @@ __all__ = [
     "VolumeTask",
     "draw_slices",
     "to_file_space",
-    "to_network_grid",
     "write_map",
 ]

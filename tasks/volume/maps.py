@@ -1,4 +1,4 @@
-"""Maps back over the file: from the encoder's grid to the network's voxels, and from there to the original image.
+"""Maps back over the file: from the network's voxels to those of the original image.
 
 Two affines say it all. Preprocessing (orientation, spacing, cropping, padding, resizing) leaves the network's volume
 with an affine of its own; the file has another; a map is carried from the one to the other through millimetres.
@@ -8,32 +8,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import torch
 from scipy import ndimage
 from torch import Tensor
-
-
-def to_network_grid(grid: Tensor, size: tuple[int, int, int], *, stride: int, first: float) -> Tensor:
-    """Interpolate a map from the encoder's cells to the network's voxels, trilinearly, and share each cell out.
-
-    Values are divided by the number of voxels in a cell, ``stride**3``: where the map does not touch the border its sum
-    stays what it was, so that the voxels add up to the prediction as the cells do.
-
-    Args:
-        grid: ``(K, d, h, w)``; cell ``j`` is centred on voxel ``first + stride * j`` along each axis.
-        size: Voxels of the network's input.
-        stride: Voxels from cell to cell.
-        first: Voxel on which cell 0 is centred.
-
-    Returns:
-        ``(K, D, H, W)``, float32 on the CPU. Beyond the outermost centres the outermost cells go on.
-    """
-    cells = [(np.arange(n) - first) / stride for n in size]
-    cells = [np.clip(axis, 0, n - 1) for axis, n in zip(cells, grid.shape[1:], strict=True)]
-    where = np.stack(np.meshgrid(*cells, indexing="ij"))
-    maps = grid.detach().cpu().double().numpy()
-    fine = np.stack([ndimage.map_coordinates(one, where, order=1) for one in maps])
-    return torch.from_numpy(fine / stride**3).float()
 
 
 def to_file_space(volume: np.ndarray, affine: np.ndarray, path: str | Path) -> nibabel.Nifti1Image:

@@ -8,7 +8,7 @@ from monai.data import decollate_batch, list_data_collate
 from monai.transforms import Compose, Invertd
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from tasks.volume.maps import to_file_space, to_network_grid, write_map
+from tasks.volume.maps import to_file_space, write_map
 from tasks.volume.transforms import preprocessing
 
 
@@ -148,26 +148,6 @@ def test_trailing_axis_of_one_is_kept(save_nifti):
     back = to_file_space(np.arange(120.0).reshape(4, 5, 6), np.eye(4), path)
     assert back.shape == (4, 5, 6, 1)
     assert back.get_fdata()[1, 2, 3, 0] == 1 * 30 + 2 * 6 + 3
-
-
-@pytest.mark.parametrize(("stride", "first"), [(2, 0.5), (4, 1.5), (4, 0.0), (1, 0.0)])
-def test_cells_are_drawn_where_they_lie(stride, first):
-    """A plane that rises along each axis is sampled at the cells' centres; interpolation gives the plane back."""
-    size = (16, 24, 8)
-    centres = [torch.arange(n // stride) * stride + first for n in size]
-    plane = centres[0][:, None, None] + 2 * centres[1][None, :, None] - centres[2][None, None, :]
-    fine = to_network_grid(plane[None], size, stride=stride, first=first)[0] * stride**3
-    axes = [torch.arange(n).float().clamp(float(c[0]), float(c[-1])) for n, c in zip(size, centres, strict=True)]
-    expected = axes[0][:, None, None] + 2 * axes[1][None, :, None] - axes[2][None, None, :]
-    torch.testing.assert_close(fine, expected)
-
-
-def test_sum_of_a_map_is_kept():
-    """Voxels add up to what the cells add up to, as long as the map does not touch the border."""
-    grid = torch.zeros(1, 8, 8, 8)
-    grid[0, 2:6, 2:6, 2:6] = torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(0))
-    fine = to_network_grid(grid, (32, 32, 32), stride=4, first=1.5)
-    torch.testing.assert_close(fine.sum(), grid.sum(), atol=1e-4, rtol=1e-4)
 
 
 def test_generated_volumes_get_an_image_beside_the_map(tmp_path):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tasks.gallery import Gallery
-from tasks.volume import CSVData, VolumeTask, to_network_grid
+from tasks.localisation import upsample
+from tasks.volume import CSVData, VolumeTask
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def test_map_of_a_whole_head_lies_over_its_file(shared_data, tmp_path):
     np.testing.assert_array_equal(written.affine, file.affine)
 
     _, maps = task.explain(batch)
-    fine = to_network_grid(maps[0].detach(), (64, 80, 64), stride=task.stride, first=task.first)[0].numpy()
+    fine = (upsample(maps[0, 0], (64, 80, 64), stride=task.stride, first=task.first) / task.stride**3).numpy()
     pull = np.linalg.inv(batch["affine"][0].numpy()) @ file.affine
     stored = written.get_fdata()
     for voxel in np.random.default_rng(0).integers(20, 70, (50, 3)):

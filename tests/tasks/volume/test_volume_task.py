@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from tasks.__main__ import main
+from tasks.localisation import upsample
 from tasks.volume import LesionData, VolumeTask
 from tasks.volume.encoders import ENCODERS, build_encoder
-from tasks.volume.maps import to_file_space, to_network_grid
+from tasks.volume.maps import to_file_space
 
 BINARY = {"kind": "binary", "classes": ["well", "ill"], "channels": 1, "class_counts": [3, 3]}
 SIDES = {"plain": 48, "resnet10": 96, "densenet121": 96, "seresnet": 96, "unet": 32}
@@ -163,7 +164,7 @@ def test_fit_on_files_leaves_maps_over_them(save_nifti, save_table, tmp_path, mo
     data.setup()
     batch = next(iter(data.test_dataloader()))
     _, maps = task.explain(batch)
-    fine = to_network_grid(maps[1].detach(), (8, 8, 8), stride=task.stride, first=task.first)[0]
+    fine = upsample(maps[1, 0], (8, 8, 8), stride=task.stride, first=task.first) / task.stride**3
     voxel = np.linalg.solve(file.affine, batch["affine"][1].numpy() @ [3, 4, 5, 1])[:3]
     assert np.allclose(voxel, voxel.round(), atol=1e-4)  # no resampling here, so centres meet
     stored = nibabel.load(run / "maps" / "scans_7_map.nii.gz").get_fdata()
