@@ -71,7 +71,7 @@ def by_the_formula(pool, head, x, sets):
 def test_every_element_by_the_formula_in_any_chunks(case, layout, head):
     pool, module, x, sets = setup(case, layout, head)
     expected = by_the_formula(pool, module, x, sets)
-    for chunk in (None, 1, 7):
+    for chunk in (None, 2):
         _, maps = contributions(pool, module, x, chunk=chunk, **sets)
         torch.testing.assert_close(maps, expected, rtol=1e-11, atol=1e-11)
 

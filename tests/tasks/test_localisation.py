@@ -1,6 +1,8 @@
 """Metrics of weak localisation against loops and against other libraries."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,3 +237,10 @@ def test_options_that_mean_nothing():
         BestIoU(rule="fixed")
     with pytest.raises(ValueError, match=r"maps: expected at least the 3 axes of size=\(4, 4, 4\), got \(2, 2\)"):
         upsample(torch.rand(2, 2), (4, 4, 4))
+
+
+def test_the_code_of_the_page_runs():
+    page = (Path(__file__).parents[2] / "docs" / "maps.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) == 2
+    exec("\n".join(blocks), {})
