@@ -70,9 +70,8 @@ def contributions(
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk: expected a positive number of elements, got {chunk}; None chooses one")
     with torch.inference_mode(False), torch.no_grad(), _evaluating(pool, head):
-        x = x.clone() if x.is_inference() else x.detach()
-        given = {name: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for name, t in sets.items()}
-        arranged = pool.arrange(x, **given)
+        x = x.detach()
+        arranged = pool.arrange(x, **sets)
         with torch.autocast(x.device.type, enabled=False):
             state, weight = pool.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
             z = pool.reduction.finalize(state)
