@@ -50,6 +50,8 @@ def draw_slices(
     high_mm = low_mm + sizes
     low, high = np.percentile(grey, [0.5, 99.5])
     scale = centred(signed)
+    known = np.zeros(grey.shape, bool) if truth is None else truth.cpu().numpy()
+    outlined = False
 
     widths = sizes[[1, 0, 0]]  # of the horizontal axes
     tallest = max(sizes[1], sizes[2])
@@ -69,8 +71,9 @@ def draw_slices(
         )  # fmt: skip
         for line, other in ((panel.axvline, across), (panel.axhline, along)):
             line(place[other], color="white", lw=0.5, alpha=0.6)
-        if truth is not None and cut(truth.cpu().numpy()).any():
-            panel.contour(cut(truth.cpu().numpy()).astype(float), [0.5], colors=TRUTH, linewidths=1.2, **common)
+        if cut(known).any():
+            panel.contour(cut(known).astype(float), [0.5], colors=TRUTH, linewidths=1.2, **common)
+            outlined = True
         for letter, x, y in zip(right + up, (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.03, 0.97), strict=True):
             side = {0.03: ("left", "bottom"), 0.5: ("center", "center"), 0.97: ("right", "top")}
             panel.text(x, y, letter, color="white", size=9, weight="bold", transform=panel.transAxes,
@@ -80,7 +83,7 @@ def draw_slices(
         if axis == 0:
             panel.set_ylabel("mm")
     bar(figure, scale, list(panels), unit, pad=0.015, aspect=15)
-    if truth is not None and bool(truth.any()):
+    if outlined:
         outline_legend(figure)
     figure.suptitle(title, fontsize=10)
     return save(figure, path)

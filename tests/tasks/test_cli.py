@@ -272,13 +272,16 @@ def test_help_names_the_commands(capsys):
 
 @pytest.mark.slow
 def test_two_processes_write_every_sample_once(toy, tmp_path):
-    command = [sys.executable, "-m", "tasks", "fit", "-c", "toy.yaml", "-c", str(ROOT / "configs" / "ddp.yaml"), *QUIET]
+    config = ["-c", "toy.yaml", "-c", str(ROOT / "configs" / "ddp.yaml"), "--outputs.every=4"]
+    command = [sys.executable, "-m", "tasks", "fit", *config, *QUIET]
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tasks")])
     result = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, timeout=200, check=False)
     assert result.returncode == 0
     rows = table(tmp_path / "runs" / "toy" / "version_0" / "predictions.csv")
     assert sorted({row["id"] for row in rows}) == sorted(row["id"] for row in rows)
     assert len(rows) == 32
+    maps = tmp_path / "runs" / "toy" / "version_0" / "maps"
+    assert {path.name: len(list(path.iterdir())) for path in maps.glob("epoch_*")} == {"epoch_004": 3, "epoch_008": 3}
 
 
 def test_a_norm_before_the_head_survives_a_last_batch_of_one(toy, tmp_path):
