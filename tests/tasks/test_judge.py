@@ -116,6 +116,14 @@ def test_grad_cam_by_hand(kind):
     torch.testing.assert_close(torch.stack(grad_cam(task, batch)), expected.detach())
 
 
+def test_behind_a_mean_and_a_linear_head_grad_cam_is_our_map_cut_off_at_zero():
+    data = ToyData(located=True)
+    task = ToyTask(data.spec, reduction="mean").eval()
+    batch = next(iter(data.test_dataloader()))
+    for cam, ours in zip(grad_cam(task, batch), task.sample_maps(batch), strict=True):
+        torch.testing.assert_close(cam, ours.relu())
+
+
 def test_weights_are_the_attentions():
     data = ToyData(located=True)
     task = ToyTask(data.spec, reduction="attention", heads=2, queries=3).eval()
