@@ -4,10 +4,11 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from matplotlib.image import imread
 
 from tasks.gallery import Gallery
 from tasks.problems import BadInput
-from tasks.volume import CSVData, LesionData, VolumeTask
+from tasks.volume import CSVData, LesionData, VolumeTask, draw_slices
 
 
 @pytest.fixture
@@ -86,3 +87,20 @@ def test_a_model_that_was_trained_otherwise_says_so(study):
     spec = {"kind": "binary", "classes": ["a", "b"], "channels": 1, "class_counts": [1, 1]}
     with pytest.raises(BadInput, match=r"0.nii.gz: the checkpoint does not say how its volumes were prepared; train"):
         VolumeTask(spec, width=4).read(str(study.parent / "0.nii.gz"))
+
+
+def test_slices_are_drawn_as_they_lie_in_the_head(tmp_path):
+    """From one voxel to another, 5 farther right, 3 anterior and 1 superior: so far right and up in each plane."""
+    places = []
+    for voxel in ((1, 2, 3), (6, 5, 4)):
+        values = torch.zeros(8, 8, 8)
+        values[voxel] = 1.0
+        path = draw_slices(torch.zeros(8, 8, 8), values, tmp_path / "a.png", title="t", unit="u", affine=torch.eye(4))
+        picture = imread(path)[..., :3]
+        red = picture[..., 0] > picture[..., 2] + 0.2
+        width = int(0.29 * red.shape[1])  # of a panel: the colour bar has the rest
+        places.append([np.argwhere(red[:, i * width : (i + 1) * width]).mean(0) for i in range(3)])
+    moved = np.array(places[1]) - places[0]  # (sagittal, coronal, axial) x (rows down, columns right), in pixels
+    voxel = moved[1, 1] / 5
+    assert voxel > 20
+    np.testing.assert_allclose(moved / voxel, [[-1, 3], [-1, 5], [-3, 5]], atol=0.1)
