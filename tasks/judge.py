@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tasks.base import PoolingTask
+from tasks.base import PoolingData, PoolingTask
 from tasks.cli import newest, run_cli
 from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
@@ -42,7 +43,8 @@ def judge(args: list[str]) -> Path:
         The table, ``localisation.csv`` in the folder of the run that is judged.
 
     Raises:
-        BadInput: If there is no checkpoint, or the data does not know which elements made its targets.
+        BadInput: If there is no checkpoint, it was trained with another fold, or the data does not know which elements
+            made its targets.
     """
     own = argparse.ArgumentParser(prog="python -m tasks judge", description=__doc__, epilog="All flags of test, too.")
     own.add_argument(
@@ -56,6 +58,8 @@ def judge(args: list[str]) -> Path:
 
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = _checkpoint(chosen.ckpt_path, built.config["run"])
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    _check_fold(folder, built.datamodule)
     device = built.trainer.strategy.root_device
     task = type(built.model).load_from_checkpoint(path, map_location=device, weights_only=True).eval()
     judged = Judged(task, chosen, device)
@@ -66,7 +70,7 @@ def judge(args: list[str]) -> Path:
     for batch in judged.batches(built.datamodule.test_dataloader()):
         judged.measure(batch)
     rows = judged.rows()
-    table = (path.parent.parent if path.parent.name == "checkpoints" else path.parent) / "localisation.csv"
+    table = folder / "localisation.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
@@ -82,6 +86,18 @@ def _checkpoint(given: str, run: Any) -> Path:
     if not Path(given).is_file():
         raise BadInput(f"checkpoint {given} does not exist; give a .ckpt file, best or last")
     return Path(given)
+
+
+def _check_fold(folder: Path, data: PoolingData) -> None:
+    """Refuse to judge on samples that the run was trained on."""
+    if not (folder / "config.yaml").is_file():
+        return
+    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+    fold = (trained.get("init_args") or {}).get("fold", data.fold)
+    if trained["class_path"].rpartition(".")[2] == type(data).__name__ and fold != data.fold:
+        raise BadInput(
+            f"judge: expected fold {fold}, which {folder} was not trained on, got {data.fold}; give --data.fold {fold}"
+        )
 
 
 class Judged:
