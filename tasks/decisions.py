@@ -104,7 +104,7 @@ def decide(task: "PoolingTask", batch: Any) -> tuple[list[Decision], list[Tensor
                 **{name: float(of_all[i, output]) for name, of_all in of_sample.items()},
             )
         )
-    return decisions, [one / task.cell for one in task.choose(evidence.maps, outputs, batch)]
+    return decisions, [one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
 
 
 def _choice(task: "PoolingTask", probabilities: Tensor) -> Tensor:

@@ -44,9 +44,8 @@ class Outputs(Callback):
             return
         self.folder = run_folder(trainer)
         if trainer.is_global_zero:
-            batch = spread(trainer.val_dataloaders, self.followed)
-            batch = pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
-            self._draw(pl_module, batch, self.followed, epoch=epoch)
+            batch = trainer.precision_plugin.convert_input(spread(trainer.val_dataloaders, self.followed))
+            self._draw(pl_module, trainer.strategy.batch_to_device(batch), self.followed, epoch=epoch)
 
     def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""

@@ -95,6 +95,16 @@ def test_values_of_the_nodes_are_written_with_their_names(data, task, tmp_path):
     assert entry.picture.stat().st_size > 10_000
 
 
+def test_a_molecule_s_smiles_is_in_its_title(data, task, tmp_path, monkeypatch):
+    graph = read_graph(f"{data.root}/SMALL-3", data.spec)
+    graph.smiles = "CCO"
+    told = {}
+    monkeypatch.setattr("tasks.graph.pictures.draw_graph", lambda *_, **words: told.update(words))
+    Gallery(tmp_path).add(task, Batch.from_data_list([graph]), limit=1)
+    assert told["title"].startswith("SMALL-3\ntarget ")
+    assert told["title"].endswith("\nCCO")
+
+
 def test_nodes_have_their_graph_s_own_names_or_none(task):
     edges = torch.tensor([[0], [1]])
     assert task.node_names(Batch.from_data_list([Data(edge_index=edges, names=["a", "b"])])[0]) == ["a", "b"]
