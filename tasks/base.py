@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from modalpool import Pool, contributions
 from tasks.decisions import Decision
+from tasks.elements import Embedding, embed_batch, grid_numbers
 from tasks.metrics import build_metrics
 from tasks.problems import BadInput, OnBad
 
@@ -128,6 +129,10 @@ class PoolingData(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Test batches."""
         return self.loader(self.datasets["test"], False)
+
+    def still(self, part: str) -> Dataset:
+        """A part of the data as it is looked at in a test: where training changes samples at random, it does not."""
+        return self.datasets[part]
 
     def predict_dataloader(self) -> DataLoader:
         """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
@@ -245,6 +250,18 @@ class PoolingTask(LightningModule):
         """
         raise BadInput(f"{type(self).__name__} cannot read {source}: it has no `read`; write one, or run predict")
 
+    place_names: tuple[str, ...] = ()
+    """What `places` are, with units; none where they are numbers along the axes of the features."""
+
+    def places(self, batch: Any, x: Tensor) -> Tensor:
+        """Where the elements of ``x``, which `encode` made of this batch, are in the input.
+
+        Returns:
+            The axes of ``x`` without channels, sizes of 1 broadcast, and one more for the coordinates. NaN is for what
+            `encode` put beside the input's elements and its mask has to leave out, like a class token.
+        """
+        return grid_numbers(self.pool, x)
+
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""
         return self.linear_head(self.pool.out_channels * (self.pool.vectors or 1))
@@ -303,6 +320,18 @@ class PoolingTask(LightningModule):
             maps = maps * self.target_std.reshape([-1 if i == axes.channel else 1 for i in range(maps.ndim)])
             sums, missing = sums * self.target_std, missing * self.target_std
         return Evidence(logits, maps, sums, missing)
+
+    def embed(self, batch: Any) -> Embedding:
+        """The dual features of a batch: a vector of each sample, and of each of its elements with its place.
+
+        The vectors are what the head reads: what is close in them is alike to the task. `python -m tasks embed` writes
+        them as a table. Elements are nodes of a graph, or cells of a spectrogram or volume, and ``places`` says which
+        (`place_names`). Padding and class tokens, which the pool does not count, are not among them.
+
+        Raises:
+            ValueError: If the pool counts an element that has no place in the input.
+        """
+        return embed_batch(self, batch)
 
     # Maps beside the truth: `python -m tasks judge`.
 

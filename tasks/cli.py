@@ -49,10 +49,8 @@ class CLI(LightningCLI):
         subcommand = self.config.get("subcommand")  # self.subcommand is not there yet
         if subcommand is not None:
             config = self.config[subcommand]
-            if config.get("ckpt_path") in ("best", "last"):
-                config["ckpt_path"] = str(newest(config["run"]["root"], config["run"]["name"], config["ckpt_path"]))
-            elif config.get("ckpt_path") and not Path(config["ckpt_path"]).is_file():
-                raise BadInput(f"checkpoint {config['ckpt_path']} does not exist; give a .ckpt file, best or last")
+            if config.get("ckpt_path"):
+                config["ckpt_path"] = str(checkpoint(config["ckpt_path"], config["run"]))
         if subcommand != "fit":
             super()._parse_ckpt_path()
 
@@ -141,6 +139,19 @@ def _said_by_class(error: BaseException | None) -> Exception | None:
             return error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
+
+
+def checkpoint(given: str, run: dict[str, Any]) -> Path:
+    """The file of ``--ckpt_path``: itself, or the newest run's ``best`` or ``last``.
+
+    Raises:
+        BadInput: If there is none.
+    """
+    if given in ("best", "last"):
+        return newest(run["root"], run["name"], given)
+    if not Path(given).is_file():
+        raise BadInput(f"checkpoint {given} does not exist; give a .ckpt file, best or last")
+    return Path(given)
 
 
 def newest(root: str, name: str, which: str) -> Path:

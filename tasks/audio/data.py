@@ -150,6 +150,10 @@ class AudioManifest(PoolingData):
             seed=self.seed,
         )
 
+    def still(self, part: str) -> Clips:
+        """Shift training clips as test clips are shifted: each always by the same, or not at all."""
+        return self._dataset(self.datasets[part].clips, "test")
+
     def _read(self, rows: Sequence[Row], problems: Problems) -> dict[int, Tensor]:
         """The samples of every usable row, by the row's number."""
         waves = {}

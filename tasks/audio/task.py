@@ -162,6 +162,15 @@ class AudioTask(PoolingTask):
             return self.head
         return functools.partial(self.head, frames=sets["mask"].sum((1, 2)))
 
+    place_names = ("band, Hz", "time, s")
+
+    def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
+        """The centres of the network's cells, (1, F', T', 2)."""
+        high, long = self.encoder.cell
+        bands = self.spectrogram.frequencies().to(x)[::high]
+        times = torch.arange(x.shape[3]).to(x) * (long * self.spectrogram.hop / self.spectrogram.sample_rate)
+        return torch.stack(torch.meshgrid(bands, times, indexing="ij"), -1)[None]
+
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Targets as the data gives them."""
         return batch["target"]

@@ -82,6 +82,12 @@ class GraphTask(PoolingTask):
         x = x.relu()  # (N, hidden)
         return x, {"index": batch.batch, "dim_size": batch.num_graphs}
 
+    place_names = ("node",)
+
+    def places(self, batch: Batch, x: Tensor) -> Tensor:
+        """The number of each node in its graph, (N, 1)."""
+        return (torch.arange(len(x), device=x.device) - batch.ptr[batch.batch])[:, None].float()
+
     def target(self, batch: Batch) -> Tensor:
         """Class numbers (B,), or values (B, T)."""
         return batch.y

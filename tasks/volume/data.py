@@ -4,6 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
@@ -14,7 +15,7 @@ import torch
 from monai.data import CacheDataset, PersistentDataset
 from monai.data import DataLoader as MonaiLoader
 from monai.data import Dataset as MonaiDataset
-from monai.transforms import Compose
+from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
 from tasks.base import PoolingData
@@ -252,6 +253,16 @@ class VolumeData(PoolingData):
             }
             for record in records
         ]
+
+    def still(self, part: str) -> Dataset:
+        """Leave random transforms out, and keep what is cached of the others."""
+        dataset = self.datasets[part]
+        if not isinstance(getattr(dataset, "transform", None), Compose):
+            return dataset
+        dataset = copy(dataset)
+        steps = dataset.transform.transforms
+        dataset.transform = Compose([step for step in steps if not isinstance(step, RandomizableTrait)])
+        return dataset
 
     def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset:
         """Cache the result of ``steps`` up to the first random one."""

@@ -5,6 +5,7 @@ and the scalp, as bright as a lesion, varies by far more voxels than a lesion ha
 counts is where the bright voxels lie.
 """
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -169,3 +170,9 @@ class LesionData(PoolingData):
             "preprocessing": {"size": (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"},
             "class_counts": [self.counts["train"] - lesions, lesions],
         }
+
+    def still(self, part: str) -> Dataset:
+        """Leave the mirroring out."""
+        dataset = copy(self.datasets[part])
+        dataset.mirror = False
+        return dataset

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
+from tasks.elements import grid_numbers
 from tasks.localisation import upsample
 from tasks.problems import BadInput
 from tasks.volume.checks import check_volume
@@ -59,6 +60,14 @@ class VolumeTask(PoolingTask):
     def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Features of the images' grid cells, ``(B, C, d, h, w)``."""
         return self.encoder(batch["image"]), {}
+
+    place_names = ("right, mm", "anterior, mm", "superior, mm")
+
+    def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
+        """The centres of the grid's cells in the file's space, ``(B, d, h, w, 3)``."""
+        voxels = self.first + self.stride * grid_numbers(self.pool, x)  # (1, d, h, w, 3)
+        affine = batch["affine"].to(voxels)
+        return torch.einsum("bij,ndhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
 
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Class numbers or values."""
