@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tasks.base import PoolingTask
 
 PAGE = Path(__file__).with_suffix(".html")
+_NAMED = 12  # classes that the page's head names
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,11 @@ class Gallery:
         final = [entry for entry in self.entries if entry.epoch is None]
         learned = [entry for entry in self.entries if entry.epoch is not None]
         reduction = type(task.pool.reduction).__name__.lower()
-        title = " / ".join(self.folder.resolve().parts[-4:-1][-3:])
+        classes = ", ".join([*task.classes[:_NAMED], *["…"] * (len(task.classes) > _NAMED)])
+        title = " / ".join(self.folder.resolve().parts[-4:-1])
         page = Template(PAGE.read_text(encoding="utf-8")).substitute(
             title=escape(title),
-            about=escape(f"{task.kind}: {', '.join(task.classes)} · {reduction} over {task.pool.layout.text}"),
+            about=escape(f"{task.kind}: {classes} · {reduction} over {task.pool.layout.text}"),
             number=len(final),
             cards="\n".join(self._card(entry, place) for place, entry in enumerate(final)),
             strips="\n".join(self._strips(learned)),
