@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from tasks.problems import BadInput, Problems
 from tasks.splits import check_overlap, split
 from tasks.volume.checks import check_volume
-from tasks.volume.data import Record
+from tasks.volume.data import PARTS, Record
 from tasks.volume.formats import CSVData
 from tasks.volume.lesions import Shape, insert, lesion_shapes
 from tasks.volume.transforms import Augment, augmentation, preprocessing
@@ -26,7 +26,7 @@ class InsertedLesionData(CSVData):
     A sample is a new look at a head (moved, mirrored, with a bias field and noise of its own: ``augment`` holds for all
     parts here, or two heads to test on would be two healthy samples), and every second has lesions of one patient.
     Heads and masks are both split by fold: no head and no patient's lesions are in two parts. Training draws new
-    lesions and looks in every epoch, from the training's seed; validation and test are fixed by ``seed``.
+    lesions and looks in every epoch, from the training's seed, if it is ``fresh``; all else is fixed by ``seed``.
 
     Args:
         root: Table of the healthy heads; it needs no target.
@@ -40,6 +40,7 @@ class InsertedLesionData(CSVData):
         volume: Smallest and largest lesion taken, in mm³; masks without such a lesion are left out.
         contrast: Range of the relative change of intensity; negative is darker, as lesions are in T1-weighted images.
         edge: Standard deviation in mm of the Gaussian that blurs a lesion's outline.
+        fresh: Draw new training samples in every epoch; otherwise ``train`` of them are drawn once and kept.
         augment: Random looks.
         options: See `CSVData` and `VolumeData`; ``size`` is cropped around the tissue.
     """
@@ -57,6 +58,7 @@ class InsertedLesionData(CSVData):
         volume: tuple[float, float] = (500.0, 15000.0),
         contrast: tuple[float, float] = (-0.5, -0.3),
         edge: float = 1.5,
+        fresh: bool = True,
         augment: Augment | None = LOOK,
         **options,
     ):
@@ -70,7 +72,7 @@ class InsertedLesionData(CSVData):
         self.masks = Path(masks)
         self.counts = {"train": train, "val": validate, "test": test}
         self.insertion = {"lesions": lesions, "contrast": contrast, "edge": edge}
-        self.volume, self.look = volume, augment
+        self.volume, self.look, self.fresh = volume, augment, fresh
 
     def records(self, problems: Problems) -> list[Record]:
         """One record a head; finds and checks the masks, too."""
@@ -121,7 +123,7 @@ class InsertedLesionData(CSVData):
             self._cached(self._items(records, part), preprocessing(**self.geometry, mask=bool(self.mask))),
             [self.shapes[patient] for patient in self.patients[part]],
             count=self.counts[part],
-            seed=None if part == "train" else self.seed + {"val": 1, "test": 2}[part] * 1_000_003,
+            seed=None if part == "train" and self.fresh else self.seed + PARTS.index(part) * 1_000_003,
             look=augmentation(self.look, mask=True),
             **self.insertion,
         )

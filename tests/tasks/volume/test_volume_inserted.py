@@ -153,6 +153,10 @@ def test_evaluation_is_fixed_and_training_is_new_each_time(study):
     torch.manual_seed(0)
     assert torch.equal(two.datasets["train"][0]["image"], first)
     assert not torch.equal(first, second)
+    kept = study(fresh=False)
+    kept.setup()
+    assert torch.equal(kept.datasets["train"][0]["image"], kept.datasets["train"][0]["image"])
+    assert not torch.equal(kept.datasets["train"][0]["image"], kept.datasets["train"][2]["image"])
     with pytest.raises(IndexError):
         one.datasets["test"][6]
 
