@@ -14,7 +14,7 @@ from tasks.base import PoolingData
 class _Generated(PoolingData):
     """Made clips in three parts, each from its own seed."""
 
-    def __init__(self, sizes: dict[str, int], sample_rate: int, classes: list[str], base: dict):
+    def __init__(self, sizes: dict[str, int], sample_rate: int, classes: list[str], **base):
         super().__init__(**base)
         self.sizes, self.sample_rate, self.classes = sizes, sample_rate, classes
 
@@ -69,7 +69,7 @@ class TimbreData(_Generated):
         **base,
     ):
         sizes = {"train": train, "val": val, "test": test}
-        super().__init__(sizes, sample_rate, [f"formant at {to_hertz(mel):.0f} Hz" for mel in FORMANTS], base)
+        super().__init__(sizes, sample_rate, [f"formant at {to_hertz(mel):.0f} Hz" for mel in FORMANTS], **base)
         self.seconds = seconds
 
     def make(self, number: int, seed: int) -> tuple[list[Tensor], list[int], list[list[Box]]]:
@@ -93,7 +93,7 @@ class RhythmData(_Generated):
         self, *, train: int = 360, val: int = 90, test: int = 240, cycles: int = 2, sample_rate: int = 16000, **base
     ):
         sizes = {"train": train, "val": val, "test": test}
-        super().__init__(sizes, sample_rate, ["-".join(map(str, order)) for order in rhythm_patterns()], base)
+        super().__init__(sizes, sample_rate, ["-".join(map(str, order)) for order in rhythm_patterns()], **base)
         self.cycles = cycles
 
     def make(self, number: int, seed: int) -> tuple[list[Tensor], list[int], list[list[Box]]]:
@@ -123,7 +123,7 @@ class EventData(_Generated):
         sample_rate: int = 16000,
         **base,
     ):
-        super().__init__({"train": train, "val": val, "test": test}, sample_rate, list(KINDS), base)
+        super().__init__({"train": train, "val": val, "test": test}, sample_rate, list(KINDS), **base)
         self.seconds = seconds
 
     def make(self, number: int, seed: int) -> tuple[list[Tensor], list[int], list[list[Box]]]:

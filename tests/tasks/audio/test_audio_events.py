@@ -1,8 +1,12 @@
 """Events lie where truth says, on the spectrogram's own grid, and neither loudness nor place tells their kind."""
 
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 
+from tasks.__main__ import main
 from tasks.audio import AudioTask, EventData
 from tasks.audio.clips import collate_clips
 from tasks.audio.encoder import SpectrogramNet
@@ -11,6 +15,7 @@ from tasks.audio.frontend import LogMel
 from tasks.audio.places import bins_inside, to_bins
 
 RATE = 16000
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +153,11 @@ def test_events_need_room():
 def test_impossible_halvings(halvings):
     with pytest.raises(ValueError, match=rf"expected halvings from 0 to 2, the number of layers, got {halvings}"):
         SpectrogramNet([4, 4], stride=(2, 2), halvings=halvings)
+
+
+@pytest.mark.parametrize("name", ["events", "rhythm", "timbre"])
+def test_generated_sounds_take_the_options_of_all_data(name, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    with pytest.raises(SystemExit):
+        main(["fit", "-c", str(ROOT / f"configs/audio/{name}.yaml"), "--data.seed=3", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["seed"] == 3
