@@ -167,8 +167,9 @@ class AudioTask(PoolingTask):
     def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
         """The centres of the network's cells, (1, F', T', 2)."""
         high, long = self.encoder.cell
-        bands = self.spectrogram.frequencies().to(x)[::high]
-        times = torch.arange(x.shape[3]).to(x) * (long * self.spectrogram.hop / self.spectrogram.sample_rate)
+        bands = self.spectrogram.frequencies().to(x.device, torch.float)[::high]
+        frame_s = self.spectrogram.hop / self.spectrogram.sample_rate
+        times = torch.arange(x.shape[3], device=x.device) * (long * frame_s)
         return torch.stack(torch.meshgrid(bands, times, indexing="ij"), -1)[None]
 
     def target(self, batch: dict[str, Any]) -> Tensor:

@@ -65,9 +65,9 @@ class VolumeTask(PoolingTask):
 
     def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
         """The centres of the grid's cells in the file's space, ``(B, d, h, w, 3)``."""
-        voxels = self.first + self.stride * grid_numbers(self.pool, x)  # (1, d, h, w, 3)
+        voxels = self.first + self.stride * grid_numbers(self.pool, x)[0]  # (d, h, w, 3)
         affine = batch["affine"].to(voxels)
-        return torch.einsum("bij,ndhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
+        return torch.einsum("bij,dhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
 
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Class numbers or values."""
