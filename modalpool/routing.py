@@ -74,11 +74,12 @@ def _fill(weight: Tensor, x: Tensor, slopes: Tensor, out: Tensor) -> None:
     x = x.to(out.dtype)
     block = wide // groups
     if 1 == block < groups or max(block, channels) % min(block, channels):  # a weight for every channel
-        weight = weight.repeat_interleave(block, dim=-1)
+        weight = weight if block == 1 else weight.repeat_interleave(block, dim=-1)
         x = x if wide == channels else x.repeat(1, 1, 1, wide // channels)
-        for k in range(weight.shape[-2]):
-            share = torch.where(weight[..., k, :] == 0, 0.0, weight[..., k, :] * x)
-            _add(out, _product(share, slopes[..., k : k + 1, :, :]).squeeze(-3).mT, first=k == 0)
+        on_cpu = out.device.type == "cpu"
+        _fill_by_channel(weight, x, slopes, out, exact_zeros=not on_cpu)
+        if on_cpu and not bool(out.isfinite().all()):  # rare, and 0 · inf costs many times what a look at it costs
+            _fill_by_channel(weight, x, slopes, out, exact_zeros=True)
         return
     for g in range(groups):
         start = g * block % channels
@@ -89,6 +90,15 @@ def _fill(weight: Tensor, x: Tensor, slopes: Tensor, out: Tensor) -> None:
         share = weight[..., g].movedim(-1, -2)[..., None, :]  # (a, F, K, 1, P)
         product.mul_(share).masked_fill_(share == 0, 0.0)
         _add(out, product.sum(-3).mT if product.shape[-3] > 1 else product.squeeze(-3).mT, first=g == 0)
+
+
+def _fill_by_channel(weight: Tensor, x: Tensor, slopes: Tensor, out: Tensor, *, exact_zeros: bool) -> None:
+    """The same where every channel has a weight of its own; ``exact_zeros`` lets a weight of zero beat infinity."""
+    for k in range(weight.shape[-2]):
+        share = weight[..., k, :] * x
+        if exact_zeros:
+            share = torch.where(weight[..., k, :] == 0, 0.0, share)
+        _add(out, _product(share, slopes[..., k : k + 1, :, :]).squeeze(-3).mT, first=k == 0)
 
 
 def _add(out: Tensor, value: Tensor, *, first: bool) -> None:
