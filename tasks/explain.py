@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from tasks.base import PoolingTask
-from tasks.cli import newest
+from tasks.cli import checkpoint
 from tasks.gallery import Gallery
 from tasks.outputs import write_predictions
 from tasks.problems import BadInput
@@ -94,14 +94,10 @@ def read_configs(paths: list[str]) -> dict[str, Any]:
 
 
 def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:
-    if chosen.ckpt_path not in ("best", "last"):
-        if not Path(chosen.ckpt_path).is_file():
-            raise BadInput(f"checkpoint {chosen.ckpt_path} does not exist; give a .ckpt file, best or last")
-        return Path(chosen.ckpt_path)
     name = chosen.name or run.get("name")
-    if not name:
+    if chosen.ckpt_path in ("best", "last") and not name:
         raise BadInput(f"whose {chosen.ckpt_path}.ckpt? Give --ckpt_path FILE, -c CONFIG or --run.name NAME")
-    return newest(chosen.root or run.get("root") or "runs", name, chosen.ckpt_path)
+    return checkpoint(chosen.ckpt_path, {"root": chosen.root or run.get("root") or "runs", "name": name})
 
 
 def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
@@ -121,8 +117,9 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         class_path = stored["hyper_parameters"].get("_class_path") or class_path
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path} is not a checkpoint of a task ({reason}); give one that fit wrote") from error
+        raise BadInput(
+            f"{path} is not a checkpoint of a task ({_first_line(error)}); give one that fit wrote"
+        ) from error
     if not class_path:
         raise BadInput(f"{path} does not name its task's class; give the config that it was trained with, -c CONFIG")
     module, _, name = class_path.rpartition(".")
@@ -130,9 +127,12 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
         found = getattr(importlib.import_module(module), name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
-    except (ImportError, AttributeError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadInput(f"{path}: cannot build its task {class_path} ({reason})") from error
+    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise BadInput(f"{path}: cannot build its task {class_path} ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _read(task: PoolingTask, sources: list[str]) -> list[Any]:
