@@ -26,7 +26,7 @@ class PatchData(VolumeData):
     along the file's ``slab`` axis validate, and cubes that overlap them are left out, so that no voxel is seen twice.
 
     Each scan is normalised once, before cutting: of what is not 0 the median becomes 0 and the spread (1.48 times the
-    median absolute deviation) 1, which a patient full of lesions does not shift.
+    median absolute deviation) 1, which a patient full of lesions does not shift, clipped to -3 to 6.
 
     Args:
         root: The table.

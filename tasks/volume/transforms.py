@@ -62,7 +62,8 @@ def preprocessing(
             was cut around an organ shows less.
         intensity: ``"percentile"`` maps the 0.5th to 99.5th percentile of the volume to 0 to 1, so that padding looks
             like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1; ``"foreground"`` gives
-            what is not 0 (in scans without skull) median 0 and spread 1, 1.48 times the median absolute deviation.
+            what is not 0 (in scans without skull) median 0 and spread 1, 1.48 times the median absolute deviation,
+            and clips to -3 to 6, so that fluid and background look alike in all scans.
         mask: There is a mask, too, ``{"mask": path}``: bring it to the image's grid, bool, whatever its own grid is.
             With ``fit="brain"`` it says where white matter is.
 
@@ -99,11 +100,11 @@ def preprocessing(
 
 
 def foreground_scale(image: Any) -> Any:
-    """Give what is not 0 in an image (array or tensor) median 0 and spread 1, by the median absolute deviation."""
+    """Give what is not 0 in an image (array or tensor) median 0 and spread 1 (by the median deviation); clip."""
     inside = np.asarray(image)[np.asarray(image) != 0]
     middle = np.median(inside) if len(inside) else 0.0
     spread = 1.4826 * np.median(np.abs(inside - middle)) if len(inside) else 1.0
-    return (image - float(middle)) / float(spread or 1.0)
+    return ((image - float(middle)) / float(spread or 1.0)).clip(-3.0, 6.0)
 
 
 def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
