@@ -23,8 +23,21 @@ def path(values: Tensor) -> Any:
     """The module with the operations on ``values``: the definition, or a faster path for their device.
 
     Compilers and exporters see the definition, and so do function transforms and forward mode, which need to know what
-    every step does, and tensor subclasses, which may be anything.
+    every step does, and tensor subclasses, which may be anything. On a GPU a compiler keeps the kernels, which are
+    torch ops; an exported program has to do without.
     """
-    if torch.compiler.is_compiling() or type(values) not in (Tensor, nn.Parameter) or values.device.type != "cpu":
+    if type(values) not in (Tensor, nn.Parameter) or values.device.type not in ("cpu", "cuda"):
         return fused
-    return fused if transformed() else cpu
+    if torch.compiler.is_compiling():
+        exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
+        if values.device.type == "cpu" or exporting():
+            return fused
+    elif transformed():
+        return fused
+    if values.device.type == "cpu":
+        return cpu
+    try:
+        from modalpool.kernels import cuda  # only now: Triton takes time to load
+    except ModuleNotFoundError:  # torch for Windows comes without it
+        return fused
+    return cuda

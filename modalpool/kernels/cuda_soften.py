@@ -1,0 +1,199 @@
+"""Softmax pooling, each channel by its own values: one read forward (online softmax), one read and one write backward.
+
+Every lane of a tile keeps a softmax of its own: the largest value, the sum of exp2((x - largest) · k) and of that times
+x. Lanes meet only at the end, so the loop has no barrier. Values of -inf weigh nothing by themselves; what infinities
+mean (they share the weight) is settled once per lane.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from modalpool.kernels.cuda_walk import (
+    LOG2E,
+    UNROLL,
+    load_rows,
+    load_tile,
+    merge_soft,
+    origin,
+    parts_of,
+    rows_from,
+    take_part,
+)
+
+__all__ = ["soften_backward", "soften_forward", "soften_join"]
+
+
+@triton.jit
+def _rate(scale, d, D, ACC):
+    """What a difference of values is multiplied by before exp2."""
+    if scale is None:
+        return tl.full(d.shape, LOG2E, ACC)[None, :]
+    else:
+        return tl.load(scale + d, mask=d < D, other=1).to(ACC)[None, :] * LOG2E
+
+
+@triton.jit
+def _tile(x, xs, many, ms, walk, low, high, steps, d, D, ACC):
+    """Values, -inf where nothing is there; multiplicities; which rows are there."""
+    row, valid = rows_from(walk, low, high, steps)
+    times, there = load_rows(many, ms, row, valid)
+    place = row[:, None] * xs[2] + d[None, :] * xs[4]
+    value = load_tile(walk, many, x, place, valid[:, None], there[:, None], (d < D)[None, :], float("-inf")).to(ACC)
+    return value, times.to(ACC)[:, None], there
+
+
+@triton.jit
+def _finite(value):
+    """The value, or the lowest number for -inf, which then vanishes when it is multiplied by zero."""
+    if value.dtype == tl.float64:
+        return tl.maximum(value, -1.7976931348623157e308, propagate_nan=tl.PropagateNan.ALL)
+    else:
+        return tl.maximum(value, -3.4028234663852886e38, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _add(mass, total, value, times, shift, rate, WEIGHED):
+    """Add a tile to the sums."""
+    share = tl.exp2((value - shift) * rate)
+    if WEIGHED:
+        share *= times
+    return mass + share, total + share * _finite(value)
+
+
+@triton.jit
+def soften_forward(
+    x, xs, scale, many, ms, walk, z, top, mass, part_top, part_mass, part_total, G, D, blocks,
+    WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Σ w x, the largest x and the mass of one part: x ``(A, B, P, G, D)``, scale ``(D,)``, outputs ``(S, G, D)``."""
+    pid = tl.program_id(0).to(tl.int64)
+    block, pid = pid % blocks, pid // blocks
+    g, item = pid % G, pid // G
+    owner, low, high, slot, whole, exists = take_part(walk, item)
+    x += origin(walk, owner, xs) + g * xs[3]
+    if many is not None:
+        many += origin(walk, owner, ms) + g * ms[3]
+    steps = tl.arange(0, N)
+    d = block * C + tl.arange(0, C)
+    rate = _rate(scale, d, D, ACC)
+    tops = tl.full((N, C), float("-inf"), ACC)
+    masses = tl.zeros((N, C), ACC)
+    totals = tl.zeros((N, C), ACC)
+    seen = tl.zeros((N,), tl.int32)
+    for start in range(low, high, N * UNROLL):
+        a, times_a, there_a = _tile(x, xs, many, ms, walk, start, high, steps, d, D, ACC)
+        b, times_b, there_b = _tile(x, xs, many, ms, walk, start + N, high, steps, d, D, ACC)
+        c, times_c, there_c = _tile(x, xs, many, ms, walk, start + 2 * N, high, steps, d, D, ACC)
+        e, times_e, there_e = _tile(x, xs, many, ms, walk, start + 3 * N, high, steps, d, D, ACC)
+        ab = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+        ce = tl.maximum(c, e, propagate_nan=tl.PropagateNan.ALL)
+        new = tl.maximum(ab, ce, propagate_nan=tl.PropagateNan.ALL)
+        new = tl.maximum(tops, new, propagate_nan=tl.PropagateNan.ALL)
+        shift = tl.where(new == float("-inf"), 0.0, new)
+        fade = tl.exp2((tops - shift) * rate)
+        tops, masses, totals = new, masses * fade, totals * fade
+        masses, totals = _add(masses, totals, a, times_a, shift, rate, WEIGHED)
+        masses, totals = _add(masses, totals, b, times_b, shift, rate, WEIGHED)
+        masses, totals = _add(masses, totals, c, times_c, shift, rate, WEIGHED)
+        masses, totals = _add(masses, totals, e, times_e, shift, rate, WEIGHED)
+        seen |= (there_a | there_b | there_c | there_e).to(tl.int32)
+    endless = tops == float("inf")
+    bottom = (tops == float("-inf")) & (seen > 0)[:, None]
+    masses = tl.where(endless | bottom, 1.0, masses)
+    totals = tl.where(endless, float("inf"), tl.where(bottom, float("-inf"), totals))
+    best, weight, total = merge_soft(tops, masses, totals, rate)
+    place = g * D + d
+    good = d < D
+    mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
+    if part_top is None:
+        _store(z, top, mass, owner * G * D + place, mean, best, weight, good)
+    else:
+        _store(z, top, mass, owner * G * D + place, mean, best, weight, good & whole)
+        good = good & exists & (whole == 0)
+        _store(part_total, part_top, part_mass, slot * G * D + place, total, best, weight, good)
+
+
+@triton.jit
+def _store(a, b, c, place, x, y, z, good):
+    tl.store(a + place, x, mask=good)
+    tl.store(b + place, y, mask=good)
+    tl.store(c + place, z, mask=good)
+
+
+@triton.jit
+def soften_join(
+    part_top, part_mass, part_total, scale, walk, z, top, mass, width, D, blocks, N: tl.constexpr, C: tl.constexpr
+):
+    """Join the parts of one set; with ``scale`` None the values are logarithms to the base e."""
+    ACC: tl.constexpr = part_top.dtype.element_ty
+    pid = tl.program_id(0).to(tl.int64)
+    block, item = pid % blocks, pid // blocks
+    owner, first, count = parts_of(walk, item)
+    c = block * C + tl.arange(0, C)
+    rate = _rate(scale, c % D, D, ACC)
+    tops = tl.full((N, C), float("-inf"), ACC)
+    masses = tl.zeros((N, C), ACC)
+    totals = tl.zeros((N, C), ACC)
+    for start in range(0, count, N):
+        part = start + tl.arange(0, N)
+        good = (part < count)[:, None] & (c < width)[None, :]
+        place = (first + part)[:, None] * width + c[None, :]
+        peak = tl.load(part_top + place, mask=good, other=float("-inf"))
+        new = tl.maximum(tops, peak, propagate_nan=tl.PropagateNan.ALL)
+        fade = tl.where(tops == new, 1.0, tl.exp2((tops - new) * rate))
+        rise = tl.where(peak == new, 1.0, tl.exp2((peak - new) * rate))
+        masses = masses * fade + tl.load(part_mass + place, mask=good, other=0) * rise
+        more = tl.load(part_total + place, mask=good, other=0)
+        totals = tl.where(fade == 0, 0.0, totals * fade) + tl.where(rise == 0, 0.0, more * rise)
+        tops = new
+    best, weight, total = merge_soft(tops, masses, totals, rate)
+    mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
+    _store(z, top, mass, owner * width + c, mean, best, weight, (c < width) & (count > 0))
+
+
+@triton.jit
+def soften_backward(
+    grad_z, grad_mass, z, top, mass, x, xs, scale, many, ms, walk, grad_x, gs, grad_scale, G, D, blocks,
+    WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Gradient of one part: w (g (1 + k (x - z)) + k g_mass), and Σ w (x - z)² for the gradient of k."""
+    pid = tl.program_id(0).to(tl.int64)
+    block, pid = pid % blocks, pid // blocks
+    g, item = pid % G, pid // G
+    owner, low, high, _, _, exists = take_part(walk, item)
+    x += origin(walk, owner, xs) + g * xs[3]
+    grad_x += origin(walk, owner, gs) + g * gs[3]
+    if many is not None:
+        many += origin(walk, owner, ms) + g * ms[3]
+    d = block * C + tl.arange(0, C)
+    wide = (d < D)[None, :]
+    rate = _rate(scale, d, D, ACC)
+    place = (owner * G + g) * D + d
+    above = tl.load(grad_z + place, mask=d < D, other=0)[None, :]
+    beside = tl.load(grad_mass + place, mask=d < D, other=0)[None, :]
+    mean = tl.load(z + place, mask=d < D, other=0)[None, :]
+    best = tl.load(top + place, mask=d < D, other=0)[None, :]
+    part = 1.0 / tl.load(mass + place, mask=d < D, other=1)[None, :]
+    k = rate / LOG2E
+    spread = tl.zeros((N, C), ACC)
+    for start in range(low, high, N):
+        value, times, there = _tile(x, xs, many, ms, walk, start, high, tl.arange(0, N), d, D, ACC)
+        share = tl.exp2((value - best) * rate) * part
+        if WEIGHED:
+            share *= times
+        share = tl.where(there[:, None], share, 0.0)
+        away = tl.where(share == 0, 0.0, value - mean)
+        slope = share * (above * (1.0 + k * away) + k * beside)
+        if grad_scale is not None:
+            spread += share * away * away
+        row, valid = rows_from(walk, start, high, tl.arange(0, N))
+        tl.store(
+            grad_x + row[:, None] * gs[2] + d[None, :] * gs[4],
+            slope.to(grad_x.dtype.element_ty),
+            mask=valid[:, None] & wide,
+        )
+    if grad_scale is not None:
+        result = tl.where(exists, tl.sum(spread, 0) * tl.sum(above, 0), 0.0)
+        tl.store(grad_scale + (item * G + g) * D + d, result, mask=d < D)

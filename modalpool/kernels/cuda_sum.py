@@ -1,0 +1,141 @@
+"""Sums over sets, plain and weighted: one read of x forward; backward one write, and one read for the weights."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from modalpool.kernels.cuda_walk import STEPS, UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
+
+__all__ = ["sum_backward", "sum_forward", "sum_join"]
+
+
+@triton.jit
+def _addend(x, xs, weight, ws, many, ms, walk, low, high, steps, d, D, ACC, EXACT, EACH):
+    """A tile of w x, zero where nothing is there."""
+    row, valid = rows_from(walk, low, high, steps)
+    there = load_rows(many, ms, row, valid)[1]
+    wide = (d < D)[None, :]
+    place = row[:, None] * xs[2] + d[None, :] * xs[4]
+    if weight is None:
+        return load_tile(walk, many, x, place, valid[:, None], there[:, None], wide, 0.0).to(ACC)
+    else:
+        if EACH:
+            good = there[:, None] & wide
+            share = tl.load(weight + row[:, None] * ws[2] + d[None, :] * ws[5], mask=good, other=0).to(ACC)
+        else:
+            share = tl.load(weight + row * ws[2], mask=there, other=0).to(ACC)[:, None]
+        if EXACT:
+            return share * load_tile(walk, weight, x, place, valid[:, None], share != 0, wide, 0.0).to(ACC)
+        else:
+            return share * load_tile(walk, many, x, place, valid[:, None], there[:, None], wide, 0.0).to(ACC)
+
+
+@triton.jit
+def sum_forward(
+    x, xs, weight, ws, many, ms, walk, out, partial, K, G, D, blocks,
+    EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Σ w x of one part: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G, D or 1)``, out ``(S, K, G, D)``."""
+    pid = tl.program_id(0).to(tl.int64)
+    k, pid = pid % K, pid // K
+    block, pid = pid % blocks, pid // blocks
+    g, item = pid % G, pid // G
+    owner, low, high, slot, whole, exists = take_part(walk, item)
+    x += origin(walk, owner, xs) + g * xs[3]
+    if weight is not None:
+        weight += origin(walk, owner, ws) + k * ws[3] + g * ws[4]
+    if many is not None:
+        many += origin(walk, owner, ms) + g * ms[3]
+    steps = tl.arange(0, N)
+    d = block * C + tl.arange(0, C)
+    total = tl.zeros((N, C), tl.float64)
+    for span in range(low, high, N * UNROLL * STEPS):
+        short = tl.zeros((N, C), ACC)
+        end = tl.minimum(span + N * UNROLL * STEPS, high)
+        for start in range(span, end, N * UNROLL):
+            a = _addend(x, xs, weight, ws, many, ms, walk, start, end, steps, d, D, ACC, EXACT, EACH)
+            b = _addend(x, xs, weight, ws, many, ms, walk, start + N, end, steps, d, D, ACC, EXACT, EACH)
+            c = _addend(x, xs, weight, ws, many, ms, walk, start + 2 * N, end, steps, d, D, ACC, EXACT, EACH)
+            e = _addend(x, xs, weight, ws, many, ms, walk, start + 3 * N, end, steps, d, D, ACC, EXACT, EACH)
+            short += (a + b) + (c + e)
+        total += short.to(tl.float64)
+    result = tl.sum(total, 0)
+    place = (k * G + g) * D + d
+    if partial is None:
+        tl.store(out + owner * K * G * D + place, result.to(ACC), mask=d < D)
+    else:
+        tl.store(out + owner * K * G * D + place, result.to(ACC), mask=(d < D) & whole)
+        tl.store(partial + slot * K * G * D + place, result, mask=(d < D) & exists & (whole == 0))
+
+
+@triton.jit
+def sum_join(partial, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
+    """Add the parts of one set."""
+    pid = tl.program_id(0).to(tl.int64)
+    block, item = pid % blocks, pid // blocks
+    owner, first, count = parts_of(walk, item)
+    c = block * C + tl.arange(0, C)
+    total = tl.zeros((N, C), tl.float64)
+    for start in range(0, count, N):
+        part = start + tl.arange(0, N)
+        good = (part < count)[:, None] & (c < width)[None, :]
+        total += tl.load(partial + (first + part)[:, None] * width + c[None, :], mask=good, other=0)
+    tl.store(out + owner * width + c, tl.sum(total, 0).to(out.dtype.element_ty), mask=(c < width) & (count > 0))
+
+
+@triton.jit
+def sum_backward(
+    grad, x, xs, weight, ws, many, ms, walk, grad_x, gs, grad_weight, K, G, D, blocks,
+    EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one part: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, D or blocks)``."""
+    pid = tl.program_id(0).to(tl.int64)
+    block, pid = pid % blocks, pid // blocks
+    g, item = pid % G, pid // G
+    owner, low, high, _, _, _ = take_part(walk, item)
+    first = origin(walk, owner, (walk.inner * walk.size, walk.size))  # of the set, counting elements
+    if grad_x is not None:
+        grad_x += origin(walk, owner, gs) + g * gs[3]
+    if grad_weight is not None:
+        x += origin(walk, owner, xs) + g * xs[3]
+    if weight is not None:
+        weight += origin(walk, owner, ws) + g * ws[4]
+    if many is not None:
+        many += origin(walk, owner, ms) + g * ms[3]
+    d = block * C + tl.arange(0, C)
+    wide = (d < D)[None, :]
+    for start in range(low, high, N):
+        row, valid = rows_from(walk, start, high, tl.arange(0, N))
+        there = load_rows(many, ms, row, valid)[1]
+        good = there[:, None] & wide
+        slope = tl.zeros((N, C), ACC)
+        value = tl.zeros((N, C), ACC)
+        if grad_weight is not None:
+            read = row[:, None] * xs[2] + d[None, :] * xs[4]
+            value = load_tile(walk, many, x, read, valid[:, None], there[:, None], wide, 0.0).to(ACC)
+        for k in range(K):
+            above = tl.load(grad + ((owner * K + k) * G + g) * D + d, mask=d < D, other=0).to(ACC)[None, :]
+            if weight is None:
+                slope += above
+            else:
+                if EACH:
+                    share = tl.load(
+                        weight + k * ws[3] + row[:, None] * ws[2] + d[None, :] * ws[5], mask=good, other=0
+                    ).to(ACC)
+                else:
+                    share = tl.load(weight + k * ws[3] + row * ws[2], mask=there, other=0).to(ACC)[:, None]
+                slope += share * above
+                if grad_weight is not None:
+                    product = value * above
+                    if EXACT:
+                        product = tl.where(share == 0, 0.0, product)
+                    place = ((first + row) * K + k) * G + g
+                    if EACH:
+                        tl.store(grad_weight + place[:, None] * D + d[None, :], product, mask=valid[:, None] & wide)
+                    else:
+                        tl.store(grad_weight + place * blocks + block, tl.sum(product, 1), mask=valid)
+        if grad_x is not None:
+            slope = tl.where(there[:, None], slope, 0.0)
+            written = row[:, None] * gs[2] + d[None, :] * gs[4]
+            tl.store(grad_x + written, slope.to(grad_x.dtype.element_ty), mask=valid[:, None] & wide)

@@ -1,0 +1,206 @@
+"""Which rows a program works on, and how wide its tile is: the part that all Triton kernels share.
+
+Elements are seen as ``(A, B, P, …)``. Dense sets are the pairs (a, b) and have P elements each. Ragged sets lie one
+after the other along P (A = B = 1) and begin at ``ptr``; ``order`` says where their elements really are.
+
+A set of more than ``chunk`` elements is worked on in parts by several programs, which leave partial results; a second
+kernel adds those up. Which program does what depends on nothing but the sizes, so results are the same in every run and
+no program waits for another. Ragged parts need no table: set s may use the numbers from ``ptr[s] // chunk`` up to
+``ptr[s + 1] // chunk`` for its later parts, and those ranges never overlap.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+__all__ = [
+    "LOG2E",
+    "STEPS",
+    "UNROLL",
+    "Tiles",
+    "Walk",
+    "load_rows",
+    "load_tile",
+    "merge_soft",
+    "origin",
+    "parts_of",
+    "rows_from",
+    "take_part",
+    "tiles_over",
+    "walk_over",
+]
+
+UNROLL = tl.constexpr(4)  # tiles that are loaded before the first is used
+STEPS = tl.constexpr(8)  # additions in float32 before a partial sum is closed
+TILE = 1024  # values of a tile; with 4 warps two loads of 16 bytes per thread
+PARTS = 8192  # beyond this many parts they grow instead; several waves on any card
+LOG2E = tl.constexpr(1.4426950408889634)
+
+
+class Walk(NamedTuple):
+    """How the sets are laid out; kernels take it as one argument."""
+
+    ptr: Tensor | None
+    order: Tensor | None
+    sets: int
+    size: int  # P
+    inner: int  # B
+    chunk: int
+    parts: int  # of each dense set; of all ragged sets together, besides the first of each
+    along: int | None  # 1 where neighbours in a dense set are neighbours in memory
+
+
+class Tiles(NamedTuple):
+    """Shape of a tile, and how many of them lie side by side."""
+
+    shape: dict[str, int]  # rows N, columns C, and warps
+    blocks: int
+
+
+def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) -> tuple[Walk, int]:
+    """Split the places of ``x`` ``(A, B, P, …)`` into parts: how, and how many there are.
+
+    Args:
+        x: Elements.
+        ptr: Where ragged sets begin, ``(S + 1,)``, or None.
+        order: Element at each place, ``(P,)``, or None.
+        rows: Rows of a program between two closed sums.
+    """
+    outer, inner, size = x.shape[:3]
+    sets = outer * inner if ptr is None else ptr.shape[0] - 1
+    while size > rows * PARTS:
+        rows *= 2
+    parts = triton.cdiv(size, rows) if ptr is None else size // rows
+    items = sets * parts if ptr is None else sets + parts
+    along = 1 if ptr is None and _along(x) else None
+    return Walk(ptr, order, sets, size, inner, rows, parts, along), items
+
+
+def _along(x: Tensor) -> bool:
+    """Whether elements of a set are closer in memory than channels of an element."""
+    return x.stride(2) == 1 and (x.shape[-1] == 1 or x.stride(-1) != 1)
+
+
+def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: int = 128) -> Tiles:
+    """A tile of values ``(rows, channels)`` that suits the sizes and strides of ``x`` ``(A, B, P, …, D)``."""
+    size, width = x.shape[2], x.shape[-1]
+    if order is None and _along(x):
+        widest = min(widest, 8)
+    columns = min(triton.next_power_of_2(width), widest)
+    mean = size if ptr is None else size // max(ptr.shape[0] - 1, 1)
+    rows = min(max(TILE // columns, 1), triton.next_power_of_2(max(triton.cdiv(mean, UNROLL.value), 1)))
+    warps = min(max(rows * columns // 256, 1), 8)
+    return Tiles({"N": rows, "C": columns, "num_warps": warps}, triton.cdiv(width, columns))
+
+
+@triton.jit
+def _last_set(ptr, sets, bound):
+    """The last set that begins before ``bound``."""
+    low = tl.zeros((), tl.int64)
+    high = tl.zeros((), tl.int64) + sets
+    while high - low > 1:
+        middle = (low + high) // 2
+        before = tl.load(ptr + middle) < bound
+        low = tl.where(before, middle, low)
+        high = tl.where(before, high, middle)
+    return low
+
+
+@triton.jit
+def take_part(walk, item):
+    """Part number ``item``: its set, its first place, the place after its last, the row of its partial result.
+
+    Also whether it is the whole set, and whether it exists at all: a few numbers stay unused.
+    """
+    if walk.ptr is None:
+        owner = item // walk.parts
+        low = (item - owner * walk.parts) * walk.chunk
+        high = tl.minimum(low + walk.chunk, walk.size)
+        return owner, low, high, item, walk.parts == 1, item >= 0
+    else:
+        later = item < walk.parts  # long sets first
+        owner = item - walk.parts
+        if later:
+            owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.chunk)
+        begin = tl.load(walk.ptr + owner)
+        end = tl.load(walk.ptr + owner + 1)
+        part = tl.where(later, item - begin // walk.chunk + 1, 0)
+        low = begin + part * walk.chunk
+        high = tl.minimum(low + walk.chunk, end)
+        # Sets of several parts are longer than a chunk, so twice the chunks before them leave room for all parts.
+        return owner, low, high, 2 * begin // walk.chunk + part, end - begin <= walk.chunk, (part == 0) | (low < end)
+
+
+@triton.jit
+def parts_of(walk, item):
+    """Set number ``item`` of those in several parts: the set, the row of its first partial result, how many there are.
+
+    Ragged sets are found by their second part; every other number has no parts to add up.
+    """
+    if walk.ptr is None:
+        return item, item * walk.parts, item * 0 + walk.parts
+    else:
+        owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.chunk)
+        begin = tl.load(walk.ptr + owner)
+        length = tl.load(walk.ptr + owner + 1) - begin
+        second = (item == begin // walk.chunk) & (length > walk.chunk)
+        return owner, 2 * begin // walk.chunk, tl.where(second, tl.cdiv(length, walk.chunk), 0)
+
+
+@triton.jit
+def origin(walk, owner, strides):
+    """Where the elements of a set begin: strides of A and B come first."""
+    if walk.ptr is None:
+        return owner // walk.inner * strides[0] + owner % walk.inner * strides[1]
+    else:
+        return owner * 0
+
+
+@triton.jit
+def rows_from(walk, low, high, steps):
+    """The rows at places ``low + steps``, and which of them come before ``high``."""
+    place = low + steps
+    # Dense parts are whole tiles, and the compiler knows what the size is a multiple of.
+    valid = place < (walk.size if walk.ptr is None else high)
+    if walk.order is None:
+        return place, valid
+    else:
+        return tl.load(walk.order + place, mask=valid, other=0), valid
+
+
+@triton.jit
+def load_rows(many, strides, row, valid):
+    """Multiplicities of rows, and which rows are there."""
+    if many is None:
+        return valid, valid
+    else:
+        times = tl.load(many + row * strides[2], mask=valid, other=0)
+        return times, valid & (times != 0)
+
+
+@triton.jit
+def load_tile(walk, many, x, place, valid, there, wide, other):
+    """Values of ``valid`` rows that are ``there``, which has as many axes as ``place``; ``other`` for the rest.
+
+    A row that is not there is not read, except where that would cut up reads of neighbouring rows.
+    """
+    if many is None:
+        return tl.load(x + place, mask=valid & wide, other=other)
+    elif walk.along is None:
+        return tl.load(x + place, mask=there & wide, other=other)
+    else:
+        return tl.where(there, tl.load(x + place, mask=valid & wide, other=other), other)
+
+
+@triton.jit
+def merge_soft(top, mass, total, k):
+    """Join the lanes (axis 0) of sums of exp2((x - top) · k): of the weights, ``mass``, and of weighted values."""
+    best = tl.max(top, 0)
+    broken = tl.max((top != top).to(tl.int32), 0) > 0  # tl.max passes over what is not a number
+    best = tl.where(broken, float("nan"), best)
+    fade = tl.where(top == best[None], 1.0, tl.exp2((top - best[None]) * k))
+    return best, tl.sum(mass * fade, 0), tl.sum(tl.where(fade == 0, 0.0, total * fade), 0)
