@@ -135,7 +135,12 @@ def main() -> int:
     plot(rows, name, given.output / f"{given.device}.png")
     judged = [row for row in rows if row["bar"] is not None]
     print(f"{sum(bool(row['met']) for row in judged)} of {len(judged)} bars met; table and plot in {given.output}")
-    return int(given.strict and not all(row["met"] for row in judged))
+    met = all(row["met"] for row in judged)
+    if given.device == "cuda" and not given.only:
+        from gpu import bandwidth
+
+        met &= bandwidth(given.output, megabytes=128 if given.quick else 1024)
+    return int(given.strict and not met)
 
 
 if __name__ == "__main__":
