@@ -51,5 +51,5 @@ def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric:
     mean, n = statistics.fmean(values), len(values)
     if n < 2 or math.isnan(mean):
         return Difference(mean, math.nan, math.nan)
-    half = t.ppf(0.975, n - 1) * statistics.stdev(values) * math.sqrt(1 / n + overlap)
+    half = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) * math.sqrt(1 / n + overlap)
     return Difference(mean, mean - half, mean + half)
