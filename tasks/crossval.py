@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import csv
 import io
+import itertools
 import json
 import logging
 import shutil
@@ -84,23 +85,35 @@ def fit_all(
         title: Stands before the progress bar.
 
     Yields:
-        After each run the rows of all variants so far: fold, seed and test metrics.
+        The rows of all variants so far, fold, seed and test metrics: what there is to begin with, and after each run.
     """
-    rows: dict[Path, list[dict[str, Any]]] = {folder: [] for folder in variants}
-    with tqdm(total=len(variants) * len(folds) * len(seeds), desc=title, unit="run", dynamic_ncols=True) as bar:
-        for seed, fold in ((seed, fold) for seed in seeds for fold in folds):
-            for folder, args in variants.items():
-                version = f"fold_{fold}_seed_{seed}"
-                summary = folder / version / "summary.json"
-                if not summary.is_file():
-                    shutil.rmtree(summary.parent, ignore_errors=True)
-                    place = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={version}"]
-                    own = [f"--data.init_args.fold={fold}", f"--seed_everything={seed}", *place]
-                    _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
-                rows[folder].append({"fold": fold, "seed": seed, **_values(summary)})
-                _write(folder, rows[folder])
-                bar.update()
-                yield rows
+    runs = [(seed, fold) for seed in seeds for fold in folds]
+    rows = {folder: _finished(folder, runs) for folder in variants}
+    done = sum(map(len, rows.values()))
+    if done:  # what an earlier call left is in the tables from the start
+        for folder, own_rows in rows.items():
+            if own_rows:
+                _write(folder, own_rows)
+        yield rows
+    with tqdm(total=len(variants) * len(runs), initial=done, desc=title, unit="run", dynamic_ncols=True) as bar:
+        for (seed, fold), (folder, args) in itertools.product(runs, variants.items()):
+            place = folder / f"fold_{fold}_seed_{seed}"
+            if (place / "summary.json").is_file():
+                continue
+            shutil.rmtree(place, ignore_errors=True)
+            own = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={place.name}"]
+            own += [f"--data.init_args.fold={fold}", f"--seed_everything={seed}"]
+            _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
+            rows[folder] = _finished(folder, runs)
+            _write(folder, rows[folder])
+            bar.update()
+            yield rows
+
+
+def _finished(folder: Path, runs: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    """The rows of the runs that have a summary, in order."""
+    places = [(seed, fold, folder / f"fold_{fold}_seed_{seed}" / "summary.json") for seed, fold in runs]
+    return [{"fold": fold, "seed": seed, **_values(path)} for seed, fold, path in places if path.is_file()]
 
 
 def _fit(args: list[str], bar: tqdm, title: str) -> None:
