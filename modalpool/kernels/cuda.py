@@ -74,7 +74,7 @@ class Where:
 
 
 def _ragged(segments: Segments) -> Where:
-    return Where((segments.size,), ptr=segments.ptr, order=segments.order)
+    return Where((segments.size,), ptr=segments.ptr.contiguous(), order=segments.order)
 
 
 def _dense(shape: torch.Size, dims: tuple[int, ...]) -> Where:
@@ -111,12 +111,12 @@ def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | N
     each = groups == values.shape[-1] > 1
     groups = 1 if each else groups
     share = where.elements(weight.movedim(-2, -1), kept, 1)  # (A, B, P, kept, groups · K)
-    share = share.reshape(*share.shape[:4], -1, vectors).movedim(-1, 3)  # (A, B, P, K, kept, groups)
+    share = share.reshape(*share.shape[:4], weight.shape[-1], vectors).movedim(-1, 3)  # (A, B, P, K, kept, groups)
     share = share if each else share.flatten(4).unsqueeze(-1)
     x = where.elements(values, kept, groups)
     z: Tensor = ops.set_sum(x, share, where.times(many, kept, groups), where.ptr, where.order, exact_zeros)
     front = values.shape[1:-1] if where.dims is None else ()
-    z = z.reshape(*z.shape[:2], prod(front), groups, -1).movedim(1, 2)  # (S, kept, K, groups, D)
+    z = z.reshape(*z.shape[:2], prod(front), groups, z.shape[-1]).movedim(1, 2)  # (S, kept, K, groups, D)
     return z.reshape(*where.shape, *front, vectors, values.shape[-1])
 
 
@@ -144,7 +144,9 @@ def _attend(
     z, log_mass, _, _ = ops.set_attend(
         seen, rows.contiguous(), None if times is None else times[..., 0], where.ptr, where.order
     )
-    return z.reshape(*where.shape, -1, x.shape[-1]), log_mass.reshape(*where.shape, queries, heads)
+    return z.reshape(*where.shape, queries * (heads if whole else 1), x.shape[-1]), log_mass.reshape(
+        *where.shape, queries, heads
+    )
 
 
 class _Ragged(fused.Ragged):

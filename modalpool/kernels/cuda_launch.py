@@ -56,7 +56,7 @@ def _partial(x: Tensor, walk: Walk, *widths: int, dtype: torch.dtype) -> list[Te
     """Room for the results of sets in several parts, or nothing if there can be none."""
     if walk.parts <= (walk.ptr is None):
         return [None] * len(widths)
-    rows = walk.sets * walk.parts if walk.ptr is None else 2 * walk.size // walk.chunk
+    rows = walk.sets * walk.parts if walk.ptr is None else 2 * x.shape[2] // walk.chunk
     return [x.new_empty((rows, width), dtype=dtype) for width in widths]
 
 

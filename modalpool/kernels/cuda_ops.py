@@ -10,6 +10,7 @@ A gradient that is itself to be differentiated is worked out by the plain compos
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ from modalpool.kernels.segments import Segments
 __all__ = ["set_attend", "set_max", "set_soften", "set_sum"]
 
 SETS = "Tensor? many, Tensor? ptr, Tensor? order"
+
+
+def _device_of(x: Tensor) -> AbstractContextManager[None]:
+    """Make the device of ``x`` the current one, on which Triton launches."""
+    context: AbstractContextManager[None] = torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+    return context
 
 
 def _shape(x: Tensor, ptr: Tensor | None) -> tuple[int, ...]:
@@ -82,7 +89,8 @@ def set_sum(
     x: Tensor, weight: Tensor | None, many: Tensor | None, ptr: Tensor | None, order: Tensor | None, exact_zeros: bool
 ) -> Tensor:
     """Σ w x, ``(S, K, G, D)``; weight ``(A, B, P, K, G, D or 1)``, None = ``many``."""
-    return launch.sum_forward(x, weight, many, ptr, order, exact_zeros)
+    with _device_of(x):
+        return launch.sum_forward(x, weight, many, ptr, order, exact_zeros)
 
 
 @set_sum.register_fake
@@ -108,7 +116,8 @@ def _sum_backward(
     for_x: bool,
     for_weight: bool,
 ) -> tuple[Tensor, Tensor]:
-    return launch.sum_backward(grad, x, weight, many, ptr, order, exact_zeros, for_x, for_weight)
+    with _device_of(x):
+        return launch.sum_backward(grad, x, weight, many, ptr, order, exact_zeros, for_x, for_weight)
 
 
 @_sum_backward.register_fake
@@ -168,7 +177,8 @@ def set_max(
     x: Tensor, many: Tensor | None, ptr: Tensor | None, order: Tensor | None, ties: bool
 ) -> tuple[Tensor, Tensor]:
     """The maximum, ``(S, G, D)``, and (for the gradient) how many elements attain it."""
-    return launch.max_forward(x, many, ptr, order, ties)
+    with _device_of(x):
+        return launch.max_forward(x, many, ptr, order, ties)
 
 
 @set_max.register_fake
@@ -182,7 +192,8 @@ def _(x, many, ptr, order, ties):  # type: ignore[no-untyped-def]
 def _max_backward(
     share: Tensor, top: Tensor, x: Tensor, many: Tensor | None, ptr: Tensor | None, order: Tensor | None
 ) -> Tensor:
-    return launch.max_backward(share, top, x, many, ptr, order)
+    with _device_of(x):
+        return launch.max_backward(share, top, x, many, ptr, order)
 
 
 @_max_backward.register_fake
@@ -227,7 +238,8 @@ def set_soften(
 
     Also the largest x and the mass relative to it, for the gradient; all ``(S, G, D)``.
     """
-    z, top, mass = launch.soften_forward(x, scale, many, ptr, order)
+    with _device_of(x):
+        z, top, mass = launch.soften_forward(x, scale, many, ptr, order)
     return z, (top if scale is None else top * scale) + mass.log(), top, mass
 
 
@@ -255,7 +267,8 @@ def _soften_backward(
     order: Tensor | None,
     for_scale: bool,
 ) -> tuple[Tensor, Tensor]:
-    return launch.soften_backward(grad, grad_log_mass, z, top, mass, x, scale, many, ptr, order, for_scale)
+    with _device_of(x):
+        return launch.soften_backward(grad, grad_log_mass, z, top, mass, x, scale, many, ptr, order, for_scale)
 
 
 @_soften_backward.register_fake
@@ -311,7 +324,8 @@ def set_attend(
     Here the groups are heads: matrix ``(K, G, G·D)`` scores whole elements, many is ``(A, B, P)``. Also the largest
     score and the mass relative to it, for the gradient.
     """
-    z, top, mass = launch.attend_forward(x, matrix, many, ptr, order)
+    with _device_of(x):
+        z, top, mass = launch.attend_forward(x, matrix, many, ptr, order)
     return z, top + mass.log(), top, mass
 
 
@@ -338,7 +352,8 @@ def _attend_backward(
     ptr: Tensor | None,
     order: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    return launch.attend_backward(grad, slack, top, mass, x, matrix, many, ptr, order)
+    with _device_of(x):
+        return launch.attend_backward(grad, slack, top, mass, x, matrix, many, ptr, order)
 
 
 @_attend_backward.register_fake

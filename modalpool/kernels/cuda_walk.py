@@ -47,7 +47,7 @@ class Walk(NamedTuple):
     ptr: Tensor | None
     order: Tensor | None
     sets: int
-    size: int  # P
+    size: int  # P of dense sets
     inner: int  # B
     chunk: int
     parts: int  # of each dense set; of all ragged sets together, besides the first of each
@@ -77,6 +77,8 @@ def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) ->
     parts = triton.cdiv(size, rows) if ptr is None else size // rows
     items = sets * parts if ptr is None else sets + parts
     along = 1 if ptr is None and _along(x) else None
+    if ptr is not None:
+        size = 0  # in no kernel for ragged sets, so none is compiled for what it is a multiple of
     return Walk(ptr, order, sets, size, inner, rows, parts, along), items
 
 

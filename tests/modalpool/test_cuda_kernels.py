@@ -137,7 +137,12 @@ def gradients(outputs, inputs, *, again=False):
     inputs = [given for given in inputs if given is not None]
     outputs = finite(outputs)
     outputs = [z.sin() for z in outputs] if again else outputs  # so that there is something to differentiate
-    first = torch.autograd.grad(outputs, inputs, slopes(outputs), create_graph=again)
+    pairs = [(z, slope) for z, slope in zip(outputs, slopes(outputs), strict=True) if z.requires_grad]
+    if not pairs:  # loops over nothing but empty sets
+        return [torch.zeros_like(given) for given in inputs]
+    first = torch.autograd.grad(
+        [z for z, _ in pairs], inputs, [slope for _, slope in pairs], create_graph=again, materialize_grads=True
+    )
     if not again:
         return first
     total = sum((g.double() * s.double()).sum() for g, s in zip(first, slopes(first), strict=True))
@@ -324,7 +329,7 @@ LENGTHS = st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 17, 40]), min_size=1, m
 @anywhere
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=25 if INTERPRETED else 200, deadline=None, database=None)
+@settings(max_examples=15 if INTERPRETED else 200, deadline=None, database=None)
 @given(
     lengths=LENGTHS,
     channels=st.sampled_from([1, 2, 3, 5, 8]),
