@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from modalpool.kernels import Segments
+from modalpool.kernels.choice import known
+from modalpool.kernels.differentiate import transformed
 from modalpool.layout import Axes, Layout
 from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 
@@ -50,14 +52,24 @@ class Arranged:
         return w
 
 
-def _check(good: Tensor, message: Callable[[], str]) -> None:
-    """Raise ValueError if ``good`` is false, without waiting for a device."""
-    if torch.compiler.is_compiling() or good.device.type not in ("cpu", "cuda"):
+def _check(good: Callable[[], Tensor | bool], message: Callable[[], str]) -> None:
+    """Raise ValueError if something about values is false, without waiting for a device."""
+    if torch.compiler.is_compiling():
         return
-    try:
-        torch._assert_async(good, "modalpool: a mask, weight, index, ptr or lengths is out of range")
-    except RuntimeError:
-        raise ValueError(message()) from None
+    value = good()
+    if isinstance(value, Tensor) and value.device.type != "cpu":
+        if value.device.type == "cuda":
+            torch._assert_async(value, "modalpool: a mask, weight, index, ptr or lengths is out of range")
+    elif not known(value):
+        raise ValueError(message())
+
+
+def _between(index: Tensor, limit: int) -> Tensor | bool:
+    """Whether all numbers are from zero to below a limit."""
+    least, most = index.aminmax()
+    if index.device.type == "cpu" and type(index) is Tensor and not transformed():
+        return bool(known(least) >= 0 and known(most) < limit)
+    return (least >= 0) & (most < limit)
 
 
 def _without_channel(name: str, given: Tensor, x: Tensor, axes: Axes) -> Tensor:
@@ -154,7 +166,9 @@ def _mask_and_weight(
         raise TypeError(f"weight: expected non-negative floats, got {weight.dtype}; pass a bool tensor as mask=")
     many = _without_channel("weight", weight, x, axes)
     many = many if there is None else torch.where(there, many, 0.0)
-    _check((many >= 0).all(), lambda: f"weight: expected numbers >= 0, got {many.min().item()}; clamp or mask them")
+    _check(
+        lambda: (many >= 0).all(), lambda: f"weight: expected numbers >= 0, got {many.min().item()}; clamp or mask them"
+    )
     return many > 0, many
 
 
@@ -168,7 +182,7 @@ def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Coord
     if lengths.shape[0] != batch:
         raise ValueError(f"lengths: expected one per batch element, {batch}, got {lengths.shape[0]}")
     _check(
-        ((lengths >= 0) & (lengths <= size)).all(),
+        lambda: ((lengths >= 0) & (lengths <= size)).all(),
         lambda: f"lengths: expected values from 0 to {size}, got {lengths.min().item()} to {lengths.max().item()}",
     )
     steps = torch.arange(size, device=x.device)
@@ -231,7 +245,7 @@ def _ragged_sets(
         lens = ptr.diff()
         first, last, given = ptr[0], ptr[-1], ptr
         _check(
-            (first == 0) & (last == count) & (lens >= 0).all(),
+            lambda: (first == 0) & (last == count) & (lens >= 0).all(),
             lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
         )
         segments = Segments(size, count, ptr=ptr)
@@ -252,7 +266,7 @@ def _ragged_sets(
     given, limit = index, dim_size
     if count:
         _check(
-            (given.min() >= 0) & (given.max() < limit),
+            lambda: _between(given, limit),
             lambda: f"index: expected values from 0 to {limit - 1} (dim_size={limit}), "
             f"got {given.min().item()} to {given.max().item()}",
         )

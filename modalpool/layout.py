@@ -16,7 +16,7 @@ a batch axis and ``(element, kept…, c)`` where there is none; what a pooling g
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -34,21 +34,24 @@ class Axes:
     kept: tuple[int, ...]
     pooled: tuple[int, ...]
 
-    @property
-    def ragged(self) -> bool:
-        """Whether the sets come from an index, not from a batch axis."""
-        return self.batch is None
+    ragged: bool = field(init=False, repr=False)
+    """Whether the sets come from an index, not from a batch axis."""
+    order: tuple[int, ...] = field(init=False, repr=False)
+    """The permutation into the canonical order."""
+    straight: bool = field(init=False, repr=False)
+    """Whether that is the order there is."""
 
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The permutation into the canonical order."""
-        if self.batch is None:
-            return (*self.pooled, *self.kept, self.channel)
-        return (self.batch, *self.kept, *self.pooled, self.channel)
+    def __post_init__(self) -> None:
+        """Work out once what every call asks for."""
+        first = self.pooled + self.kept if self.batch is None else (self.batch, *self.kept, *self.pooled)
+        order = (*first, self.channel)
+        object.__setattr__(self, "ragged", self.batch is None)
+        object.__setattr__(self, "order", order)
+        object.__setattr__(self, "straight", order == tuple(range(len(order))))
 
     def canonical(self, x: Tensor) -> Tensor:
         """View ``x`` in the canonical order; ragged elements become one axis."""
-        x = x.permute(self.order)
+        x = x if self.straight else x.permute(self.order)
         return x.flatten(0, len(self.pooled) - 1) if self.ragged and len(self.pooled) > 1 else x
 
     def canonical_mask(self, mask: Tensor) -> Tensor:
@@ -59,6 +62,8 @@ class Axes:
 
     def restore_sets(self, y: Tensor, *, vectors: bool, keepdim: bool) -> Tensor:
         """Put pooled vectors ``(b or set, kept…, [k], c)`` into the order of the layout, the vectors' axis after b."""
+        if not self.kept and not keepdim and (self.batch is None or self.batch < self.channel):
+            return y  # as it is: b, k, c
         first = 0 if self.batch is None else self.batch
         if self.batch is None:  # the set axis comes first, then the kept axes and the channels as they stood
             rest = sorted((*self.kept, self.channel))
@@ -113,10 +118,14 @@ class Layout:
     """
 
     text: str
+    _pairs: tuple[tuple[str, bool], ...] = field(init=False, repr=False, compare=False)
+    _axes: Axes | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the text once, when the layout is made."""
-        self._parse()
+        """Check the text once, when the layout is made, and find the axes if it says how many there are."""
+        pairs = self._parse()
+        object.__setattr__(self, "_pairs", pairs)
+        object.__setattr__(self, "_axes", None if "..." in dict(pairs) else self._find(pairs))
 
     def _parse(self) -> tuple[tuple[str, bool], ...]:
         """Split the text into ``(name, pooled)`` pairs."""
@@ -151,12 +160,12 @@ class Layout:
     @property
     def ragged(self) -> bool:
         """Whether there is no batch axis: the sets come from ``index`` or ``ptr``."""
-        return all(name != "b" for name, _ in self._parse())
+        return all(name != "b" for name, _ in self._pairs)
 
     @property
     def pooled_axes(self) -> int | None:
         """How many axes are pooled; None where ``...`` leaves it open."""
-        pooled = [name for name, pooled in self._parse() if pooled]
+        pooled = [name for name, pooled in self._pairs if pooled]
         return None if "..." in pooled else len(pooled)
 
     @property
@@ -171,16 +180,23 @@ class Layout:
         Raises:
             ValueError: If a tensor of that rank does not fit the layout.
         """
-        pairs = list(self._parse())
+        if self._axes is not None and len(self._axes.order) == ndim:
+            return self._axes
+        pairs = list(self._pairs)
         at = next((i for i, (name, _) in enumerate(pairs) if name == "..."), None)
         if at is not None and ndim >= len(pairs) - 1:
             extra = ndim - len(pairs) + 1
             pairs[at : at + 1] = [(f"...{i}", pairs[at][1]) for i in range(extra)]
         if len(pairs) != ndim:
             raise ValueError(f"layout {self.text!r} describes {len(pairs)} axes, got a tensor with {ndim}")
-        names = [name for name, _ in pairs]
         if not any(pooled for _, pooled in pairs):
             raise ValueError(f"layout {self.text!r}: a tensor with {ndim} axes leaves nothing to pool")
+        return self._find(tuple(pairs))
+
+    @staticmethod
+    def _find(pairs: tuple[tuple[str, bool], ...]) -> Axes:
+        """The axes of a tensor with one axis per name."""
+        names = [name for name, _ in pairs]
         return Axes(
             batch=names.index("b") if "b" in names else None,
             channel=names.index("c"),
@@ -190,7 +206,7 @@ class Layout:
 
     def without_batch(self) -> Layout:
         """The layout of the values of a jagged tensor: the same without ``b``."""
-        words = [f"[{name}]" if pooled else name for name, pooled in self._parse() if name != "b"]
+        words = [f"[{name}]" if pooled else name for name, pooled in self._pairs if name != "b"]
         return Layout(" ".join(words))
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
+from modalpool.chunks import partial
 from modalpool.layout import Layout
 from modalpool.reductions import Reduction, State, build, several
 from modalpool.state import PoolState
@@ -132,11 +133,22 @@ class Pool(nn.Module):
             dim_size=dim_size,
             coords=coords,
         )
-        with torch.autocast(x.device.type, enabled=False):
-            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=return_weights)
-            z = self.reduction.project(self.reduction.finalize(state))
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._pool(arranged, x.dtype, return_weights)
+        return self._pool(arranged, x.dtype, return_weights)
+
+    def _pool(self, arranged: Arranged, dtype: torch.dtype, return_weights: bool) -> Any:
+        """What is left to do when the elements are in order."""
+        weights = None
+        if return_weights:
+            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
+        else:
+            state = partial(self.reduction, arranged.elements, arranged.sets)
+        z = self.reduction.project(self.reduction.finalize(state))
+        if self.empty_value != 0.0 or not self.reduction.zero_if_empty:
             z = self.fill_empty(z, arranged.sets.count(arranged.elements), state)
-        y = self.restore(z, arranged).to(x.dtype)
+        y = self.restore(z, arranged).to(dtype)
         if not return_weights:
             return y
         assert weights is not None

@@ -17,18 +17,48 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from modalpool import kernels
-from modalpool.kernels import Segments, accumulation_type, path
+from modalpool.kernels import Segments, accumulation_type, cpu, path
+from modalpool.kernels.choice import single
 
-__all__ = ["Coords", "DenseSets", "RaggedSets", "Sets", "accumulation_type"]
+__all__ = ["Coords", "DenseSets", "Part", "RaggedSets", "Sets", "accumulation_type"]
 
-Coords = Tensor | Callable[[], Tensor] | None
+Coords = Tensor | Callable[[], Tensor | None] | None
 """Positions, or how to find them, or that they are unknown."""
+
+
+LARGE = 2**20
+"""Above how many half-precision values a mean of channels-last elements is ours and not torch's, to the rounding."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some sets, or some elements of one set."""
+
+    sets: Sets
+    joins: bool  # whether it goes on with the last set of the part before
+    at: tuple[slice, ...]
+    rows: Tensor | None = None  # which elements, where they are not in set order
+
+    def take(self, x: Tensor) -> Tensor:
+        """The part's share of an element tensor."""
+        return x[self.at] if self.rows is None else x.index_select(0, self.rows)
+
+    def put(self, out: Tensor, values: Tensor | None) -> None:
+        """Write the part's share of an element tensor."""
+        if values is None:
+            return
+        if self.rows is None:
+            out[self.at] = values
+        else:
+            out.index_copy_(0, self.rows, values)
 
 
 class Sets(ABC):
@@ -59,6 +89,20 @@ class Sets(ABC):
     def many(self) -> Tensor | None:
         """The multiplicity of each element, as the kernels take it: the weight, or else the mask."""
         return self.mask if self.weight is None else self.weight
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether a gradient with respect to weights or coordinates is wanted."""
+        given = (self.weight, None if callable(self._coords) else self._coords)
+        return any(tensor is not None and tensor.requires_grad for tensor in given)
+
+    @abstractmethod
+    def fuses(self, x: Tensor, operation: str) -> bool:
+        """Whether an operation on ``x`` needs no memory of its size."""
+
+    @abstractmethod
+    def parts(self, x: Tensor, limit: int) -> list[Part]:
+        """Cut the sets into parts of about ``limit`` values of ``x``."""
 
     def _kernel(self, operation: str, values: Tensor) -> Callable[..., Any]:
         """The kernel of an operation for these sets and values."""
@@ -182,6 +226,37 @@ class DenseSets(Sets):
         self.order = order
         self.shape = shape
 
+    def fuses(self, x: Tensor, operation: str) -> bool:
+        """See `Sets.fuses`."""
+        return operation == "attend" and self.dims[0] == 1 and single(x)
+
+    def parts(self, x: Tensor, limit: int) -> list[Part]:
+        """See `Sets.parts`: some batch elements, or else some of the first pooled axis of one."""
+        axis, long = self.dims[0], x.shape[self.dims[0]]
+        rest = x[:1].numel()
+        step = max(limit // max(rest, 1), 1)
+        across = long if rest <= limit else max(limit * long // rest, 1)
+        parts = []
+        for first in range(0, x.shape[0], step):
+            for low in range(0, long, across):
+                inside = [slice(None)] * (axis - 1)
+                at = (slice(first, first + step), *inside, slice(low, low + across))
+                parts.append(Part(self._cut(at), low > 0, at))
+        return parts
+
+    def _cut(self, at: tuple[slice, ...]) -> DenseSets:
+        """The sets of a block of the element axes."""
+        shape = torch.Size(len(range(n)[cut]) for n, cut in zip(self.shape, at, strict=False)) + self.shape[len(at) :]
+        mask, weight = (None if given is None else given[at] for given in (self.mask, self.weight))
+
+        def place() -> Tensor | None:
+            whole = self.coords
+            if whole is None:
+                return None
+            return whole[tuple(slice(None) if n == 1 else cut for n, cut in zip(whole.shape, at, strict=False))]
+
+        return DenseSets(shape, len(self.dims), mask=mask, weight=weight, coords=place, order=self.order)
+
     def expand(self, per_set: Tensor) -> Tensor:
         """Insert the pooled axes with size one: broadcasting does the rest."""
         sets = self.dims[0]
@@ -199,10 +274,16 @@ class DenseSets(Sets):
         there = self.mask if self.weight is None else self.weight
         return there.sum(self.dims, dtype=dtype).unsqueeze(-1)
 
+    def size(self, like: Tensor) -> Tensor:
+        """N with empty sets counted as one, to divide by."""
+        return self.count(like) if self.mask is None else super().size(like)
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean; without a mask it is torch's own, to the bit."""
         if self.mask is None:
             dtype = accumulation_type(values.dtype)
+            if dtype != values.dtype and path(values) is cpu and values.is_contiguous() and values.numel() > LARGE:
+                return self.sum(values) / self.size(values)  # channels last: torch's own takes its time, and a copy
             if self.order is None:
                 return values.mean(self.dims, dtype=dtype)
             # torch adds up in the order of the axes it is shown, so show it the input's own.
@@ -230,6 +311,63 @@ class RaggedSets(Sets):
     ) -> None:
         super().__init__(segments, mask, weight, coords)
         self.segments = segments
+        self._count: Tensor | None = None
+
+    def fuses(self, x: Tensor, operation: str) -> bool:
+        """See `Sets.fuses`."""
+        return single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
+
+    def parts(self, x: Tensor, limit: int) -> list[Part]:
+        """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""
+        segments = self.segments
+        if x.device.type != "cpu" or segments.count == 0:
+            return []
+        ptr, lengths, order = segments.ptr, segments.lengths, segments.order
+        rows = max(limit // max(x[0].numel(), 1), 1)
+        steps = torch.arange(0, segments.count, rows)
+        owner = (torch.searchsorted(ptr, steps, right=True) - 1).clamp(max=segments.size - 1)
+        long = lengths[owner] > rows
+        begin, end = ptr[owner], ptr[owner + 1]
+        cuts = torch.cat([torch.where(long, steps, begin), begin[long], end[long], ptr[-1:]])
+        cuts = torch.unique(cuts)
+        starts = (torch.searchsorted(ptr, cuts, right=True) - 1).tolist()  # the set each piece begins in
+        ends = (torch.searchsorted(ptr[1:], cuts, right=True) - 1).tolist()  # the last set that has ended by then
+        bounds, parts, done = cuts.tolist(), [], -1
+        for k, (low, high) in enumerate(pairwise(bounds)):
+            first, last = done + 1, max(ends[k + 1], starts[k])
+            joins = starts[k] == done
+            if joins:
+                first = last = done
+            elif starts[k] > ends[k + 1] and first < starts[k]:  # the first piece of a long set, behind empty sets
+                parts.append(self._piece(slice(low, low), slice(first, starts[k]), None, joins=False))
+                first = starts[k]
+            parts.append(self._piece(slice(low, high), slice(first, last + 1), order, joins=joins))
+            done = last
+        if done + 1 < segments.size:
+            parts.append(
+                self._piece(slice(segments.count, segments.count), slice(done + 1, segments.size), None, joins=False)
+            )
+        return parts
+
+    def _piece(self, at: slice, sets: slice, order: Tensor | None, *, joins: bool) -> Part:
+        """Elements ``at`` (in set order) of some sets."""
+        ptr = self.segments.ptr[sets.start : sets.stop + 1].clamp(at.start, at.stop) - at.start
+        rows = None if order is None else order[at]
+
+        def take(given: Tensor | None) -> Tensor | None:
+            return None if given is None else given[at] if rows is None else given.index_select(0, rows)
+
+        here = RaggedSets(
+            Segments(sets.stop - sets.start, at.stop - at.start, ptr=ptr),
+            mask=take(self.mask),
+            weight=take(self.weight),
+            coords=lambda: take(self.coords),
+        )
+        return Part(here, joins, (at,), rows)
+
+    def size(self, like: Tensor) -> Tensor:
+        """N with empty sets counted as one, to divide by."""
+        return self.count(like).clamp(min=1) if self.mask is None else super().size(like)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Look every element's set up."""
@@ -239,6 +377,9 @@ class RaggedSets(Sets):
         """N of each set."""
         dtype = accumulation_type(like.dtype)
         if self.mask is None:
-            count = self.segments.lengths.to(dtype)
-            return count.reshape(-1, *[1] * (like.ndim - 1)).expand(-1, *like.shape[1:-1], 1)
+            if self._count is None or self._count.dtype != dtype:
+                count = self.segments.lengths.to(dtype)
+                kept = like.shape[1:-1]
+                self._count = count.reshape(-1, *[1] * len(kept), 1).expand(-1, *kept, 1) if kept else count[:, None]
+            return self._count
         return self.tally((self.mask if self.weight is None else self.weight).to(dtype)).unsqueeze(-1)

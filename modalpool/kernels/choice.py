@@ -29,6 +29,9 @@ def apply(function: type[Function], *args: Any) -> Any:
     return function.apply(*args)  # type: ignore[no-untyped-call]  # torch's own
 
 
-def known(value: Tensor) -> Any:
+def known(value: Tensor | bool) -> Any:
     """The number in a tensor on a CPU: nothing waits for it."""
-    return value.tolist()
+    if not isinstance(value, Tensor):
+        return value
+    plain = type(value) is Tensor and not torch._C._are_functorch_transforms_active()
+    return value.tolist() if plain else value.item()

@@ -79,7 +79,7 @@ class _Sum(Function):
         mask = None if there is None else there.to(bits).neg_()
         weight = None if many is None or many.dtype == torch.bool else _aligned(many.to(kind), x, order)
         buffer = x.new_empty(0)
-        for at in _blocks(seen.shape, CHUNK):
+        for at in _blocks(seen.shape, CHUNK if mask is not None else 4 * CHUNK):
             part = seen[at]
             if mask is not None:
                 if part.numel() > buffer.numel():

@@ -62,8 +62,10 @@ class _Sum(Function):
 
 def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_sum`."""
-    simple = many is None or (many.ndim == 1 and not many.requires_grad)
-    if few(values) or not simple or not values.is_contiguous():
+    if many is None and segments.small and single(values):
+        return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
+    one = many is None or (many.ndim == 1 and not many.requires_grad)
+    if few(values) or not one or not values.is_contiguous():
         return plain.segment_sum(values, segments, many)
     here, weight = segments, many
     if many is not None:  # what is not there belongs to a set behind the last one, and is never looked at

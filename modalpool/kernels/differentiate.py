@@ -34,7 +34,11 @@ def vector_product(
         leaves = [given.view_as(given) if given.requires_grad else given for given in inputs]
         outputs = composition(*leaves)
         outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-        pairs = [(out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None]
+        pairs = [
+            (out, grad) for out, grad in zip(outputs, grads, strict=True) if grad is not None and out.requires_grad
+        ]
+        if not pairs:
+            return [None for _ in leaves]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         found = iter(
             torch.autograd.grad(

@@ -29,9 +29,12 @@ __all__ = [
 ]
 
 
+HALF = (torch.float16, torch.bfloat16)
+
+
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     """The type sums are kept in: float32 for half precision, otherwise the type itself."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    return torch.float32 if dtype in HALF else dtype
 
 
 def _align(small: Tensor, large: Tensor) -> Tensor:
@@ -41,7 +44,8 @@ def _align(small: Tensor, large: Tensor) -> Tensor:
 
 def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     """``values`` in the accumulation type, with ``outside`` where an element is not there."""
-    values = values.to(accumulation_type(values.dtype))
+    if values.dtype in HALF:
+        values = values.to(torch.float32)
     if many is None:
         return values
     return torch.where(_align(many if many.dtype == torch.bool else many > 0, values), values, outside)

@@ -86,6 +86,8 @@ class Attention(Average):
         self.vectors = queries if queries > 1 else None
         self.positional = grid is not None
         self.repeats = heads if project else 1
+        self.merges = temperature_scaling == "none"
+        self.zero_if_empty = not project  # its biases are not
         # A constant added to all scores of a set changes nothing, so there is no bias.
         self.scores = Scores(channels, queries * heads, score=score, score_channels=score_channels, grid=grid)
         self.temperature = Temperature(temperature, learned=learn_temperature)
@@ -106,6 +108,10 @@ class Attention(Average):
             growth = sets.size(x).log() / math.log(self.reference_size)
             scores = scores * sets.expand(growth)[..., None]
         return sets.softmax(scores / self.temperature(scores))
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; folded scores have a kernel."""
+        return not (self.folds and sets.fuses(x, "attend"))
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; heads that are projected pool all channels each."""

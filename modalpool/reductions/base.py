@@ -43,6 +43,19 @@ class Reduction(nn.Module, ABC):
     """How often z repeats the input's channels."""
     state_size = 1
     """How many tensors a state has."""
+    zero_if_empty = False
+    """Whether ``project(finalize(state))`` is zero for a set without elements, whatever is in other sets."""
+
+    merges = True
+    """Whether parts of one set can be joined."""
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """Whether `partial` needs memory of the size of ``x``, so that many elements are better reduced in chunks."""
+        return True
+
+    def forward(self, x: Tensor, sets: Sets) -> State:
+        """The state of `partial` alone."""
+        return self.partial(x, sets)[0]
 
     def out_channels(self, channels: int | None) -> int | None:
         """Channels of each output vector for an input with ``channels``."""

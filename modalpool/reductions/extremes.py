@@ -29,6 +29,10 @@ class Max(Reduction):
         """What makes the wanted value the largest one."""
         return x
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; it reads each value once."""
+        return False
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
         x = self.flip(x)
@@ -62,3 +66,7 @@ class Min(Max):
     def flip(x: Tensor) -> Tensor:
         """See `Max.flip`."""
         return -x
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`: here x is negated."""
+        return True

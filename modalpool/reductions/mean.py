@@ -45,6 +45,7 @@ class Mean(Reduction):
         1.0
     """
 
+    zero_if_empty = True
     state_size = 2
 
     def __init__(self, *, grad_scale: float | str = "mean") -> None:
@@ -55,10 +56,14 @@ class Mean(Reduction):
             raise ValueError(f"grad_scale: expected a positive number, got {grad_scale}")
         self.grad_scale = grad_scale
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; a sum reads each value once."""
+        return False
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean)."""
         weight = sets.uniform(x)[..., None, :] if with_weights else None
-        return (sets.count(x)[..., None, :], sets.mean(x)[..., None, :]), weight
+        return (sets.count(x).unsqueeze(-2), sets.mean(x).unsqueeze(-2)), weight
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
@@ -88,12 +93,18 @@ class Sum(Reduction):
         [[2.0], [3.0]]
     """
 
+    zero_if_empty = True
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; it reads each value once."""
+        return False
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
         weight = None
         if with_weights:
             weight = (sets.uniform(x) * sets.expand(sets.count(x)))[..., None, :]
-        return (sets.sum(x)[..., None, :],), weight
+        return (sets.sum(x).unsqueeze(-2),), weight
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""

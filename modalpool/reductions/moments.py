@@ -24,7 +24,12 @@ class Var(Reduction):
         1.0
     """
 
+    zero_if_empty = True
     state_size = 3
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; ragged sets have a kernel."""
+        return not sets.fuses(x, "moments")
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean, variance)."""

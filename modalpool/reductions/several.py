@@ -39,6 +39,8 @@ class Several(Reduction):
             raise ValueError(f"reduction: expected a list of equally many vectors each, got {sorted(map(str, kinds))}")
         self.members = nn.ModuleList(members)
         self.vectors = members[0].vectors
+        self.merges = all(member.merges for member in members)
+        self.zero_if_empty = all(member.zero_if_empty for member in members)
         self.positional = any(member.positional for member in members)
         self.repeats = sum(member.repeats for member in members)
         self.state_size = sum(member.state_size for member in members)
@@ -59,6 +61,10 @@ class Several(Reduction):
         each = [member.out_channels(channels) for member in self._members()]
         known = [size for size in each if size is not None]
         return sum(known) if len(known) == len(each) else None
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; if any member does."""
+        return any(member.in_chunks(x, sets) for member in self._members())
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is the members' states one after the other."""

@@ -41,6 +41,7 @@ class SizeLaw(Reduction):
         5.0
     """
 
+    zero_if_empty = True
     state_size = 2
 
     def __init__(
@@ -66,6 +67,10 @@ class SizeLaw(Reduction):
         if self.raw_beta is not None:
             beta = (self.raw_beta.sigmoid() if self.law == "mixture" else self.raw_beta).to(size.dtype)
         return (beta * size.log()).exp() if self.law == "power" else (1 - beta) + beta * size
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; a sum reads each value once."""
+        return False
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean)."""

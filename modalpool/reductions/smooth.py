@@ -123,6 +123,7 @@ class Softmax(Average):
     """
 
     exact_zeros = True
+    zero_if_empty = True
 
     def __init__(
         self, *, temperature: float = 1.0, learn_temperature: bool = False, channels: int | None = None
@@ -131,6 +132,10 @@ class Softmax(Average):
         self.temperature = Temperature(temperature, learned=learn_temperature, channels=channels)
         self.learn_temperature = learn_temperature
         self.channels = channels if learn_temperature else None
+
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; ragged sets have a kernel for a fixed temperature."""
+        return self.learn_temperature or not sets.fuses(x, "soften")
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""

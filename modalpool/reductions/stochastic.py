@@ -30,6 +30,10 @@ class Stochastic(Average):
 
     exact_zeros = True
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; a draw cannot be repeated."""
+        return not self.training
+
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`; the mass of a draw is the score that won it, as a certainty."""
         scores = (sets.clean(x).clamp(min=0) + _TINY).log()

@@ -6,8 +6,9 @@ from every import BY_NAME, EVERY, LAYOUTS, calls, close, make, needs_coords
 from forms import FORMS, lay, make_sets
 from torch.autograd import gradcheck, gradgradcheck
 
-from modalpool import Pool, sets
+from modalpool import Pool, chunks, sets
 from modalpool.kernels import Segments, choice, cpu, fused
+from modalpool.reductions import Mean
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,33 @@ def output_and_gradients(pool, x, given):
     slope = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
     inputs = [leaf, *pool.parameters()]
     return z, *torch.autograd.grad(z, inputs, slope, allow_unused=True, materialize_grads=True)
+
+
+@EVERY
+@pytest.mark.parametrize(("layout", "limit"), [("dense", 20), ("mask", 12), ("index", 4), ("ptr", 12)])
+def test_every_reduction_in_chunks_is_that_of_everything(case, layout, limit, monkeypatch):
+    monkeypatch.setattr(chunks, "MANY", 0)
+    monkeypatch.setattr(chunks, "CHUNK", limit)
+    monkeypatch.setattr(Mean, "in_chunks", lambda *_: True)
+    call = calls(torch.float64, positive=True)[layout]
+    pool = make(case, call.layout, dtype=torch.float64)
+    given = needs_coords(pool, call)
+    got = output_and_gradients(pool, call.x, given)
+    monkeypatch.setattr(chunks, "MANY", 10**9)
+    for one, all_at_once in zip(got, output_and_gradients(pool, call.x, given), strict=True):
+        torch.testing.assert_close(one, all_at_once, rtol=1e-10, atol=1e-11)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("name", ["logsumexp", "attention_gated", "std"])
+def test_gradients_of_gradients_in_chunks(name, layout, monkeypatch):
+    monkeypatch.setattr(chunks, "MANY", 0)
+    monkeypatch.setattr(chunks, "CHUNK", 12)
+    call = calls(torch.float64, positive=True)[layout]
+    pool = make(BY_NAME[name], call.layout, dtype=torch.float64)
+    x = call.x.requires_grad_()
+    assert gradcheck(lambda x: pool(x, **needs_coords(pool, call)), [x], fast_mode=True)
+    assert gradgradcheck(lambda x: pool(x, **needs_coords(pool, call)), [x], fast_mode=True)
 
 
 @LAYOUTS
