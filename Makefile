@@ -1,13 +1,15 @@
 # make fit                                        the volume demo: train, test, maps
 # make fit CONFIG=configs/graph/motifs.yaml       the same for another modality; FLAGS="--trainer.max_epochs 5" go along
 # make test                                       the tests
+# make bench FLAGS=--quick                        every pool against its peers; FLAGS="--device cuda" on a GPU
+# make profile CONFIG=configs/graph/nci1.yaml     where a training step's time goes
 PYTHON ?= python3
 CONFIG ?= configs/volume/lesions.yaml
 FLAGS ?=
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: fit test slow lint check clean
+.PHONY: fit test slow bench profile lint check clean
 
 fit: $(READY)
 	$(BIN)/python -m tasks fit -c $(CONFIG) $(FLAGS)
@@ -19,6 +21,12 @@ test: $(READY)
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks $(FLAGS)
+
+profile: $(READY)
+	$(BIN)/python tests/benchmarks/step.py -c $(CONFIG) $(FLAGS)
 
 lint: $(READY)
 	$(BIN)/ruff check
