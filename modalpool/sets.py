@@ -25,17 +25,13 @@ import torch
 from torch import Tensor
 
 from modalpool import kernels
-from modalpool.kernels import Segments, accumulation_type, cpu, path
+from modalpool.kernels import Segments, accumulation_type, path
 from modalpool.kernels.choice import single
 
 __all__ = ["Coords", "DenseSets", "Part", "RaggedSets", "Sets", "accumulation_type"]
 
 Coords = Tensor | Callable[[], Tensor | None] | None
 """Positions, or how to find them, or that they are unknown."""
-
-
-LARGE = 2**20
-"""Above how many half-precision values a mean of channels-last elements is ours and not torch's, to the rounding."""
 
 
 @dataclass(frozen=True)
@@ -282,8 +278,6 @@ class DenseSets(Sets):
         """The mean; without a mask it is torch's own, to the bit."""
         if self.mask is None:
             dtype = accumulation_type(values.dtype)
-            if dtype != values.dtype and path(values) is cpu and values.is_contiguous() and values.numel() > LARGE:
-                return self.sum(values) / self.size(values)  # channels last: torch's own takes its time, and a copy
             if self.order is None:
                 return values.mean(self.dims, dtype=dtype)
             # torch adds up in the order of the axes it is shown, so show it the input's own.

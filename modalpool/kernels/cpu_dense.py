@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
+from modalpool.kernels.bags import LONG
 from modalpool.kernels.choice import apply, few, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
@@ -272,7 +273,10 @@ def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = N
     flat = scores.to(accumulation_type(scores.dtype)).flatten(dims[0], dims[-1])
     if many is not None or not known(flat.isfinite().all()):
         return fused.dense_softmax(scores, dims, many)
-    return flat.softmax(dims[0]).reshape(scores.shape), flat.logsumexp(dims[0])
+    weight = flat.softmax(dims[0])
+    if flat.shape[dims[0]] > LONG:  # torch's softmax divides by a running sum, which drifts; its sum does not
+        weight = weight / weight.sum(dims[0], keepdim=True)
+    return weight.reshape(scores.shape), flat.logsumexp(dims[0])
 
 
 def dense_soften(
