@@ -277,12 +277,13 @@ class DenseSets(Sets):
     def mean(self, values: Tensor) -> Tensor:
         """The mean; without a mask it is torch's own, to the bit."""
         if self.mask is None:
-            dtype = accumulation_type(values.dtype)
+            own = self._kernel("mean", values)
             if self.order is None:
-                return values.mean(self.dims, dtype=dtype)
+                plain: Tensor = own(values, self.dims)
+                return plain
             # torch adds up in the order of the axes it is shown, so show it the input's own.
             inverse = sorted(range(values.ndim), key=self.order.__getitem__)
-            mean = values.permute(inverse).mean([self.order[i] for i in self.dims], dtype=dtype)
+            mean: Tensor = own(values.permute(inverse), tuple(self.order[i] for i in self.dims))
             left = [axis for i, axis in enumerate(self.order) if i not in self.dims]
             return mean.permute([sorted(left).index(axis) for axis in left])
         return super().mean(values)

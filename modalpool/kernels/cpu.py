@@ -12,10 +12,12 @@ from modalpool.kernels.cpu_dense import (
 )
 from modalpool.kernels.cpu_ragged import segment_max, segment_sum
 from modalpool.kernels.fused import dense_moments
+from modalpool.kernels.mean import dense_mean
 
 __all__ = [
     "dense_attend",
     "dense_max",
+    "dense_mean",
     "dense_moments",
     "dense_soften",
     "dense_softmax",

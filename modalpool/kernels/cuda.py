@@ -17,12 +17,14 @@ from torch import Tensor
 
 from modalpool.kernels import cuda_ops as ops
 from modalpool.kernels import fused
+from modalpool.kernels.mean import dense_mean
 from modalpool.kernels.plain import accumulation_type
 from modalpool.kernels.segments import Segments
 
 __all__ = [
     "dense_attend",
     "dense_max",
+    "dense_mean",
     "dense_moments",
     "dense_soften",
     "dense_softmax",

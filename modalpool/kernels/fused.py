@@ -31,6 +31,7 @@ __all__ = [
     "attend",
     "dense_attend",
     "dense_max",
+    "dense_mean",
     "dense_moments",
     "dense_soften",
     "dense_softmax",
@@ -179,6 +180,11 @@ def segment_soften(
 def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
     """See `moments`."""
     return moments(x, Ragged(segments), many, size)
+
+
+def dense_mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The plain mean over axes: torch's own, to the bit."""
+    return values.mean(dims, dtype=plain.accumulation_type(values.dtype))
 
 
 def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> tuple[Tensor, Tensor]:

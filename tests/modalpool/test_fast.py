@@ -206,3 +206,18 @@ def test_dense_gradients_lie_in_memory_as_the_input_does(name, dtype, memory):
     pool = Pool("b c [h w]", name, channels=8)
     (grad,) = torch.autograd.grad(pool(x, mask=mask).sum(), x)
     assert grad.is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize("layout", ["b c [d h w]", "b [d h] w c", "b c f [t]"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_means_are_torchs_own_to_the_bit(layout, dtype):
+    x = torch.randn(2, 6, 4, 5, 3)[..., 0] if layout.count(" ") == 3 else torch.randn(2, 6, 4, 5, 3)
+    dims = {"b c [d h w]": (2, 3, 4), "b [d h] w c": (1, 2), "b c f [t]": (3,)}[layout]
+    results = []
+    for mean in (Pool(layout), lambda x: x.mean(dims)):
+        given = x.to(dtype).requires_grad_()
+        z = mean(given)
+        slope = torch.linspace(-1, 2, z.numel(), dtype=dtype).reshape(z.shape)
+        results.append((z, *torch.autograd.grad(z, given, slope)))
+    assert torch.equal(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=torch.finfo(dtype).eps, atol=0)
