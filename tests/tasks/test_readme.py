@@ -59,7 +59,7 @@ def test_task_commands_parse(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["tasks"])
     if words[0] == "explain":  # needs no config: it says what it misses only once its flags are understood
-        with pytest.raises(SystemExit, match="error: .*does not exist"):
+        with pytest.raises(SystemExit, match=r"error: .*does not exist"):
             main(words)
         return
     configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
