@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tasks.base import PoolingData, PoolingTask
-from tasks.cli import newest, run_cli
+from tasks.cli import checkpoint, run_cli
 from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.problems import BadInput
@@ -57,7 +57,7 @@ def judge(args: list[str]) -> Path:
     sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
-    path = _checkpoint(chosen.ckpt_path, built.config["run"])
+    path = checkpoint(chosen.ckpt_path, built.config["run"])
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     _check_fold(folder, built.datamodule)
     device = built.trainer.strategy.root_device
@@ -78,14 +78,6 @@ def judge(args: list[str]) -> Path:
     _print(rows)
     print(f"Look at: {table}")
     return table
-
-
-def _checkpoint(given: str, run: Any) -> Path:
-    if given in ("best", "last"):
-        return newest(run["root"], run["name"], given)
-    if not Path(given).is_file():
-        raise BadInput(f"checkpoint {given} does not exist; give a .ckpt file, best or last")
-    return Path(given)
 
 
 def _check_fold(folder: Path, data: PoolingData) -> None:
