@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modalpool.arrange import Arranged
 from modalpool.pool import Pool
 
 __all__ = ["ASPP", "PyramidHead", "SqueezeExcite"]
@@ -24,15 +23,6 @@ def _one_vector(pool: Pool, block: str) -> None:
             f"pool: {block} gives one vector back to each element, so it needs a pool without a k axis and without "
             f"keepdim, got {pool}"
         )
-
-
-def _pooled(pool: Pool, arranged: Arranged) -> Tensor:
-    """The pooled vector of each set, ``(set axes, C)``."""
-    with torch.autocast(arranged.elements.device.type, enabled=False):
-        state, _ = pool.reduction.partial(arranged.elements, arranged.sets)
-        z = pool.reduction.project(pool.reduction.finalize(state))
-        z = pool.fill_empty(z, arranged.sets.count(arranged.elements), state)
-    return z.squeeze(-2).to(arranged.elements.dtype)
 
 
 class SqueezeExcite(nn.Module):
@@ -78,7 +68,9 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor, **sets: Any) -> Tensor:
         """Rescale ``x``; ``sets`` are the pool's own arguments (mask, lengths, index, ...)."""
         arranged = self.pool.arrange(x, **sets)
-        gate = self.excite(_pooled(self.pool, arranged))
+        with torch.autocast(x.device.type, enabled=False):
+            z = self.pool.pooled(arranged).squeeze(-2).to(x.dtype)
+        gate = self.excite(z)
         y = arranged.sets.clean(arranged.elements).to(x.dtype) * arranged.sets.expand(gate)
         return arranged.restore_elements(y, vectors=False)
 

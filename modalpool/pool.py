@@ -140,19 +140,22 @@ class Pool(nn.Module):
 
     def _pool(self, arranged: Arranged, dtype: torch.dtype, return_weights: bool) -> Any:
         """What is left to do when the elements are in order."""
-        weights = None
-        if return_weights:
-            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
-        else:
-            state = partial(self.reduction, arranged.elements, arranged.sets)
+        if not return_weights:
+            return self.restore(self.pooled(arranged), arranged).to(dtype)
+        state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
+        assert weights is not None
+        y = self.restore(self._finish(state, arranged), arranged).to(dtype)
+        return y, self.restore_weights(weights, arranged)
+
+    def pooled(self, arranged: Arranged) -> Tensor:
+        """Pooled vectors ``(set axes, K, C)`` in the accumulation type, empty sets filled."""
+        return self._finish(partial(self.reduction, arranged.elements, arranged.sets), arranged)
+
+    def _finish(self, state: State, arranged: Arranged) -> Tensor:
         z = self.reduction.project(self.reduction.finalize(state))
         if self.empty_value != 0.0 or not self.reduction.zero_if_empty:
             z = self.fill_empty(z, arranged.sets.count(arranged.elements), state)
-        y = self.restore(z, arranged).to(dtype)
-        if not return_weights:
-            return y
-        assert weights is not None
-        return y, self.restore_weights(weights, arranged)
+        return z
 
     def fill_empty(self, z: Tensor, count: Tensor, state: State) -> Tensor:
         """Put ``empty_value`` into what has no elements: z ``(set axes, K, C)``, count ``(set axes, 1)``."""
