@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from tasks.base import PoolingData, PoolingTask
+from tasks.base import PoolingTask
+from tasks.data import PoolingData
 from tasks.outputs import Outputs
 from tasks.problems import BadInput
 

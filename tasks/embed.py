@@ -20,7 +20,7 @@ from tasks.problems import BadInput
 def embed(args: list[str]) -> Path:
     """Write what a trained task's pool makes of every sample: its id, its part, its target and its vector.
 
-    Training samples are taken without random changes (`tasks.base.PoolingData.still`). The table is
+    Training samples are taken without random changes (`tasks.data.PoolingData.still`). The table is
     ``embeddings.parquet`` where pyarrow is installed, with the columns id, part, target (in regression one a value) and
     vector, else ``embeddings.npz`` with arrays of the same names, ``vector`` being ``(N, D)``. Vectors are flat;
     ``shape`` (in parquet's metadata) says what they were: channels, and the axes that the pool keeps. Where those

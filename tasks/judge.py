@@ -12,8 +12,9 @@ import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tasks.base import PoolingData, PoolingTask
+from tasks.base import PoolingTask
 from tasks.cli import checkpoint, run_cli
+from tasks.data import PoolingData
 from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.problems import BadInput

@@ -8,6 +8,8 @@ import numpy as np
 
 from tasks.problems import BadInput, Problems
 
+PARTS = ("train", "val", "test")
+
 
 def split(
     targets: Sequence[float],

@@ -5,7 +5,7 @@
 torchaudio on the device.
 """
 
-from tasks.base import require
+from tasks.extras import require
 
 require("torchaudio", "soundfile", extra="audio")
 

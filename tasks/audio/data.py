@@ -8,7 +8,6 @@ from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
 from tasks.audio.rows import (
-    PARTS,
     Target,
     clip_name,
     fold_numbers,
@@ -17,10 +16,10 @@ from tasks.audio.rows import (
     read_targets,
     without_duplicates,
 )
-from tasks.base import PoolingData
+from tasks.data import PoolingData
 from tasks.manifest import Row, read_manifest
 from tasks.problems import BadInput, Problems
-from tasks.splits import check_classes, hold_out, split
+from tasks.splits import PARTS, check_classes, hold_out, split
 
 
 class AudioManifest(PoolingData):

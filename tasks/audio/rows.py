@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tasks.manifest import Row
 from tasks.problems import Problems
+from tasks.splits import PARTS
 
-PARTS = ("train", "val", "test")
 Target = Literal["class", "multilabel", "regression"]
 
 

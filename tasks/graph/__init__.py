@@ -4,7 +4,7 @@
 `GraphData` is the base for graphs of your own.
 """
 
-from tasks.base import require
+from tasks.extras import require
 
 require("torch_geometric", extra="graph")
 

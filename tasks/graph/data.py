@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
 
-from tasks.base import PoolingData
+from tasks.data import PoolingData
 from tasks.graph.batches import GraphSet
 from tasks.graph.raw import label_names, read_tu
 from tasks.problems import Problems
@@ -39,7 +39,7 @@ class GraphData(PoolingData):
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
             over the nodes cannot count them.
-        kwargs: Options of `tasks.base.PoolingData`.
+        kwargs: Options of `tasks.data.PoolingData`.
 
     Example:
         >>> class Rings(GraphData):
@@ -152,7 +152,7 @@ class TUData(GraphData):
         attributes: Use the node attributes where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
-        kwargs: Options of `GraphData` and `tasks.base.PoolingData`.
+        kwargs: Options of `GraphData` and `tasks.data.PoolingData`.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class MotifData(GraphData):
         max_nodes: Most nodes beside the motif's.
         cycles: Edges beyond a tree's, per node beside the motif's: distracting cycles.
         degrees: Highest degree of the one-hot degrees, the graphs' only features; 0 leaves them without.
-        kwargs: Options of `GraphData` and `tasks.base.PoolingData`; `seed` fixes the graphs.
+        kwargs: Options of `GraphData` and `tasks.data.PoolingData`; `seed` fixes the graphs.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from: `CSVData` a table, `BIDSData` a BIDS folder, `DecathlonData` a dataset.jso
 lesion. `write_map` puts a map over the file it explains.
 """
 
-from tasks.base import require
+from tasks.extras import require
 
 require("monai", "nibabel", "scipy", extra="volume")
 

@@ -18,13 +18,12 @@ from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
-from tasks.base import PoolingData
+from tasks.data import PoolingData
 from tasks.problems import BadInput, Problems
-from tasks.splits import check_classes, check_overlap, split
+from tasks.splits import PARTS, check_classes, check_overlap, split
 from tasks.volume.checks import check_volume
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
-PARTS = ("train", "val", "test")
 SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tasks.manifest import read_manifest
 from tasks.problems import BadInput, Problems
-from tasks.volume.data import PARTS, Record, VolumeData
+from tasks.splits import PARTS
+from tasks.volume.data import Record, VolumeData
 
 
 class CSVData(VolumeData):

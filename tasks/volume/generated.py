@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tasks.base import PoolingData
+from tasks.data import PoolingData
 
 VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels
 

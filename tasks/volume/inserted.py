@@ -10,9 +10,9 @@ from monai.data import MetaTensor
 from torch.utils.data import Dataset
 
 from tasks.problems import BadInput, Problems
-from tasks.splits import check_overlap, split
+from tasks.splits import PARTS, check_overlap, split
 from tasks.volume.checks import check_volume
-from tasks.volume.data import PARTS, Record
+from tasks.volume.data import Record
 from tasks.volume.formats import CSVData
 from tasks.volume.lesions import Shape, insert, lesion_shapes
 from tasks.volume.transforms import Augment, augmentation, preprocessing

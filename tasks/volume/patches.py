@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from tasks.manifest import Row, read_manifest
 from tasks.problems import Problems
-from tasks.volume.data import PARTS, Record, VolumeData
+from tasks.splits import PARTS
+from tasks.volume.data import Record, VolumeData
 from tasks.volume.transforms import Augment, augmentation, foreground_scale
 
 

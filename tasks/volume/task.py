@@ -22,7 +22,7 @@ class VolumeTask(PoolingTask):
     """Classify or measure volumes.
 
     Args:
-        spec: What the data says of itself (`tasks.base.PoolingData.spec`).
+        spec: What the data says of itself (`tasks.data.PoolingData.spec`).
         encoder: MONAI's network before the pooling. ``plain`` (residual units, stride 2 to the power of ``levels``)
             is the choice for small volumes and sharp maps, ``resnet10`` and ``resnet18`` (stride 8) for whole heads,
             ``densenet121`` and ``seresnet`` (stride 32) for large ones, ``unet`` (stride 1) for exact boundaries.

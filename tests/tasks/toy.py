@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from tasks.base import PoolingData, PoolingTask
+from tasks.base import PoolingTask
+from tasks.data import PoolingData
 from tasks.problems import BadInput
 
 ROOT = Path(__file__).resolve().parents[2]
