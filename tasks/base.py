@@ -53,7 +53,7 @@ class PoolingTask(LightningModule):
         regression_loss: Loss on standardised targets (regression).
         head_dropout: Dropout on the pooled vector.
         head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
-        pool_options: Reduction and options of the pool.
+        pool_options: Reduction and options of the pool; None leaves an option out, which a config has set for another pool.
     """
 
     def __init__(
@@ -80,6 +80,8 @@ class PoolingTask(LightningModule):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
+        for name in [name for name, value in pool_options.items() if value is None]:
+            del pool_options[name]
         self.pool = Pool(layout, channels=channels, **pool_options)
         self.head = self.build_head()
         self.metrics = nn.ModuleDict(

@@ -81,6 +81,19 @@ def test_costs_are_those_of_the_pool_and_of_the_whole_batch():
     assert min(found["slow"].pool_ms, found["slow"].batch_ms) >= 20 > found["plain"].pool_ms
 
 
+def test_null_takes_back_an_option_of_the_config(toy, tmp_path):
+    toy(
+        "compare",
+        "--model.reduction=attention",
+        "--model.heads=2",
+        "--reductions=mean:heads=null,attention",
+        "--folds=0",
+    )
+    folder = tmp_path / "runs" / "toy" / "comparison_0"
+    parameters = {row["reduction"]: int(row["parameters"]) for row in table(folder / "comparison.csv")}
+    assert parameters == {"mean:heads=null": 49, "attention": 49 + 2 * 8}  # two heads, each with a query
+
+
 def test_the_tables_say_what_the_runs_say(toy, tmp_path, capsys):
     toy("compare", "--reductions=mean,attention:heads=2:temperature=0.5", "--seeds=3", "--folds=1")
     folder = tmp_path / "runs" / "toy" / "comparison_0"
