@@ -53,7 +53,7 @@ class PoolingTask(LightningModule):
         regression_loss: Loss on standardised targets (regression).
         head_dropout: Dropout on the pooled vector.
         head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
-        pool_options: Reduction and options of the pool; None leaves an option out, which a config has set for another pool.
+        pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
     def __init__(
