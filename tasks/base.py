@@ -6,7 +6,7 @@ there to loss, metrics and maps.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from modalpool import Pool, contributions
 from tasks.decisions import Decision
 from tasks.elements import Embedding, embed_batch, grid_numbers
+from tasks.flatten import flatten_pool, fully_connected
 from tasks.metrics import build_metrics
 from tasks.problems import BadInput
 from tasks.splits import PARTS
@@ -53,6 +54,8 @@ class PoolingTask(LightningModule):
         regression_loss: Loss on standardised targets (regression).
         head_dropout: Dropout on the pooled vector.
         head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
+        flatten: Do not pool, as a rival: sizes of the features that are flattened for fully connected layers instead.
+        flatten_layers: Neurons of these layers before the last.
         pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
@@ -70,6 +73,8 @@ class PoolingTask(LightningModule):
         regression_loss: Literal["mse", "l1", "huber"] = "mse",
         head_dropout: float = 0.0,
         head_norm: bool = False,
+        flatten: Sequence[int] | None = None,
+        flatten_layers: Sequence[int] = (),
         **pool_options,
     ):
         super().__init__()
@@ -82,8 +87,13 @@ class PoolingTask(LightningModule):
         self.head_dropout, self.head_norm = head_dropout, head_norm
         for name in [name for name, value in pool_options.items() if value is None]:
             del pool_options[name]
-        self.pool = Pool(layout, channels=channels, **pool_options)
-        self.head = self.build_head()
+        if flatten:
+            self.pool: Pool = flatten_pool(layout, flatten, channels)
+            widths = [channels * math.prod(flatten), *flatten_layers]
+            self.head: nn.Module = fully_connected(widths, dropout=head_dropout).append(self.linear_head(widths[-1]))
+        else:
+            self.pool = Pool(layout, channels=channels, **pool_options)
+            self.head = self.build_head()
         self.metrics = nn.ModuleDict(
             {f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/") for part in PARTS}
         )

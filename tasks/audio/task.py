@@ -158,7 +158,7 @@ class AudioTask(PoolingTask):
 
     def readout(self, sets: dict[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """The head, which over frequency must know the valid frames."""
-        if self.axis != "frequency":
+        if not isinstance(self.head, PatternReadout):
             return self.head
         return functools.partial(self.head, frames=sets["mask"].sum((1, 2)))
 
