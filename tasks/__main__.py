@@ -13,6 +13,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks explain --ckpt_path FILE --input FILE ...     prediction, picture and map of a file
   python -m tasks crossval -c CONFIG [--seeds 0,1,2]            every fold: mean, sd and rows
   python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4     pools on the same folds and seeds
+  python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
@@ -44,6 +45,10 @@ def main(args: list[str] | None = None) -> None:
             from tasks.compare import compare
 
             compare(given[1:])
+        elif given[0] == "heads":
+            from tasks.heads import heads
+
+            heads(given[1:])
         elif given[0] == "embed":
             from tasks.embed import embed
 

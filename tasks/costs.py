@@ -1,4 +1,4 @@
-"""What a task costs: parameters, and milliseconds of its pool and of a training batch."""
+"""What a task costs: parameters, milliseconds of its pool and of a training batch, and its head's memory."""
 
 import statistics
 import time
@@ -75,3 +75,46 @@ def _milliseconds(step: Callable[[], None], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return (time.perf_counter() - start) * 1000
+
+
+class Memory(NamedTuple):
+    """What the pool and the head of a task take, in float32, of the memory for training."""
+
+    parameters: int
+    """Of pool and head."""
+    task_parameters: int
+    """Of the whole task."""
+    training_bytes: int
+    """Weights of pool and head, their gradients and AdamW's two moments: four times the weights."""
+    activation_bytes: float
+    """What pool and head keep of a sample for the backward pass, beside the weights and the features."""
+
+
+def head_memory(task: PoolingTask, batch: Any) -> Memory:
+    """Measure the memory of a task's pool and head on the features of a batch, without the encoder's.
+
+    Args:
+        task: The task; it is put into training mode.
+        batch: A training batch, on the task's device.
+    """
+    with torch.no_grad():
+        x, sets = task.train().encode(batch)
+    x = x.requires_grad_()
+    own = [parameter for part in (task.pool, task.head) for parameter in part.parameters()]
+    known = {tensor.untyped_storage().data_ptr() for tensor in (x, *task.parameters(), *task.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}  # held here, so that no address is given twice
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in known:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        task.readout(sets)(task.pool(x, **sets))
+    parameters = sum(parameter.numel() for parameter in own)
+    return Memory(
+        parameters,
+        sum(parameter.numel() for parameter in task.parameters()),
+        4 * 4 * parameters,
+        sum(storage.nbytes() for storage in kept.values()) / len(task.ids(batch)),
+    )
