@@ -64,7 +64,8 @@ def grad_cam(task: PoolingTask, batch: Any) -> list[Tensor] | None:
     maps = torch.zeros(x.shape[0], device=x.device, dtype=x.dtype)
     for i, (output, sign) in enumerate(zip(outputs, signs, strict=True)):  # captum sees one sample as one batch element
         own = sets["index"] == i
-        one = {"index": torch.zeros_like(sets["index"][own]), "dim_size": 1}
+        one = {name: given[own] for name, given in sets.items() if name in ("mask", "weight", "coords")}
+        one |= {"index": torch.zeros_like(sets["index"][own]), "dim_size": 1}
         maps[own] = of(x[own], one, output[None], sign[None])[0]
     return task.to_inputs(maps, batch)
 

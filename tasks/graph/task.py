@@ -12,6 +12,7 @@ from torch_geometric.utils import degree
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
+from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 
 _MODELS = {"gin": models.GIN, "gcn": models.GCN, "sage": models.GraphSAGE, "gat": models.GAT, "pna": models.PNA}
 
@@ -30,6 +31,9 @@ class GraphTask(PoolingTask):
         norm: PyG's name of a norm between layers, or None. Not its graph norms: GIN applies them inside its layers over
             the whole batch, so that a graph's result would depend on its batch-mates.
         dropout: Dropout on the node features after every layer.
+        coarsen: Hierarchical pooling: after every layer but the last, "topk", "sag" or "asap" chooses the nodes that go
+            on (`tasks.graph.coarsened.CoarsenedGNN`), and those that stay to the end are pooled. None keeps all nodes.
+        ratio: Share of a graph's nodes that stays after a layer, where ``coarsen`` is set.
         options: Options of `tasks.base.PoolingTask` and of the pool.
     """
 
@@ -45,6 +49,8 @@ class GraphTask(PoolingTask):
         jk: Literal["last", "cat", "max", "lstm"] | None = "cat",
         norm: Literal["batch_norm", "layer_norm"] | None = "batch_norm",
         dropout: float = 0.0,
+        coarsen: Coarsening | None = None,
+        ratio: float = 0.5,
         **options,
     ):
         if conv not in _MODELS:
@@ -70,17 +76,28 @@ class GraphTask(PoolingTask):
             dropout=dropout,
             **own,
         )
+        if coarsen is not None:
+            self.encoder = CoarsenedGNN(self.encoder, coarsen, ratio)
         self.register_buffer("feature_mean", torch.tensor(spec["feature_mean"]), persistent=False)
         self.register_buffer("feature_std", torch.tensor(spec["feature_std"]), persistent=False)
 
     def encode(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        """Features of all nodes, (N, hidden), and the graph of each."""
+        """Features of all nodes, (N, hidden), and the graph of each; a mask leaves out nodes that did not stay.
+
+        Behind "asap" what stays are clusters, and each stands at the node in its centre.
+        """
         x = (batch.x - self.feature_mean) / self.feature_std  # (N, C)
-        x = self.encoder(x, batch.edge_index, batch=batch.batch, batch_size=batch.num_graphs)
+        sets = {"index": batch.batch, "dim_size": batch.num_graphs}
+        if isinstance(self.encoder, CoarsenedGNN):
+            x, kept = self.encoder(x, batch.edge_index, batch.batch)
+            x = x.new_zeros(batch.num_nodes, x.shape[1]).index_copy(0, kept, x)
+            sets["mask"] = torch.zeros_like(batch.batch, dtype=torch.bool).index_fill(0, kept, True)
+        else:
+            x = self.encoder(x, batch.edge_index, batch=batch.batch, batch_size=batch.num_graphs)
         # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it and
         # the layers' features; a ReLU here lets nodes count what they have or lack.
         x = x.relu()  # (N, hidden)
-        return x, {"index": batch.batch, "dim_size": batch.num_graphs}
+        return x, sets
 
     place_names = ("node",)
 
