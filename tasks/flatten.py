@@ -1,15 +1,21 @@
 """The rival of pooling: every element keeps a place of its own, and fully connected layers read them all."""
 
+import itertools
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from modalpool import Pool
 from modalpool.reductions import Reduction, State
 from modalpool.sets import RaggedSets, Sets
 from tasks.problems import BadInput
+
+if TYPE_CHECKING:
+    from tasks.base import PoolingTask
+    from tasks.data import PoolingData
 
 
 class Flatten(Reduction):
@@ -69,7 +75,7 @@ class Flatten(Reduction):
         if found == self.sizes or (padded and all(map(int.__le__, found, self.sizes))):
             return
         raise BadInput(
-            f"flatten: expected {'at most ' if padded else ''}{_by(self.sizes)} elements, got {_by(found)}; "
+            f"flatten: expected {'at most ' if padded else ''}{by(self.sizes)} elements, got {by(found)}; "
             "fully connected layers are built for one size: bring the input to it, or pool"
         )
 
@@ -86,7 +92,8 @@ class Flatten(Reduction):
         return f"sizes={self.sizes}"
 
 
-def _by(sizes: list[int]) -> str:
+def by(sizes: list[int]) -> str:
+    """Sizes as they are read: 8 x 8 x 8."""
     return " x ".join(map(str, sizes))
 
 
@@ -108,5 +115,27 @@ def fully_connected(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequen
 
     As in AlexNet and VGG, whose last layer, without a ReLU, follows.
     """
-    layers = [nn.Sequential(nn.Dropout(dropout), nn.Linear(*both), nn.ReLU()) for both in pairwise(widths)]
+    layers = [nn.Sequential(nn.Dropout(dropout), nn.Linear(*both), nn.ReLU()) for both in itertools.pairwise(widths)]
     return nn.Sequential(nn.Flatten(1), *layers)
+
+
+def largest(task: "PoolingTask", data: "PoolingData") -> list[int]:
+    """The largest size of a task's features along each axis of elements, over all samples of all parts.
+
+    Where an index says which graph a node belongs to, the number of nodes of the largest graph. No target is read.
+
+    Args:
+        task: The task, in evaluation mode; it need not be trained.
+        data: Its data.
+    """
+    found: list[list[int]] = []
+    loaders = [data.loader(data.still(part), False) for part in data.datasets]
+    for batch in tqdm(itertools.chain(*loaders), desc="sizes", total=sum(map(len, loaders)), dynamic_ncols=True):
+        with torch.no_grad():
+            x, sets = task.encode(batch)
+        axes = task.pool.layout.axes(x.ndim)
+        if axes.ragged:
+            found.append([int(torch.bincount(sets["index"]).max())])
+        else:
+            found.append([size for axis, size in enumerate(x.shape) if axis not in (axes.batch, axes.channel)])
+    return [max(along) for along in zip(*found, strict=True)]

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tqdm import tqdm
 
-from tasks.base import PoolingTask
 from tasks.cli import plan
 from tasks.costs import Memory, head_memory
 from tasks.crossval import fit_all, numbered, options, spread
 from tasks.data import PoolingData
 from tasks.explain import load_task
+from tasks.flatten import by, largest
 from tasks.metrics import bootstrap
 from tasks.paired import difference
 from tasks.problems import BadInput
@@ -113,7 +112,8 @@ def heads(args: list[str]) -> Path:
     batch = next(iter(data.loader(data.still("train"), False)))
     costs = {place: head_memory(plan(flags).build_task(data.spec), batch) for place, flags in variants.items()}
 
-    about = f"{_by(sizes)} elements of {task.pool.out_channels} channels; pooled is {task.pool.reduction}"
+    own_pool = " ".join(str(task.pool).split())
+    about = f"{by(sizes)} elements in the largest sample; pooled is {own_pool}"
     for done in fit_all(variants, folds, seeds, "heads"):
         runs = {}
         for place in [place for place in variants if done[place]]:
@@ -143,28 +143,6 @@ def _data(args: list[str], fold: int) -> PoolingData:
     data = plan([*args, f"--data.init_args.fold={fold}"]).datamodule
     data.setup()
     return data
-
-
-def largest(task: PoolingTask, data: PoolingData) -> list[int]:
-    """The largest size of a task's features along each axis of elements, over all samples of all parts.
-
-    Where an index says which graph a node belongs to, the number of nodes of the largest graph. No target is read.
-
-    Args:
-        task: The task, in evaluation mode; it need not be trained.
-        data: Its data.
-    """
-    found: list[list[int]] = []
-    loaders = [data.loader(data.still(part), False) for part in data.datasets]
-    for batch in tqdm(itertools.chain(*loaders), desc="sizes", total=sum(map(len, loaders)), dynamic_ncols=True):
-        with torch.no_grad():
-            x, sets = task.encode(batch)
-        axes = task.pool.layout.axes(x.ndim)
-        if axes.ragged:
-            found.append([int(torch.bincount(sets["index"]).max())])
-        else:
-            found.append([size for axis, size in enumerate(x.shape) if axis not in (axes.batch, axes.channel)])
-    return [max(along) for along in zip(*found, strict=True)]
 
 
 def _run(place: Path, row: Row) -> Path:
@@ -230,17 +208,11 @@ def _markdown(table: list[Row], about: str) -> str:
             f"{row['training_bytes'] / 1e6:.3g} | {row['activation_bytes'] / 1e3:.3g} | {three} | "
             f"{'' if row is table[0] else against} | {row['runs']} |"
         )
-    return (
-        "\n".join(lines)
-        + f"""
-
-Features: {about}. flatten_N has a layer of N neurons between these and the outputs (0: none).
-Training: float32 weights of the head, their gradient and AdamW's two moments. Activations: what the head keeps of a
-sample for the backward pass beside weights and features. Gap: train less test, mean ± sd over runs, of the checkpoint
-that was best in validation.
-"""
-    )
-
-
-def _by(sizes: list[int]) -> str:
-    return " x ".join(map(str, sizes))
+    lines += [
+        "",
+        f"Features: {about}. flatten_N has a layer of N neurons between these and the outputs (0: none).",
+        "Training: float32 weights of the head, their gradients and AdamW's two moments. Activations: what the head "
+        "keeps of a sample for the backward pass, beside weights and features.",
+        "Gap: train less test, mean ± sd over runs, of the checkpoint that was best in validation.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -11,7 +11,8 @@ from toy import ToyData, ToyTask
 
 from tasks.__main__ import main
 from tasks.costs import head_memory
-from tasks.heads import head_costs, largest
+from tasks.flatten import largest
+from tasks.heads import head_costs
 
 FIGURES = [
     pytest.param(7 * 7, 512, (), 4096, 102_764_544, id="VGG-16's first fully connected layer"),
