@@ -21,6 +21,7 @@ from tasks.flatten import flatten_pool, fully_connected
 from tasks.judged import JudgedMaps
 from tasks.metrics import build_metrics
 from tasks.problems import BadInput
+from tasks.regularise import disagreement, mix_pooled
 from tasks.splits import PARTS
 
 
@@ -58,6 +59,9 @@ class PoolingTask(JudgedMaps, LightningModule):
         head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
         flatten: Do not pool, as a rival: sizes of the features that are flattened for fully connected layers instead.
         flatten_layers: Neurons of these layers before the last.
+        consistency: Weight of the disagreement of two views of a sample, which augmentation and dropout make different
+            (`tasks.regularise`); samples need no label for it (``labelled`` of the data).
+        pooled_mixup: Strength α of mixup of the pooled vectors (`tasks.regularise`); 0 turns it off.
         pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
@@ -77,6 +81,8 @@ class PoolingTask(JudgedMaps, LightningModule):
         head_norm: bool = False,
         flatten: Sequence[int] | None = None,
         flatten_layers: Sequence[int] = (),
+        consistency: float = 0.0,
+        pooled_mixup: float = 0.0,
         **pool_options,
     ):
         super().__init__()
@@ -87,6 +93,7 @@ class PoolingTask(JudgedMaps, LightningModule):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
+        self.consistency, self.pooled_mixup = consistency, pooled_mixup
         for name in [name for name, value in pool_options.items() if value is None]:
             del pool_options[name]
         if flatten:
@@ -172,6 +179,10 @@ class PoolingTask(JudgedMaps, LightningModule):
         """The head for a batch whose `encode` returned ``sets``; the same for every batch unless it must know them."""
         return self.head
 
+    def mixed(self, batch: Any) -> Any:
+        """A training batch whose samples are mixed with each other; as it is unless a modality does."""
+        return batch
+
     def batch_loss(self, logits: Tensor, batch: Any) -> Tensor:
         """The loss of a batch against its targets; mixed samples have more than their own."""
         return self.loss(logits, self.target(batch))
@@ -255,8 +266,11 @@ class PoolingTask(JudgedMaps, LightningModule):
 
     def _step(self, batch: Any, part: str) -> dict[str, Any]:
         ids, target = self.ids(batch), self.target(batch)
-        logits = self(batch)
-        loss = self.batch_loss(logits, batch)
+        if part == "train" and self.pooled_mixup:
+            logits, loss = mix_pooled(self, batch, self.pooled_mixup)
+        else:
+            logits = self(batch)
+            loss = self.batch_loss(logits, batch)
         predictions = self.predictions(logits.detach())
         metrics = self.metrics[f"{part}_metrics"]
         truth = target.long() if self.kind == "multilabel" else target
@@ -267,8 +281,15 @@ class PoolingTask(JudgedMaps, LightningModule):
         return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Loss of a training batch."""
-        loss = self._step(batch, "train")["loss"]
+        """Loss of a training batch; with `consistency` it comes with two views of samples, labelled or not."""
+        views = ()
+        if self.consistency:
+            batch, views = batch["labelled"], batch["views"]
+        loss = self._step(self.mixed(batch), "train")["loss"]
+        if views:
+            gap = disagreement(self.kind, *(self(view) for view in views))
+            self.log("train/disagreement", gap, on_step=False, on_epoch=True, batch_size=len(self.ids(views[0])))
+            loss = loss + self.consistency * gap
         if not torch.isfinite(loss):
             names = ", ".join(self.ids(batch)[:8])
             raise BadInput(

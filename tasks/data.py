@@ -1,13 +1,16 @@
 """What every modality's data shares: checked once, in three parts, with a spec that tells a task its shape."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from tasks.problems import OnBad
+from tasks.problems import BadInput, OnBad
+from tasks.views import Views, keep_labels
 
 
 class PoolingData(LightningDataModule):
@@ -21,13 +24,22 @@ class PoolingData(LightningDataModule):
         fold: The fold held out for testing, where the data has folds.
         seed: Seed of splits and generated data; it does not depend on the training's own seed.
         on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
+        labelled: Training samples of each class that keep their labels, drawn by ``seed``. They are shown so often that
+            an epoch is as long as with all; the others are used by `consistency` alone. None = all.
     """
 
     loader_class: type[DataLoader] = DataLoader
     """The loader that is built; modalities name their field's own."""
 
     def __init__(
-        self, *, batch_size: int = 32, num_workers: int = 0, fold: int = 0, seed: int = 0, on_bad: OnBad = "raise"
+        self,
+        *,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        fold: int = 0,
+        seed: int = 0,
+        on_bad: OnBad = "raise",
+        labelled: int | None = None,
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -35,6 +47,8 @@ class PoolingData(LightningDataModule):
         self.fold = fold
         self.seed = seed
         self.on_bad: OnBad = on_bad
+        self.labelled = labelled
+        self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset] = {}
         self._spec: dict[str, Any] = {}
 
@@ -61,6 +75,20 @@ class PoolingData(LightningDataModule):
         """Load once, whichever stage asks first."""
         if not self.datasets:
             self.load()
+            if self.labelled is not None:
+                self._keep_labels(self.labelled)
+
+    def class_of(self, sample: Any) -> int:
+        """The class of a sample."""
+        return int(sample["target"])
+
+    def _keep_labels(self, each: int) -> None:
+        if self._spec["kind"] not in ("binary", "multiclass"):
+            raise BadInput(f"labelled: expected classes, got {self._spec['kind']}; leave it out")
+        still = self.still("train")
+        labels = [self.class_of(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
+        self.kept = keep_labels(labels, self._spec["classes"], each, self.seed)
+        self._spec |= {"class_counts": [each] * len(self._spec["classes"]), "train_size": len(self.kept)}
 
     def collate(self, samples: list[Any]) -> Any:
         """Make a batch of samples; torch's own rule unless a modality needs another."""
@@ -73,15 +101,23 @@ class PoolingData(LightningDataModule):
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
-            collate_fn=self.collate,
+            collate_fn=self._collate_views if isinstance(dataset, Views) else self.collate,
             # A last batch of one sample has no variance for a batch norm to learn from.
             drop_last=shuffle and self.batch_size > 1 and len(dataset) % self.batch_size == 1,
             persistent_workers=self.num_workers > 0,
         )
 
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled training batches."""
-        return self.loader(self.datasets["train"], True)
+    def train_dataloader(self) -> DataLoader | CombinedLoader:
+        """Shuffled training batches; for a task with `consistency`, each beside two views of others."""
+        train = self.datasets["train"]
+        size = len(train)  # type: ignore[arg-type]
+        labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True)
+        if not (self.trainer and getattr(self.trainer.lightning_module, "consistency", 0)):
+            return labelled
+        return CombinedLoader({"labelled": labelled, "views": self.loader(Views(train), True)}, "min_size")
+
+    def _collate_views(self, views: Sequence[list[Any]]) -> list[Any]:
+        return [self.collate(view) for view in views]
 
     def val_dataloader(self) -> DataLoader:
         """Validation batches."""

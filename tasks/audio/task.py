@@ -99,6 +99,10 @@ class AudioTask(PoolingTask):
         }
         super().__init__(spec, layout=LAYOUTS[pool], channels=widths[-1], **options)
         self.save_hyperparameters()
+        if mixup and self.pooled_mixup:
+            raise ValueError(
+                f"expected mixup or pooled_mixup, got {mixup} and {self.pooled_mixup}; turn one off with 0"
+            )
         self.mixup = mixup
         self.spectrogram = LogMel(
             spec["sample_rate"], mels=mels, window_ms=window_ms, hop_ms=hop_ms, f_min=f_min, range_db=range_db
@@ -180,14 +184,14 @@ class AudioTask(PoolingTask):
         """Paths or numbers of the clips."""
         return list(batch["id"])
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Loss of a training batch; with `mixup`, of clips that are mixed in pairs."""
-        if self.mixup and self.kind != "regression":
-            partner = torch.randperm(len(batch["wave"]), device=batch["wave"].device)
-            share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-            # The larger share is a clip's own, whose target it is measured against.
-            batch = {**batch, "mix": (max(share, 1 - share), partner)}
-        return super().training_step(batch, batch_idx)
+    def mixed(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """With `mixup`, clips are mixed in pairs."""
+        if not self.mixup or self.kind == "regression":
+            return batch
+        partner = torch.randperm(len(batch["wave"]), device=batch["wave"].device)
+        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
+        # The larger share is a clip's own, whose target it is measured against.
+        return {**batch, "mix": (max(share, 1 - share), partner)}
 
     def batch_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss of a batch; of mixed clips the mixture of the losses."""

@@ -138,6 +138,10 @@ class GraphData(PoolingData):
         """One disjoint graph of many, PyG's `Batch`; the data's own sets give it at once."""
         return samples if isinstance(samples, Batch) else Batch.from_data_list(list(samples))
 
+    def class_of(self, sample: Data) -> int:
+        """Its one number in `y`."""
+        return int(sample.y)
+
 
 class TUData(GraphData):
     """Any TU folder, ``root/NAME/raw/NAME_*.txt``, offline: nothing is downloaded and nothing is written beside it.

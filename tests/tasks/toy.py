@@ -78,6 +78,9 @@ class ToyData(PoolingData):
         else:
             self._spec["class_counts"] = torch.bincount(y, minlength=len(classes)).tolist()
 
+    def class_of(self, sample):
+        return int(sample["y"])
+
 
 class ToyTask(PoolingTask):
     """A linear encoder.
