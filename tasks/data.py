@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from tasks.buckets import Buckets
 from tasks.problems import BadInput, OnBad
 from tasks.views import Views, keep_labels
 
@@ -24,6 +25,8 @@ class PoolingData(LightningDataModule):
         fold: The fold held out for testing, where the data has folds.
         seed: Seed of splits and generated data; it does not depend on the training's own seed.
         on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
+        buckets: Divide the training samples by size into so many buckets; every batch comes from one, so that its
+            samples are of similar size and little of it is padding (`tasks.buckets`). 1 = all together.
         labelled: Training samples of each class that keep their labels, drawn by ``seed``. They are shown so often that
             an epoch is as long as with all; the others are used by `consistency` alone. None = all.
     """
@@ -39,6 +42,7 @@ class PoolingData(LightningDataModule):
         fold: int = 0,
         seed: int = 0,
         on_bad: OnBad = "raise",
+        buckets: int = 1,
         labelled: int | None = None,
     ):
         super().__init__()
@@ -47,6 +51,7 @@ class PoolingData(LightningDataModule):
         self.fold = fold
         self.seed = seed
         self.on_bad: OnBad = on_bad
+        self.buckets = buckets
         self.labelled = labelled
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset] = {}
@@ -85,6 +90,10 @@ class PoolingData(LightningDataModule):
     def _keep_labels(self, each: int) -> None:
         if self._spec["kind"] not in ("binary", "multiclass"):
             raise BadInput(f"labelled: expected classes, got {self._spec['kind']}; leave it out")
+        if self.buckets > 1:
+            raise BadInput(
+                f"expected 1 bucket where only {each} samples a class are labelled, got {self.buckets}; use 1"
+            )
         still = self.still("train")
         labels = [self.class_of(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
         self.kept = keep_labels(labels, self._spec["classes"], each, self.seed)
@@ -94,12 +103,32 @@ class PoolingData(LightningDataModule):
         """Make a batch of samples; torch's own rule unless a modality needs another."""
         return torch.utils.data.default_collate(samples)
 
+    def elements(self, sample: Any) -> int:
+        """How many elements a sample has, by which `buckets` sorts.
+
+        Raises:
+            BadInput: If the data has no sizes to sort by.
+        """
+        name = type(self).__name__
+        raise BadInput(f"expected 1 bucket, as {name} does not tell its samples' sizes, got {self.buckets}; use 1")
+
+    def _in_buckets(self) -> Buckets | None:
+        """The order of the training samples; None = a plain shuffle."""
+        if self.buckets == 1:
+            return None
+        still = self.still("train")
+        processes = self.trainer.world_size if self.trainer else 1  # they take turns to take a sample
+        sizes = [self.elements(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
+        return Buckets(sizes, batch=self.batch_size * processes, buckets=self.buckets)
+
     def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
         """Build a loader of the modality's `loader_class`."""
+        sampler = self._in_buckets() if shuffle else None
         return self.loader_class(
             dataset=dataset,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            shuffle=shuffle and sampler is None,
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=self._collate_views if isinstance(dataset, Views) else self.collate,
             # A last batch of one sample has no variance for a batch norm to learn from.
@@ -108,7 +137,7 @@ class PoolingData(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader | CombinedLoader:
-        """Shuffled training batches; for a task with `consistency`, each beside two views of others."""
+        """Shuffled training batches, in `buckets`; for a task with `consistency`, each beside two views of others."""
         train = self.datasets["train"]
         size = len(train)  # type: ignore[arg-type]
         labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True)
@@ -134,3 +163,13 @@ class PoolingData(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
         return self.loader(self.datasets.get("predict", self.datasets["test"]), False)
+
+
+def take_turns(options: Any, number: int, classes: int) -> Any:
+    """Of one option, or a list of options that samples take in turns, the one of a sample; all classes get all options.
+
+    Example:
+        >>> [take_turns([16, 32], number, classes=2) for number in range(5)], take_turns(16, 3, classes=2)
+        ([16, 16, 32, 32, 16], 16)
+    """
+    return options[number // classes % len(options)] if isinstance(options, Sequence) else options

@@ -135,6 +135,10 @@ class AudioManifest(PoolingData):
         """Pad the clips of a batch to one length."""
         return collate_clips(samples)
 
+    def elements(self, sample: Clip) -> int:
+        """Samples of the wave."""
+        return len(sample["wave"])
+
     def _has(self, column: str) -> bool:
         return any(row.get(column) is not None for row in self.rows())
 

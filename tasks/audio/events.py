@@ -6,11 +6,13 @@ say nothing about it; the loudest bins of a clip mostly belong to the bursts, so
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from tasks.audio.sounds import Box, Draw, to_hertz
+from tasks.data import take_turns
 
 KINDS = ("rising", "falling", "pulses", "tones")
 _LONGEST = 0.7  # s of what is in a box
@@ -18,13 +20,13 @@ _LOWEST, _HIGHEST = 300.0, 2700.0  # mel of what may be in a box: 213 Hz to 6985
 
 
 def make_events(
-    number: int, *, seconds: float = 2.4, sample_rate: int = 16000, seed: int = 0
+    number: int, *, seconds: float | Sequence[float] = 2.4, sample_rate: int = 16000, seed: int = 0
 ) -> tuple[list[Tensor], list[int], list[list[Box]]]:
     """Make clips of noise with one event and one or two bursts of noise, which do not overlap.
 
     Args:
         number: How many clips; the kinds of event take turns.
-        seconds: Longest clip, at least 1.4; clips last between half of it and all of it.
+        seconds: Longest clip, at least 1.4; clips last between half of it and all of it. Of several, they take turns.
         sample_rate: In Hz.
         seed: The same seed gives the same clips.
 
@@ -40,10 +42,11 @@ def make_events(
         >>> kinds, [len(one) for one in boxes]
         ([0, 1, 2, 3], [1, 1, 1, 1])
     """
-    if seconds < 2 * _LONGEST:
+    longest = [take_turns(seconds, i, len(KINDS)) for i in range(number)]
+    if min(longest) < 2 * _LONGEST:
         raise ValueError(f"expected seconds >= {2 * _LONGEST}, so that every event fits, got {seconds}; raise it")
     made = [
-        _clip(i % len(KINDS), Draw(seed * 1_000_003 + i), seconds=seconds, sample_rate=sample_rate)
+        _clip(i % len(KINDS), Draw(seed * 1_000_003 + i), seconds=longest[i], sample_rate=sample_rate)
         for i in range(number)
     ]
     return [wave for wave, _ in made], [i % len(KINDS) for i in range(number)], [[box] for _, box in made]

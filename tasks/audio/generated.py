@@ -45,6 +45,10 @@ class _Generated(PoolingData):
         """Pad the clips of a batch to one length."""
         return collate_clips(samples)
 
+    def elements(self, sample: Clip) -> int:
+        """Samples of the wave."""
+        return len(sample["wave"])
+
 
 class TimbreData(_Generated):
     """Buzzes of random pitch and onset; the class is the place of their formant (`make_timbre`).
@@ -53,7 +57,7 @@ class TimbreData(_Generated):
         train: Number of training clips.
         val: Number of validation clips.
         test: Number of test clips.
-        seconds: Longest clip.
+        seconds: Longest clip; of several, the clips take turns.
         sample_rate: In Hz.
         base: batch_size, num_workers, fold, seed, on_bad.
     """
@@ -64,7 +68,7 @@ class TimbreData(_Generated):
         train: int = 240,
         val: int = 80,
         test: int = 200,
-        seconds: float = 1.5,
+        seconds: float | list[float] = 1.5,
         sample_rate: int = 16000,
         **base,
     ):
@@ -84,13 +88,20 @@ class RhythmData(_Generated):
         train: Number of training clips.
         val: Number of validation clips.
         test: Number of test clips.
-        cycles: Times that the pattern is played.
+        cycles: Times that the pattern is played; of several, the clips take turns.
         sample_rate: In Hz.
         base: batch_size, num_workers, fold, seed, on_bad.
     """
 
     def __init__(
-        self, *, train: int = 360, val: int = 90, test: int = 240, cycles: int = 2, sample_rate: int = 16000, **base
+        self,
+        *,
+        train: int = 360,
+        val: int = 90,
+        test: int = 240,
+        cycles: int | list[int] = 2,
+        sample_rate: int = 16000,
+        **base,
     ):
         sizes = {"train": train, "val": val, "test": test}
         super().__init__(sizes, sample_rate, ["-".join(map(str, order)) for order in rhythm_patterns()], **base)
@@ -108,7 +119,7 @@ class EventData(_Generated):
         train: Number of training clips.
         val: Number of validation clips.
         test: Number of test clips.
-        seconds: Longest clip.
+        seconds: Longest clip; of several, the clips take turns.
         sample_rate: In Hz.
         base: batch_size, num_workers, fold, seed, on_bad.
     """
@@ -119,7 +130,7 @@ class EventData(_Generated):
         train: int = 400,
         val: int = 120,
         test: int = 240,
-        seconds: float = 2.4,
+        seconds: float | list[float] = 2.4,
         sample_rate: int = 16000,
         **base,
     ):

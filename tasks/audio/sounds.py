@@ -12,9 +12,12 @@ element is in (``position: false``) and its own view is short.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from tasks.data import take_turns
 
 Box = tuple[float, float, float, float]
 
@@ -24,13 +27,13 @@ SIXTEENTH = 0.125  # s
 
 
 def make_timbre(
-    number: int, *, seconds: float = 1.5, sample_rate: int = 16000, seed: int = 0
+    number: int, *, seconds: float | Sequence[float] = 1.5, sample_rate: int = 16000, seed: int = 0
 ) -> tuple[list[Tensor], list[int], list[list[Box]]]:
     """Make buzzes of a random pitch and onset whose class is the place of their formant.
 
     Args:
         number: How many clips; the classes take turns.
-        seconds: Longest clip; clips last between two thirds of it and all of it.
+        seconds: Longest clip; clips last between two thirds of it and all of it. Of several, they take turns.
         sample_rate: In Hz.
         seed: The same seed gives the same clips.
 
@@ -41,7 +44,8 @@ def make_timbre(
     waves, labels, truth = [], [], []
     for i in range(number):
         label = i % len(FORMANTS)
-        length = round(draw.uniform(2 / 3, 1) * seconds * sample_rate)
+        longest = take_turns(seconds, i, len(FORMANTS))
+        length = round(draw.uniform(2 / 3, 1) * longest * sample_rate)
         time = torch.arange(length) / sample_rate
         duration = draw.uniform(0.3, 0.5) * length / sample_rate
         start = draw.uniform(0.05, 0.95) * (length / sample_rate - duration)
@@ -75,7 +79,7 @@ def rhythm_patterns() -> list[tuple[int, ...]]:
 
 
 def make_rhythm(
-    number: int, *, cycles: int = 2, sample_rate: int = 16000, seed: int = 0
+    number: int, *, cycles: int | Sequence[int] = 2, sample_rate: int = 16000, seed: int = 0
 ) -> tuple[list[Tensor], list[int], list[list[Box]]]:
     """Make loops of hits whose class is the cyclic order of the intervals between them.
 
@@ -84,7 +88,7 @@ def make_rhythm(
 
     Args:
         number: How many clips; the classes take turns.
-        cycles: Times that the pattern is played; one lasts 1.75 s.
+        cycles: Times that the pattern is played; one lasts 1.75 s. Of several, the clips take turns.
         sample_rate: In Hz.
         seed: The same seed gives the same clips.
 
@@ -93,11 +97,11 @@ def make_rhythm(
     """
     draw = Draw(seed)
     period = round(sum(INTERVALS) * SIXTEENTH * sample_rate)
-    length = cycles * period
     waves, labels, truth = [], [], []
     for i in range(number):
         label = i % len(rhythm_patterns())
-        intervals = rhythm_patterns()[label] * cycles
+        times = take_turns(cycles, i, len(rhythm_patterns()))
+        intervals, length = rhythm_patterns()[label] * times, times * period
         phase = draw.uniform(0, length / sample_rate)
         wave, boxes = torch.zeros(length), []
         moments = torch.tensor((0, *intervals[:-1])).cumsum(0) * SIXTEENTH

@@ -142,6 +142,10 @@ class GraphData(PoolingData):
         """Its one number in `y`."""
         return int(sample.y)
 
+    def elements(self, sample: Data) -> int:
+        """Nodes of the graph: batches have no padding, but with `buckets` they differ more in size."""
+        return int(sample.num_nodes)
+
 
 class TUData(GraphData):
     """Any TU folder, ``root/NAME/raw/NAME_*.txt``, offline: nothing is downloaded and nothing is written beside it.

@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from tasks.data import PoolingData
 from tasks.problems import BadInput, Problems
 from tasks.splits import PARTS, check_classes, check_overlap, split
+from tasks.volume.batches import collate_volumes
 from tasks.volume.checks import check_volume
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
@@ -48,7 +49,8 @@ class VolumeData(PoolingData):
         target: Column (or columns) to predict. Several columns are several numbers to predict, or, in classification,
             several yes/no labels that hold 0 and 1.
         task: Whether the target is a class or a number.
-        size: Voxels of the network's input: right-left, anterior-posterior, superior-inferior.
+        size: Voxels of the network's input: right-left, anterior-posterior, superior-inferior; with null every volume
+            keeps its own, and a batch may hold several sizes.
         spacing: Voxel size in mm to resample to; leave it out to keep the files' own.
         fit: Crop or pad around the centre to ``size``, or stretch the field of view to it.
         pad: What is put around volumes smaller than ``size``: zeros, or the outermost voxels.
@@ -70,7 +72,7 @@ class VolumeData(PoolingData):
         *,
         target: str | list[str] = "label",
         task: Literal["classification", "regression"] = "classification",
-        size: tuple[int, int, int] = (96, 96, 96),
+        size: tuple[int, int, int] | None = (96, 96, 96),
         spacing: tuple[float, float, float] | None = None,
         fit: Fit = "crop",
         pad: Pad = "constant",
@@ -86,7 +88,8 @@ class VolumeData(PoolingData):
         super().__init__(**base)
         self.targets = [target] if isinstance(target, str) else list(target)
         self.task = task
-        self.geometry = {"size": tuple(size), "spacing": spacing, "fit": fit, "pad": pad, "intensity": intensity}
+        shape = None if size is None else tuple(size)
+        self.geometry = {"size": shape, "spacing": spacing, "fit": fit, "pad": pad, "intensity": intensity}
         self.augment = augment
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.n_folds, self.val = folds, val
@@ -239,6 +242,14 @@ class VolumeData(PoolingData):
         return self._cached(
             self._items(records, part), [*steps, *augmentation(self.augment if part == "train" else None)]
         )
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Stack volumes, padded where they differ in size."""
+        return collate_volumes(samples)
+
+    def elements(self, sample: dict[str, Any]) -> int:
+        """Voxels."""
+        return sample["image"][0].numel()
 
     def _items(self, records: list[Record], part: str) -> list[dict[str, Any]]:
         return [

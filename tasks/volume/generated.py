@@ -5,6 +5,7 @@ and the scalp, as bright as a lesion, varies by far more voxels than a lesion ha
 counts is where the bright voxels lie.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tasks.data import PoolingData
+from tasks.data import PoolingData, take_turns
+from tasks.volume.batches import collate_volumes
 
 VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels
 
@@ -99,20 +101,21 @@ class Phantoms(Dataset):
 
     Args:
         numbers: Which phantoms; number ``i`` is the same whatever else is asked for. Even numbers have a lesion.
-        size: Voxels along each side.
+        size: Voxels along each side; of several, the phantoms take turns.
         seed: Another seed gives another population.
         mirror: Mirror each phantom at random, along each axis, whenever it is asked for (training).
     """
 
-    def __init__(self, numbers: range, *, size: int = 32, seed: int = 0, mirror: bool = False):
+    def __init__(self, numbers: range, *, size: int | Sequence[int] = 32, seed: int = 0, mirror: bool = False):
         self.mirror = mirror
-        # Centred on the world's origin, axes right, anterior, superior.
-        affine = torch.diag(torch.tensor([VOXEL_MM * 32 / size] * 3 + [1.0], dtype=torch.float64))
-        affine[:3, 3] = -affine[0, 0] * (size - 1) / 2
         self.samples = []
         for number in numbers:
+            side = take_turns(size, number, classes=2)
+            # Centred on the world's origin, axes right, anterior, superior.
+            affine = torch.diag(torch.tensor([VOXEL_MM * 32 / side] * 3 + [1.0], dtype=torch.float64))
+            affine[:3, 3] = -affine[0, 0] * (side - 1) / 2
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-            image, mask = phantom(size, lesion=number % 2 == 0, generator=generator)
+            image, mask = phantom(side, lesion=number % 2 == 0, generator=generator)
             self.samples.append(
                 {
                     "image": image[None],  # (1, D, H, W)
@@ -142,11 +145,12 @@ class LesionData(PoolingData):
         train: Number of training volumes.
         val: Number of validation volumes.
         test: Number of test volumes.
-        size: Voxels along each side.
-        base: Batch size, workers, seed.
+        size: Voxels along each side; of several, the volumes take turns. The head fills all of them, so that a larger
+            one has smaller voxels.
+        base: Batch size, workers, seed, buckets.
     """
 
-    def __init__(self, *, train: int = 256, val: int = 64, test: int = 128, size: int = 32, **base):
+    def __init__(self, *, train: int = 256, val: int = 64, test: int = 128, size: int | list[int] = 32, **base):
         super().__init__(**base)
         self.counts = {"train": train, "val": val, "test": test}
         self.size = size
@@ -162,14 +166,24 @@ class LesionData(PoolingData):
             numbers = range(start, start + count)
             self.datasets[part] = Phantoms(numbers, size=self.size, seed=self.seed, mirror=part == "train")
             start += count
+        several = isinstance(self.size, list)
+        geometry = {"size": None if several else (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"}
         lesions = sum(sample["target"] for sample in self.datasets["train"].samples)
         self._spec = {
             "kind": "binary",
             "classes": ["healthy", "lesion"],
             "channels": 1,
-            "preprocessing": {"size": (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"},
+            "preprocessing": geometry,
             "class_counts": [self.counts["train"] - lesions, lesions],
         }
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Stack volumes, padded where they differ in size."""
+        return collate_volumes(samples)
+
+    def elements(self, sample: dict[str, Any]) -> int:
+        """Voxels."""
+        return sample["image"][0].numel()
 
     def still(self, part: str) -> Dataset:
         """Leave the mirroring out."""

@@ -63,6 +63,8 @@ class InsertedLesionData(CSVData):
         **options,
     ):
         super().__init__(root, mask=tissue, target=[], task="classification", augment=None, fit="crop", **options)
+        if self.geometry["size"] is None:
+            raise ValueError("size: expected three numbers of voxels to crop around the tissue, got null; give them")
         self.geometry["fit"] = "brain"
         for name, low, high in (("lesions", *lesions), ("volume", *volume), ("contrast", *contrast)):
             if low > high:

@@ -1,17 +1,20 @@
 """One of MONAI's 3-D networks, a pool over space, a head; maps as pictures and as NIfTI over the original file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from monai.transforms import Compose
 from torch import Tensor
+from torch.func import functional_call
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
 from tasks.elements import grid_numbers
 from tasks.localisation import upsample
 from tasks.problems import BadInput
+from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.encoders import build_encoder
 from tasks.volume.maps import write_map
@@ -58,8 +61,27 @@ class VolumeTask(PoolingTask):
         self.stride, self.first = built.stride, built.first
 
     def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """Features of the images' grid cells, ``(B, C, d, h, w)``."""
-        return self.encoder(batch["image"]), {}
+        """Features of the images' grid cells, ``(B, C, d, h, w)``, and a mask of them where images differ in size.
+
+        Images of one size go through the network together, without padding: in evaluation an image has the same
+        features whatever is in its batch. In training a batch norm has each size's own statistics.
+        """
+        if "shape" not in batch:
+            return self.encoder(batch["image"]), {}
+        shapes, number = batch["shape"].unique(dim=0, return_inverse=True)
+        features = list(batch["image"])
+        for group, (d, h, w) in enumerate(shapes.tolist()):
+            members = (number == group).nonzero().flatten()
+            for place, one in zip(members.tolist(), self.encoder(batch["image"][members, :, :d, :h, :w]), strict=True):
+                features[place] = one
+        there = [torch.ones_like(one[:1], dtype=torch.bool) for one in features]
+        return stack_padded(features), {"mask": stack_padded(there)[:, 0]}
+
+    def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Cells along each axis for an image of this shape, which is passed through the network without its numbers."""
+        weights = {name: value.to("meta") for name, value in self.encoder.state_dict().items()}
+        image = torch.empty(1, self.spec["channels"], *shape, device="meta")
+        return tuple(functional_call(self.encoder, weights, image).shape[2:])
 
     place_names = ("right, mm", "anterior, mm", "superior, mm")
 
@@ -79,41 +101,45 @@ class VolumeTask(PoolingTask):
 
     def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
         """The voxels that the data's masks mark, if it has masks."""
-        return list(batch["mask"][:, 0].bool()) if "mask" in batch else None
+        return [one[0].bool() for one in unpadded(batch, "mask")] if "mask" in batch else None
 
     def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
         """Maps of the grid's cells ``(B, d, h, w)`` interpolated to the voxels of the network's input."""
-        return list(upsample(maps, batch["image"].shape[2:], stride=self.stride, first=self.first))
+        place = {"stride": self.stride, "first": self.first}
+        if "shape" not in batch:
+            return list(upsample(maps, batch["image"].shape[2:], **place))
+        shapes = batch["shape"].tolist()
+        grids = [tuple(slice(cells) for cells in self.grid(shape)) for shape in shapes]
+        return [upsample(one[grid], shape, **place) for one, grid, shape in zip(maps, grids, shapes, strict=True)]
 
     def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
         """What an image shows without a network: how bright each voxel is, and how dark."""
-        image = batch["image"][:, 0]
-        return {"intensity": list(image), "darkness": list(-image)}
+        images = [one[0] for one in unpadded(batch)]
+        return {"intensity": images, "darkness": [-one for one in images]}
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
         """Give hidden voxels their image's median intensity."""
-        image = batch["image"]
-        median = image.flatten(1).median(1).values.view(-1, 1, 1, 1, 1)
-        return {**batch, "image": torch.where(torch.stack(hidden)[:, None], median, image)}
+        images = [one.masked_fill(gone, one.median()) for one, gone in zip(unpadded(batch), hidden, strict=True)]
+        return {**batch, "image": stack_padded(images)}
 
     def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
         """Draw three slices through the peak of the map."""
         from tasks.volume.pictures import draw_slices
 
         draw_slices(
-            batch["image"][number, 0],
+            unpadded(batch)[number][0],
             shown,
             path,
             title=decision.title,
             unit=decision.label,
             affine=batch["affine"][number],
-            truth=batch["mask"][number, 0] if "mask" in batch else None,
+            truth=unpadded(batch, "mask")[number][0] if "mask" in batch else None,
         )
 
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write the map as NIfTI over the file it explains; for generated images, the image too."""
         path = stem.with_name(f"{stem.name}_map.nii.gz")
-        source, image = batch["path"][number], batch["image"][number, 0]
+        source, image = batch["path"][number], unpadded(batch)[number][0]
         return write_map(shown, path, affine=batch["affine"][number], source=source, image=image)
 
     def read(self, source: str) -> dict[str, Any]:
