@@ -88,6 +88,7 @@ class ASPP(nn.Module):
         out_channels: Channels of each branch and of the output.
         rates: Dilations of the atrous branches.
         dropout: Dropout on the output.
+        image_pooling: False leaves the image-pooling branch out, and of the pool takes the layout only.
 
     Shapes:
         ``(B, channels, *grid)`` to ``(B, out_channels, *grid)`` for grids of one to three axes. Elements outside a mask
@@ -110,7 +111,14 @@ class ASPP(nn.Module):
     """
 
     def __init__(
-        self, pool: Pool, *, channels: int, out_channels: int, rates: Sequence[int] = (6, 12, 18), dropout: float = 0.0
+        self,
+        pool: Pool,
+        *,
+        channels: int,
+        out_channels: int,
+        rates: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.0,
+        image_pooling: bool = True,
     ) -> None:
         super().__init__()
         _one_vector(pool, "ASPP")
@@ -128,12 +136,14 @@ class ASPP(nn.Module):
             layer = convolution(inputs, out_channels, kernel, padding=around, dilation=rate, bias=False)
             return nn.Sequential(layer, norm(out_channels), nn.ReLU())
 
-        self.pool = pool
+        self.pool = pool if image_pooling else None
         self.rates = tuple(rates)
         self.near = branch(channels, 1)
         self.atrous = nn.ModuleList(branch(channels, 3, rate) for rate in self.rates)
-        self.image = nn.Sequential(nn.Linear(pool.out_channels or channels, out_channels), nn.ReLU())
-        self.project = nn.Sequential(branch((2 + len(self.rates)) * out_channels, 1), nn.Dropout(dropout))
+        if image_pooling:
+            self.image = nn.Sequential(nn.Linear(pool.out_channels or channels, out_channels), nn.ReLU())
+        branches = 1 + len(self.rates) + image_pooling
+        self.project = nn.Sequential(branch(branches * out_channels, 1), nn.Dropout(dropout))
 
     def forward(self, x: Tensor, *, mask: Tensor | None = None, weight: Tensor | None = None) -> Tensor:
         """Mix the branches; ``mask`` and ``weight`` as in the pool's call."""
@@ -144,11 +154,13 @@ class ASPP(nn.Module):
                     f"element and padding; use rates below {max(x.shape[2:])} or a finer grid",
                     stacklevel=2,
                 )
-        z = self.image(self.pool(x, mask=mask, weight=weight))
+        everywhere = []
+        if self.pool is not None:
+            z = self.image(self.pool(x, mask=mask, weight=weight))
+            everywhere.append(z.reshape(*z.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:]))
         if mask is not None:
             x = torch.where(mask.unsqueeze(1), x, 0.0)
-        everywhere = z.reshape(*z.shape, *[1] * (x.ndim - 2)).expand(-1, -1, *x.shape[2:])
-        y: Tensor = self.project(torch.cat([self.near(x), *(layer(x) for layer in self.atrous), everywhere], dim=1))
+        y: Tensor = self.project(torch.cat([self.near(x), *(layer(x) for layer in self.atrous), *everywhere], dim=1))
         return y if mask is None else torch.where(mask.unsqueeze(1), y, 0.0)
 
     def extra_repr(self) -> str:

@@ -101,8 +101,25 @@ def test_aspp_every_element_sees_the_whole_set_only_through_the_pool():
     assert slope[0, 0, 8:, 8:].unique().numel() == 1  # every far element counts the same: a mean
 
 
-def test_aspp_does_not_see_outside_the_mask():
-    block = ASPP(Pool("b c [h w]"), channels=2, out_channels=3, rates=(1, 2)).eval()
+def test_aspp_without_its_image_pooling_is_the_other_branches():
+    """As if the branch said nothing: its columns of the projection are taken away."""
+    torch.manual_seed(0)
+    whole = ASPP(Pool("b c [h w]", "attention", channels=2), channels=2, out_channels=3, rates=(1, 2)).eval()
+    block = ASPP(Pool("b c [h w]"), channels=2, out_channels=3, rates=(1, 2), image_pooling=False).eval()
+    kept = {name: value for name, value in whole.state_dict().items() if not name.startswith(("pool", "image"))}
+    kept["project.0.0.weight"] = kept["project.0.0.weight"][:, :9]
+    block.load_state_dict(kept)
+    nn.init.zeros_(whole.project[0][0].weight.data[:, 9:])
+    x = torch.randn(2, 2, 8, 8)
+    close(block(x), whole(x), ulp=64)
+    slope = torch.autograd.functional.jacobian(lambda x: block(x)[0, :, 0, 0].sum(), x)
+    assert slope[0, :, 3:, 3:].eq(0).all()  # nothing reaches further than the largest rate
+
+
+@pytest.mark.parametrize("image_pooling", [True, False])
+def test_aspp_does_not_see_outside_the_mask(image_pooling):
+    options = {"channels": 2, "out_channels": 3, "rates": (1, 2), "image_pooling": image_pooling}
+    block = ASPP(Pool("b c [h w]"), **options).eval()
     x, mask = torch.randn(1, 2, 6, 6), torch.zeros(1, 6, 6, dtype=torch.bool)
     mask[:, :4, :5] = True
     y = block(torch.where(mask[:, None], x, torch.nan), mask=mask)
