@@ -16,6 +16,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
+  python -m tasks diagnose -c CONFIG --ckpt_path best           what pool and network do to patterns, mixtures, shifts
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
@@ -53,6 +54,10 @@ def main(args: list[str] | None = None) -> None:
             from tasks.embed import embed
 
             embed(given[1:])
+        elif given[0] == "diagnose":
+            from tasks.diagnose import diagnose
+
+            diagnose(given[1:])
         elif given[0] == "explain":
             from tasks.explain import explain
 

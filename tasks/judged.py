@@ -1,4 +1,4 @@
-"""What a task knows of its input beside the maps that it makes: `python -m tasks judge`."""
+"""What a task knows of its input beside the maps that it makes: for `python -m tasks judge` and `diagnose`."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from torch import Tensor
 class JudgedMaps:
     """Maps on the grid of a sample's input, the truth they are held against, and their rivals: a part of `PoolingTask`.
 
-    A modality implements `truth`, `rival_maps` and `hide`, and `to_inputs` where its features have a coarser grid.
+    A modality implements `truth`, `rival_maps` and `hide`, and `to_inputs` where its features have a coarser grid; and
+    `inputs` and `with_inputs`, so that its input can be changed.
     """
 
     def truth(self, batch: Any) -> list[Tensor] | None:
@@ -72,4 +73,18 @@ class JudgedMaps:
         ``hidden`` is bool on the grid of `truth`, one tensor a sample; what is hidden takes a value that carries no
         evidence in the modality (the mean feature of a node, silence, the median intensity).
         """
+        return None
+
+    # Changes of the input: `python -m tasks diagnose`.
+
+    def inputs(self, batch: Any) -> Tensor | None:
+        """What the encoder is given, in the pool's layout with the input's own channels; None = cannot tell."""
+        return None
+
+    def with_inputs(self, batch: Any, x: Tensor) -> Any:
+        """A copy of the batch that has ``x`` for its `inputs`."""
+        raise NotImplementedError(f"{type(self).__name__} has no `with_inputs`; write one beside `inputs`")
+
+    def edges(self, batch: Any) -> Tensor | None:
+        """Which elements are neighbours, (2, E), both ways; None = those that are beside each other on their grid."""
         return None

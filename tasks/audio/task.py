@@ -142,7 +142,11 @@ class AudioTask(PoolingTask):
 
     def features(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Element features (B, C, F, T) and the number of valid frames (B,)."""
-        x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+        if "spectrogram" in batch:
+            x = batch["spectrogram"]
+            frames = torch.full((len(x),), x.shape[-1], device=x.device)
+        else:
+            x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         if "mix" in batch:
             share, partner = batch["mix"]
             x = share * x + (1 - share) * x[partner]
@@ -229,6 +233,14 @@ class AudioTask(PoolingTask):
         """Set hidden bins to silence."""
         longest = int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1])))
         return {**batch, "hidden": torch.stack([nn.functional.pad(one, (0, longest - one.shape[1])) for one in hidden])}
+
+    def inputs(self, batch: dict[str, Any]) -> Tensor:
+        """The spectrogram, (B, 1, F, T)."""
+        return self.spectrogram(batch["wave"], batch["lengths"])[0]
+
+    def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
+        """Another spectrogram, all of whose frames are valid."""
+        return {**batch, "spectrogram": x}
 
     def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
         """Draw the spectrogram with the map over it, see `tasks.audio.pictures`."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import models
-from torch_geometric.utils import degree
+from torch_geometric.utils import degree, to_undirected
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
@@ -133,6 +133,20 @@ class GraphTask(PoolingTask):
         batch.x = torch.where(gone[:, None], self.feature_mean.to(batch.x), batch.x)
         batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
         return batch
+
+    def inputs(self, batch: Batch) -> Tensor:
+        """The nodes' features."""
+        return batch.x
+
+    def with_inputs(self, batch: Batch, x: Tensor) -> Batch:
+        """Other features on the same nodes."""
+        batch = batch.clone()
+        batch.x = x
+        return batch
+
+    def edges(self, batch: Batch) -> Tensor:
+        """The edges, both ways."""
+        return to_undirected(batch.edge_index, num_nodes=batch.num_nodes)
 
     def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
         """Draw the graph, each node in the colour of what it added."""

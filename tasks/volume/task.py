@@ -122,6 +122,14 @@ class VolumeTask(PoolingTask):
         images = [one.masked_fill(gone, one.median()) for one, gone in zip(unpadded(batch), hidden, strict=True)]
         return {**batch, "image": stack_padded(images)}
 
+    def inputs(self, batch: dict[str, Any]) -> Tensor:
+        """The images."""
+        return batch["image"]
+
+    def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
+        """Other images."""
+        return {**batch, "image": x}
+
     def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
         """Draw three slices through the peak of the map."""
         from tasks.volume.pictures import draw_slices

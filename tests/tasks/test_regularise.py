@@ -112,6 +112,8 @@ def test_more_labels_than_there_are():
         keep_labels([0, 1], ["a", "b"], 0, seed=0)
     with pytest.raises(BadInput, match="labelled: expected classes, got regression; leave it out"):
         ToyData(kind="regression", labelled=3).setup()
+    with pytest.raises(BadInput, match="expected 1 bucket where only 3 samples a class are labelled, got 2; use 1"):
+        ToyData(labelled=3, buckets=2).setup()
 
 
 def test_an_epoch_of_few_labels_is_as_long_as_of_all():

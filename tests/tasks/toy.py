@@ -110,6 +110,12 @@ class ToyTask(PoolingTask):
     def hide(self, batch, hidden):
         return {**batch, "x": batch["x"].masked_fill(torch.stack(hidden)[..., None], 0.0)}
 
+    def inputs(self, batch):
+        return batch["x"]
+
+    def with_inputs(self, batch, x):
+        return {**batch, "x": x}
+
     def rival_maps(self, batch):
         return {"size": list(batch["x"].norm(dim=-1))}
 

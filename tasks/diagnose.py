@@ -1,0 +1,279 @@
+"""``python -m tasks diagnose -c CONFIG --ckpt_path best``: what a task's pool and network do to changes."""
+
+import argparse
+import csv
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modalpool.diagnostics import pooled_variance
+from tasks.base import PoolingTask
+from tasks.cli import checkpoint, plan
+from tasks.drawing import canvas, save
+from tasks.explain import load_task
+from tasks.flatten import Flatten
+from tasks.probes import Measured, Probe, at_pool, block, measure, sets_pooled, through_network
+from tasks.problems import BadInput
+
+Row = dict[str, Any]
+SIZES = (1, 4, 16, 64, 256)
+_DRAWS = 16  # of each set, for a variance
+_KEPT = 16  # sets of a sample at most, where the pool keeps an axis
+
+
+def diagnose(args: list[str]) -> Path:
+    """Measure on test samples what is claimed of pooling: at the task's own pool, and through its network.
+
+    Variances of the pooled feature against the number of elements N, for elements that do and do not correlate; what
+    comes through of a checkerboard, of waves or of a graph's Laplacian eigenvectors; the gap to linearity under mixup
+    and cutmix; and what a shift and an occlusion change. Beside each number stands what a mean has by its closed form
+    (docs/diagnostics.md).
+
+    Args:
+        args: What `test` takes, and ``--samples 32``.
+
+    Returns:
+        The table, ``diagnostics.md`` in the folder of the run, beside ``diagnostics.csv`` and ``diagnostics.png``.
+
+    Raises:
+        BadInput: If there is no checkpoint, there are too few samples, or the task does not pool.
+    """
+    own = argparse.ArgumentParser(prog="python -m tasks diagnose", description=__doc__, allow_abbrev=False,
+                                  epilog="All flags of test, too.")  # fmt: skip
+    own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    own.add_argument("--samples", type=int, default=32, help="how many test samples, evenly spread over all")
+    chosen, rest = own.parse_known_args(args)
+    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
+
+    planned = plan(rest)
+    path = checkpoint(chosen.ckpt_path, planned.config["run"])
+    task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
+    data.setup()
+    dataset = data.still("test")
+    total = len(dataset)  # type: ignore[arg-type]
+    count = min(chosen.samples, total)
+    if count < 2:
+        raise BadInput(f"diagnose: expected at least 2 samples, got {count}; raise --samples")
+    batches = [data.collate([dataset[number * total // count]]) for number in range(count)]
+    batches = [task.transfer_batch_to_device(batch, task.device, 0) for batch in batches]
+    with torch.no_grad():
+        variances, correlation = variance_rows(task, batches)
+        rows = response_rows(task, batches)
+
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    with (folder / "diagnostics.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["measure", "mean", "pool", "network"])
+        writer.writeheader()
+        writer.writerows([*_long(variances), *rows])
+    text = _markdown(task, variances, correlation, rows, count)
+    (folder / "diagnostics.md").write_text(text, encoding="utf-8")
+    _draw(folder / "diagnostics.png", variances, rows)
+    print(text)
+    print(f"look at: {folder / 'diagnostics.png'}")
+    return folder / "diagnostics.md"
+
+
+def variance_rows(task: PoolingTask, batches: list[Any]) -> tuple[list[Row], float]:
+    """The variance of the pooled feature against N, in units of one element's, and the intra-set correlation ρ.
+
+    Of two elements that are drawn from one set ρ is the correlation: the variance of the sets' means, as a share of the
+    variance of all elements, sets weighing alike. For the mean of N elements drawn with replacement the variance is
+    ρ + (1 - ρ) / N; for elements of any sets it is 1 / N.
+
+    Args:
+        task: The task.
+        batches: Batches of one sample.
+
+    Returns:
+        A row for each N: ``apart`` and ``together`` are the closed forms for a mean; ``normal apart`` and ``normal
+        together`` are measured on normal numbers that correlate by 0 and by ρ; ``apart`` and ``together`` with
+        ``features`` on the trained features of any sets, and of one set.
+
+    Raises:
+        BadInput: If the task does not pool, or its features are all the same.
+    """
+    if isinstance(task.pool.reduction, Flatten):
+        raise BadInput("diagnose: expected a task that pools, got one that flattens; take another checkpoint")
+    generator = torch.Generator().manual_seed(0)
+    sets, ndim = _sets(task, batches)
+    means = torch.stack([one.mean(0) for one in sets])
+    between = float(means.var(0, correction=0).mean())
+    within = float(torch.stack([one.var(0, correction=0) for one in sets]).mean())
+    total = between + within
+    if not total > 0:
+        raise BadInput("diagnose: every element of the features is the same; the network has not learned anything")
+    correlation = between / total
+    pool, channels = sets_pooled(task, ndim), sets[0].shape[1]
+
+    def drawn(size: int, *, apart: bool) -> float:
+        home = torch.arange(len(sets)).repeat_interleave(_DRAWS)  # each row of draws from one set, or from any
+        place = torch.rand(len(home), size, generator=generator)
+        if apart:
+            home = torch.randint(len(sets), (len(home), size), generator=generator)
+        else:
+            home = home[:, None].expand(-1, size)
+        numbers = first[home] + (place * lengths[home]).long()
+        z = pool(everything[numbers])
+        return float(z.var(0, correction=0).mean()) / total
+
+    lengths = torch.tensor([len(one) for one in sets])
+    first, everything = lengths.cumsum(0) - lengths, torch.cat(sets)
+    normal = partial(pooled_variance, pool, channels=channels, generator=generator)
+    alone, alike = normal(SIZES).tolist(), normal(SIZES, correlation=correlation).tolist()
+    return [
+        {
+            "N": size,
+            "apart": 1 / size,
+            "normal apart": alone[i],
+            "features apart": drawn(size, apart=True),
+            "together": correlation + (1 - correlation) / size,
+            "normal together": alike[i],
+            "features together": drawn(size, apart=False),
+        }
+        for i, size in enumerate(SIZES)
+    ], correlation
+
+
+def _sets(task: PoolingTask, batches: list[Any]) -> tuple[list[Tensor], int]:
+    """The features of each set, (n, C) on the CPU, and the number of axes of the task's features."""
+    sets, ndim = [], 0
+    for batch in batches:
+        probe = at_pool(task, batch)
+        ndim = probe.x.ndim - task.pool.layout.axes(probe.undo(probe.x).ndim).ragged
+        each = probe.x.flatten(probe.pooled[0], probe.pooled[-1])  # (1, kept…, n, C)
+        each = each.reshape(-1, *each.shape[-2:])
+        sets += list(each[:: math.ceil(len(each) / _KEPT)].cpu())
+    return sets, ndim
+
+
+def response_rows(task: PoolingTask, batches: list[Any]) -> list[Row]:
+    """What comes through of changes, averaged over samples: ``measure``, ``mean`` (closed form), ``pool``, ``network``.
+
+    Waves are in units of what a constant of the same amplitude does; constants, shifts and occlusions in units of the
+    spread between samples; gaps relative to the mixture (`modalpool.diagnostics`).
+    """
+    pool, means = _column(task, batches, at_pool)
+    network, _ = _column(task, batches, through_network)
+    return [
+        {"measure": name, "mean": means.get(name), "pool": pool.get(name), "network": network.get(name)}
+        for name in dict.fromkeys([*pool, *network])
+    ]
+
+
+def _column(
+    task: PoolingTask, batches: list[Any], probe: Callable[[PoolingTask, Any], Probe | None]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """What is measured behind one kind of probe, and what a mean in its place has."""
+    generator = torch.Generator().manual_seed(0)
+    found: dict[str, list[Measured]] = {}
+    pooled, averaged = [], []
+    for batch, following in zip(batches, [*batches[1:], batches[0]], strict=True):
+        one, other = probe(task, batch), probe(task, following)
+        if one is None or other is None:
+            return {}, {}
+        mask = block(one, generator)
+        hidden = _hidden(task, batch, one, mask) if probe is through_network else None
+        for measured in measure(one, other, mask, hidden):
+            found.setdefault(measured.name, []).append(measured)
+        pooled.append(one.function(one.x))
+        averaged.append(one.x.mean(one.pooled))
+    spread, spread_of_means = _spread(pooled), _spread(averaged)
+    values, means = {}, {}
+    for name, of_samples in found.items():
+        by = of_samples[0].by_spread
+        known = [one.value for one in of_samples if not math.isnan(one.value)]
+        values[name] = statistics.fmean(known) / (spread if by else 1) if known else math.nan
+        means[name] = statistics.fmean(one.mean for one in of_samples) / (spread_of_means if by else 1)
+    return values, means
+
+
+def _hidden(task: PoolingTask, batch: Any, probe: Probe, mask: Tensor) -> Callable[[], Tensor] | None:
+    """What is pooled of a batch whose masked elements say nothing; None if the task cannot hide."""
+    axes = task.pool.layout.axes(probe.undo(probe.x).ndim)
+    grid = probe.undo(mask.expand(*probe.x.shape[:-1], 1)).squeeze(axes.channel)
+    changed = task.hide(batch, [grid if axes.ragged else grid.squeeze(0)])
+    if changed is None:
+        return None
+
+    def function() -> Tensor:
+        x, sets = task.encode(changed)
+        return task.pool(x, **sets)
+
+    return function
+
+
+def _spread(pooled: list[Tensor]) -> float:
+    """Root mean square distance of the samples' vectors from their mean, on the part that all of them have."""
+    common = [slice(min(sizes)) for sizes in zip(*(one.shape for one in pooled), strict=True)]
+    z = torch.cat([one[tuple(common)].flatten(1) for one in pooled]).double()
+    return float((z - z.mean(0)).square().mean().sqrt()) or math.nan
+
+
+def _long(variances: list[Row]) -> list[Row]:
+    """The variances as rows of the CSV."""
+    return [
+        {"measure": f"variance, {what}, {where}, N = {row['N']}", "mean": row[where], "pool": row[f"{what} {where}"]}
+        for where in ("apart", "together")
+        for what in ("normal", "features")
+        for row in variances
+    ]
+
+
+def _markdown(task: PoolingTask, variances: list[Row], correlation: float, rows: list[Row], count: int) -> str:
+    lines = [
+        f"Pool: {task.pool.reduction}. {count} test samples. Elements of one set correlate by ρ = {correlation:.3f}.",
+        "",
+        "| variance, N = | " + " | ".join(str(row["N"]) for row in variances) + " |",
+        "|---|" + "---|" * len(variances),
+    ]
+    names = {
+        "apart": "mean, 1 / N",
+        "normal apart": "pool, normal, ρ = 0",
+        "features apart": "pool, features of any sets",
+        "together": "mean, ρ + (1 - ρ) / N",
+        "normal together": f"pool, normal, ρ = {correlation:.2f}",
+        "features together": "pool, features of one set",
+    }
+    lines += [
+        f"| {text} | " + " | ".join(f"{row[name]:.4f}" for row in variances) + " |" for name, text in names.items()
+    ]
+    lines += ["", "| change | mean, closed form | at the pool | through the network |", "|---|---|---|---|"]
+    units = {"mixup": "gap", "cutmix": "gap", "constant": "of the spread", "shift": "of the spread",
+             "occlusion": "of the spread"}  # fmt: skip
+    for row in rows:
+        values = " | ".join("" if row[name] is None else f"{row[name]:.4f}" for name in ("mean", "pool", "network"))
+        lines.append(f"| {row['measure']}, {units.get(row['measure'], 'of the constant')} | {values} |")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(path: Path, variances: list[Row], rows: list[Row]) -> None:
+    """Variances against N on the left; on the right what comes through of each change, and what would of a mean."""
+    figure = canvas(10, 3.8)
+    left, right = figure.subplots(1, 2)
+    sizes = [row["N"] for row in variances]
+    for where, colour, what in (("apart", "C0", "any sets"), ("together", "C1", "one set")):
+        left.plot(sizes, [row[where] for row in variances], color=colour, label=f"mean, {what}: closed form")
+        for name, marker in (("normal", "o"), ("features", "x")):
+            values = [row[f"{name} {where}"] for row in variances]
+            left.plot(sizes, values, marker, color=colour, mfc="none", label=f"pool, {what}: {name}")
+    left.set(xscale="log", yscale="log", xlabel="elements N", ylabel="variance, of one element's")
+    left.legend(fontsize=7)
+    shown = [row for row in rows if row["pool"] is not None]
+    for place, row in enumerate(shown):
+        right.plot(row["mean"], place, "|", color="0.3", ms=14, label=None if place else "mean, closed form")
+        right.plot(row["pool"], place, "o", color="C0", mfc="none", label=None if place else "at the pool")
+        if row["network"] is not None:
+            right.plot(row["network"], place, "x", color="C3", label=None if place else "through the network")
+    right.set(yticks=range(len(shown)), yticklabels=[row["measure"] for row in shown], xlabel="what comes through")
+    right.set_xscale("symlog", linthresh=0.01)
+    right.set_xlim(left=-0.001)
+    right.invert_yaxis()
+    right.legend(fontsize=7)
+    save(figure, path)
