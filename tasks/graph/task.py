@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import models
-from torch_geometric.utils import degree, to_undirected
+from torch_geometric.utils import degree, dropout_edge, to_undirected
 
 from tasks.base import PoolingTask
 from tasks.decisions import Decision
@@ -31,6 +31,7 @@ class GraphTask(PoolingTask):
         norm: PyG's name of a norm between layers, or None. Not its graph norms: GIN applies them inside its layers over
             the whole batch, so that a graph's result would depend on its batch-mates.
         dropout: Dropout on the node features after every layer.
+        drop_edges: Augmentation: share of the arcs left out in training (DropEdge, Rong et al. 2020).
         coarsen: Hierarchical pooling: after every layer but the last, "topk", "sag" or "asap" chooses the nodes that go
             on (`tasks.graph.coarsened.CoarsenedGNN`), and those that stay to the end are pooled. None keeps all nodes.
         ratio: Share of a graph's nodes that stays after a layer, where ``coarsen`` is set.
@@ -49,6 +50,7 @@ class GraphTask(PoolingTask):
         jk: Literal["last", "cat", "max", "lstm"] | None = "cat",
         norm: Literal["batch_norm", "layer_norm"] | None = "batch_norm",
         dropout: float = 0.0,
+        drop_edges: float = 0.0,
         coarsen: Coarsening | None = None,
         ratio: float = 0.5,
         **options,
@@ -57,6 +59,7 @@ class GraphTask(PoolingTask):
             raise ValueError(f"expected conv {', '.join(_MODELS)}, got '{conv}'; choose one of them")
         super().__init__(spec, layout="[n] c", channels=hidden, **options)
         self.save_hyperparameters()
+        self.drop_edges = drop_edges
         own: dict[str, Any] = {}
         if conv == "pna":
             own["aggregators"] = ["mean", "min", "max", "std"]
@@ -87,13 +90,14 @@ class GraphTask(PoolingTask):
         Behind "asap" what stays are clusters, and each stands at the node in its centre.
         """
         x = (batch.x - self.feature_mean) / self.feature_std  # (N, C)
+        edges, _ = dropout_edge(batch.edge_index, self.drop_edges, training=self.training)
         sets = {"index": batch.batch, "dim_size": batch.num_graphs}
         if isinstance(self.encoder, CoarsenedGNN):
-            x, kept = self.encoder(x, batch.edge_index, batch.batch)
+            x, kept = self.encoder(x, edges, batch.batch)
             x = x.new_zeros(batch.num_nodes, x.shape[1]).index_copy(0, kept, x)
             sets["mask"] = torch.zeros_like(batch.batch, dtype=torch.bool).index_fill(0, kept, True)
         else:
-            x = self.encoder(x, batch.edge_index, batch=batch.batch, batch_size=batch.num_graphs)
+            x = self.encoder(x, edges, batch=batch.batch, batch_size=batch.num_graphs)
         # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it and
         # the layers' features; a ReLU here lets nodes count what they have or lack.
         x = x.relu()  # (N, hidden)

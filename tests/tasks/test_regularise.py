@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch_geometric.data import Batch, Data
 from toy import ToyData, ToyTask
 
+from tasks.graph import GraphTask
 from tasks.problems import BadInput
 from tasks.regularise import disagreement, mix_pooled
 from tasks.views import Views, keep_labels
@@ -163,3 +165,16 @@ def test_without_anything_random_consistency_changes_nothing(tmp_path, labelled)
         fitted(tmp_path, ToyData(labelled=labelled), consistency=weight).head[-1].weight for weight in (1.0, 1000.0)
     ]
     assert torch.equal(*weights)
+
+
+def test_dropped_edges_make_two_views_of_a_graph():
+    graph = Data(x=torch.randn(6, 3), edge_index=torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]]))
+    batch = Batch.from_data_list([graph])
+    spec = {"kind": "binary", "classes": ["a", "b"], "channels": 3, "feature_mean": [0.0] * 3, "feature_std": [1.0] * 3}
+    task = GraphTask(spec, hidden=4, layers=2, norm=None, drop_edges=0.5)
+    first, second = (task.encode(batch)[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    task.drop_edges = 1.0  # all are left out
+    bare = Batch.from_data_list([Data(x=graph.x, edge_index=graph.edge_index[:, :0])])
+    torch.testing.assert_close(task.encode(batch)[0], task.eval().encode(bare)[0])
+    assert not torch.equal(task.encode(batch)[0], task.encode(bare)[0])  # only in training
