@@ -5,7 +5,7 @@ trained on a range of small sizes and tested at 1 to 64 times the largest of the
 
     python examples/sizes.py --modality volume        # or graph, audio
 
-It trains for a few minutes on a CPU, prints a table and draws sizes_<modality>.png.
+It trains for minutes on a CPU, prints a table, writes sizes_<modality>.csv and draws sizes_<modality>.png.
 """
 
 import argparse
@@ -35,6 +35,9 @@ def pools(reference: float) -> dict[str, dict]:
         "mixture, corrected": mixture | {"reference_size": reference},
         "learned": {"reduction": "size_law", "beta": 0.5, "learn_beta": True},
     }
+
+
+IN_USE = "mixture, corrected in use"  # trained as "mixture"; the correction is only switched on for the test
 
 
 class Grids:
@@ -88,9 +91,7 @@ class Network(nn.Module):
             self.encoder = nn.Sequential(*layers, nn.ReLU())
         self.pool = Pool("[n] c" if modality == "graph" else "b c [...]", channels=channels, **options)
         self.head = nn.Linear(channels, 1)
-        factor = getattr(self.pool.reduction, "factor", torch.ones_like)
-        with torch.no_grad():  # a constant: all laws start at the same scale
-            self.scale = 1 / factor(torch.tensor(float(reference))).item()
+        self.register_buffer("reference", torch.tensor(float(reference)))
 
     def forward(self, x: Tensor, edges: Tensor | None = None, index: Tensor | None = None) -> Tensor:
         """Answers, (B,)."""
@@ -98,7 +99,8 @@ class Network(nn.Module):
             z = self.pool(self.encoder(x))
         else:
             z = self.pool(self.encoder(x, edges), index=index, dim_size=int(index[-1]) + 1)
-        return self.head(z * self.scale).squeeze(1)
+        # In units of k(N0): all laws have one scale, and a learned exponent does not move it while it is learned.
+        return self.head(z / getattr(self.pool.reduction, "factor", torch.ones_like)(self.reference)).squeeze(1)
 
 
 def answer(count: Tensor, cells: int, unit: int, counting: bool) -> Tensor:
@@ -133,53 +135,76 @@ def error(data, network: Network, size: int, unit: int, counting: bool, batches:
     return 100 * wrong / total
 
 
+def write(rows: list[dict], path: Path) -> None:
+    """The rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def draw(rows: list[dict], path: Path) -> None:
-    """One panel for each task: error against size, a line for each pool."""
+    """One panel for each task: error against size, a line for each pool, the mean over the seeds in their range."""
     figure = Figure(figsize=(10, 4), layout="constrained")
+    sizes = sorted({row["times"] for row in rows})
     for panel, task in zip(figure.subplots(1, 2, sharey=True), ("density", "count"), strict=True):
         for number, name in enumerate(dict.fromkeys(row["pool"] for row in rows)):
-            line = [(row["times"], row["error"]) for row in rows if (row["pool"], row["task"]) == (name, task)]
-            panel.plot(*zip(*line, strict=True), marker="osD^vP"[number], label=name)
+            found = [errors(rows, name, task, times) for times in sizes]
+            panel.plot(sizes, [sum(one) / len(one) for one in found], marker="osD^*vP"[number], label=name)
+            panel.fill_between(sizes, [min(one) for one in found], [max(one) for one in found], alpha=0.15)
         panel.set(xscale="log", yscale="log", title=task, xlabel="elements, times the training size")
-        panel.set_xticks(sorted({row["times"] for row in rows}), [str(n) for n in sorted({r["times"] for r in rows})])
+        panel.set_xticks(sizes, [str(n) for n in sizes])
         panel.minorticks_off()
     figure.axes[0].set_ylabel("mean absolute error / % of the mean answer")
-    figure.axes[1].legend()
-    figure.savefig(path, dpi=110)
+    figure.axes[1].legend(fontsize="small")
+    figure.savefig(path, dpi=90)
 
 
-def main(modality: str = "volume", steps: int = 400, seed: int = 0, folder: Path = Path(".")) -> list[dict]:
-    """Train every pool on both tasks, test at all sizes; returns and writes one row for each."""
+def errors(rows: list[dict], pool: str, task: str, times: int) -> list[float]:
+    """One pool's errors at one size, one for each seed."""
+    return [row["error"] for row in rows if (row["pool"], row["task"], row["times"]) == (pool, task, times)]
+
+
+def main(modality: str = "volume", steps: int = 1600, seeds: int = 2, folder: Path = Path(".")) -> list[dict]:
+    """Train every pool on both tasks with every seed, test at all sizes; returns and writes one row for each."""
     data, sizes = Graphs() if modality == "graph" else Grids(modality), SMALL[modality]
     largest, _, unit = data(1, sizes[1])
     elements = largest[0].shape[0] if modality == "graph" else largest[0][0, 0].numel()
     axes = 3 if modality == "volume" else 1
     reference = elements * ((1 + sizes[0] / sizes[1]) / 2) ** axes  # in the middle of the training sizes
-    rows = []
-    for name, options in pools(reference).items():
-        for counting in (False, True):
-            torch.manual_seed(seed)
-            network = Network(modality, reference, **options)
-            train(data, network, sizes, unit, counting, steps)
-            for factor in FACTORS[modality]:
-                found = error(data, network, sizes[1] * factor, unit, counting)
-                row = {"pool": name, "task": "count" if counting else "density", "times": factor**axes, "error": found}
-                rows.append(row)
-            found = "  ".join(f"{row['times']}x {row['error']:.1f}%" for row in rows[-len(FACTORS[modality]) :])
-            beta = getattr(network.pool.reduction, "raw_beta", None)
-            learned = "" if beta is None else f"  (beta {beta.item():.2f})"
-            print(f"{rows[-1]['task']:8}{name:22}{found}{learned}", flush=True)
-    with open(folder / f"sizes_{modality}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["pool", "task", "times", "error"])
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows, folder / f"sizes_{modality}.png")
+    rows: list[dict] = []
+
+    def test(name: str, network: Network, seed: int, counting: bool) -> None:
+        beta = getattr(network.pool.reduction, "raw_beta", None)
+        shared = {"pool": name, "task": "count" if counting else "density", "seed": seed}
+        shared["beta"] = "" if beta is None else round(beta.item(), 2)
+        for factor in FACTORS[modality]:
+            found = error(data, network, sizes[1] * factor, unit, counting)
+            rows.append({**shared, "times": factor**axes, "error": found})
+        shown = "  ".join(f"{row['times']}x {row['error']:.1f}%" for row in rows[-len(FACTORS[modality]) :])
+        print(
+            f"{seed} {shared['task']:8}{name:27}{shown}{'' if beta is None else f'  (beta {beta.item():.2f})'}",
+            flush=True,
+        )
+
+    for seed in range(seeds):
+        for name, options in pools(reference).items():
+            for counting in (False, True):
+                torch.manual_seed(seed)
+                network = Network(modality, reference, **options)
+                train(data, network, sizes, unit, counting, steps)
+                test(name, network, seed, counting)
+                if name == "mixture":
+                    network.pool.reduction.reference_size = reference
+                    test(IN_USE, network, seed, counting)
+        write(rows, folder / f"sizes_{modality}.csv")  # after every seed: what is there is there
+        draw(rows, folder / f"sizes_{modality}.png")
     return rows
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modality", choices=list(SMALL), default="volume")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--seeds", type=int, default=2)
     main(**vars(parser.parse_args()))
