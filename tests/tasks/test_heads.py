@@ -2,12 +2,13 @@
 
 import csv
 import itertools
+import re
 
 import pytest
 import torch
 import yaml
 from torch import nn
-from toy import ToyData, ToyTask
+from toy import ROOT, ToyData, ToyTask
 
 from tasks.__main__ import main
 from tasks.costs import head_memory
@@ -41,6 +42,17 @@ def test_what_the_source_texts_say():
     assert head_costs(6 * 6, 256).saved > 0.99  # "over 99 % of the parameters" of an AlexNet-like head
     assert head_costs().saved > 0.99
     assert head_costs(elements=10**6).pooled == head_costs(elements=1).pooled  # whatever the size of the input
+
+
+def test_the_page_says_what_the_code_gives():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "heads.md").read_text(encoding="utf-8"), flags=re.S)[1]
+    names: dict = {}
+    said = [line.split("#") for line in block.splitlines() if "#" in line]
+    exec(block, names)
+    assert len(said) == 4
+    for code, comment in said:
+        number = re.match(r"\s*([\d,.]+):", comment)[1].replace(",", "")
+        assert round(eval(code, names), 4) == float(number)
 
 
 def test_memory_is_what_a_step_takes():
