@@ -63,8 +63,8 @@ class Several(Reduction):
         return sum(known) if len(known) == len(each) else None
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`; if any member does."""
-        return any(member.in_chunks(x, sets) for member in self._members())
+        """See `Reduction.in_chunks`; several members write a gradient each before it is added up."""
+        return len(self.members) > 1 or self._members()[0].in_chunks(x, sets)
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is the members' states one after the other."""

@@ -134,8 +134,9 @@ class Softmax(Average):
         self.channels = channels if learn_temperature else None
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`; ragged sets have a kernel for a fixed temperature."""
-        return self.learn_temperature or not sets.fuses(x, "soften")
+        """See `Reduction.in_chunks`; ragged sets have a kernel for a fixed temperature between the limits."""
+        limit = self.temperature.flat or self.temperature.hard
+        return limit or self.learn_temperature or not sets.fuses(x, "soften")
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""

@@ -5,10 +5,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
@@ -104,13 +106,27 @@ def peak_bytes(function: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         result = function()
-    del result
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+        del result
     now = most = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
+    live: dict[int, int] = {}  # what was there before and is freed meanwhile does not count
+    for address, size in _allocations(recorded.profiler.kineto_results.experimental_event_tree()):
+        now += size if size > 0 else -live.pop(address, 0)
         most = max(most, now)
+        if size > 0:
+            live[address] = size
     return most
+
+
+def _allocations(roots: list[Any]) -> list[tuple[int, int]]:
+    """Address and size of what was allocated and, size negative, freed, in the order of time."""
+    found, todo = [], list(roots)
+    while todo:
+        event = todo.pop()
+        todo.extend(event.children)
+        if event.tag == _EventType.Allocation:
+            fields = event.extra_fields
+            found.append((event.start_time_ns, fields.ptr, fields.alloc_size))
+    return [(address, size) for _, address, size in sorted(found, key=itemgetter(0))]
 
 
 def error(got: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
