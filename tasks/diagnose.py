@@ -24,7 +24,7 @@ from tasks.problems import BadInput
 
 Row = dict[str, Any]
 SIZES = (1, 4, 16, 64, 256)
-_DRAWS = 16  # of each set, for a variance
+_DRAWS = 1024  # for a variance, as many from each set
 _KEPT = 16  # sets of a sample at most, where the pool keeps an axis
 
 
@@ -113,7 +113,7 @@ def variance_rows(task: PoolingTask, batches: list[Any]) -> tuple[list[Row], flo
     pool, channels = sets_pooled(task, ndim), sets[0].shape[1]
 
     def drawn(size: int, *, apart: bool) -> float:
-        home = torch.arange(len(sets)).repeat_interleave(_DRAWS)  # each row of draws from one set, or from any
+        home = torch.arange(len(sets)).repeat_interleave(-(-_DRAWS // len(sets)))  # each row of draws from one set, or from any
         place = torch.rand(len(home), size, generator=generator)
         if apart:
             home = torch.randint(len(sets), (len(home), size), generator=generator)
@@ -163,7 +163,7 @@ def response_rows(task: PoolingTask, batches: list[Any]) -> list[Row]:
     network, _ = _column(task, batches, through_network)
     return [
         {"measure": name, "mean": means.get(name), "pool": pool.get(name), "network": network.get(name)}
-        for name in dict.fromkeys([*pool, *network])
+        for name in dict.fromkeys([*network, *pool])
     ]
 
 
@@ -275,5 +275,5 @@ def _draw(path: Path, variances: list[Row], rows: list[Row]) -> None:
     right.set_xscale("symlog", linthresh=0.01)
     right.set_xlim(left=-0.001)
     right.invert_yaxis()
-    right.legend(fontsize=7)
+    right.legend(fontsize=7, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
     save(figure, path)
