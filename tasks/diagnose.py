@@ -113,9 +113,9 @@ def variance_rows(task: PoolingTask, batches: list[Any]) -> tuple[list[Row], flo
     pool, channels = sets_pooled(task, ndim), sets[0].shape[1]
 
     def drawn(size: int, *, apart: bool) -> float:
-        home = torch.arange(len(sets)).repeat_interleave(-(-_DRAWS // len(sets)))  # each row of draws from one set, or from any
+        home = torch.arange(len(sets)).repeat_interleave(-(-_DRAWS // len(sets)))  # (draws,)
         place = torch.rand(len(home), size, generator=generator)
-        if apart:
+        if apart:  # each element of a draw from any set
             home = torch.randint(len(sets), (len(home), size), generator=generator)
         else:
             home = home[:, None].expand(-1, size)

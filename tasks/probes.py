@@ -120,7 +120,7 @@ def patterns(probe: Probe) -> Iterator[tuple[str, Tensor, float]]:
         if size >= 4 * cycles:
             wave = sinusoid([size], [cycles]).reshape(-1, *[1] * (len(probe.sizes) - 1)).expand(probe.sizes)
             left = abs(math.sin(2 * math.pi * cycles) / (2 * size * math.sin(math.pi * cycles / size)))
-            yield f"sinusoid, {cycles:g} cycles", probe.along(wave), left
+            yield f"sinusoid, cycles {cycles:g}", probe.along(wave), left
 
 
 def block(probe: Probe, generator: torch.Generator) -> Tensor:

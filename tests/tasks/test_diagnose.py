@@ -15,7 +15,7 @@ from tasks.graph import GraphTask, MotifData
 from tasks.problems import BadInput
 from tasks.volume import LesionData, VolumeTask
 
-WAVES = ["checkerboard", "sinusoid, 0.25 cycles", "sinusoid, 1 cycles"]
+WAVES = ["checkerboard", "sinusoid, cycles 0.25", "sinusoid, cycles 1"]
 GRIDS = [*WAVES, "mixup", "cutmix", "shift", "occlusion"]
 
 
