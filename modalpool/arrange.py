@@ -33,10 +33,6 @@ class Arranged:
     offsets: Tensor | None = None  # of a jagged input
     padded: bool = False  # a pooled axis of size zero was given one absent element
 
-    def restore_sets(self, y: Tensor, *, vectors: bool, keepdim: bool) -> Tensor:
-        """Set tensor to output."""
-        return self.axes.restore_sets(y, vectors=vectors, keepdim=keepdim)
-
     def restore_elements(self, w: Tensor, *, vectors: bool) -> Tensor:
         """Element tensor to the layout of the input (jagged if the input was)."""
         w = self.axes.restore_elements(w, self.sizes, vectors=vectors)
@@ -64,12 +60,25 @@ def _check(good: Callable[[], Tensor | bool], message: Callable[[], str]) -> Non
         raise ValueError(message())
 
 
+def _plain(tensor: Tensor) -> bool:
+    """Whether a look at the values costs nothing."""
+    return tensor.device.type == "cpu" and type(tensor) is Tensor and not transformed()
+
+
 def _between(index: Tensor, limit: int) -> Tensor | bool:
     """Whether all numbers are from zero to below a limit."""
     least, most = index.aminmax()
-    if index.device.type == "cpu" and type(index) is Tensor and not transformed():
+    if _plain(index):
         return bool(known(least) >= 0 and known(most) < limit)
     return (least >= 0) & (most < limit)
+
+
+def _rises(ptr: Tensor, lengths: Tensor, limit: int) -> Tensor | bool:
+    """Whether bounds rise from zero to a limit."""
+    if not _plain(ptr):
+        return (ptr[0] == 0) & (ptr[-1] == limit) & (lengths >= 0).all()
+    rises = ptr.shape[0] == 1 or known(lengths.amin()) >= 0
+    return bool(rises and known(ptr[0]) == 0 and known(ptr[-1]) == limit)
 
 
 def _without_channel(name: str, given: Tensor, x: Tensor, axes: Axes) -> Tensor:
@@ -242,13 +251,12 @@ def _ragged_sets(
         size = ptr.shape[0] - 1
         if dim_size is not None and dim_size != size:
             raise ValueError(f"dim_size: ptr of length {size + 1} describes {size} sets, got dim_size={dim_size}")
-        lens = ptr.diff()
-        first, last, given = ptr[0], ptr[-1], ptr
+        given, lengths = ptr, ptr.diff()
         _check(
-            lambda: (first == 0) & (last == count) & (lens >= 0).all(),
+            lambda: _rises(given, lengths, count),
             lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
         )
-        segments = Segments(size, count, ptr=ptr)
+        segments = Segments(size, count, ptr=ptr, lengths=lengths)
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
             coords = partial(_ranks, segments, len(axes.kept), _coordinate_type(elements))
         return RaggedSets(segments, mask=there, weight=many, coords=coords)

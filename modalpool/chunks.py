@@ -36,8 +36,9 @@ CHUNK = 2**20
 
 def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
     """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
-    on_cpu = x.device.type == "cpu" and path(x) is not definition
-    if not on_cpu or sets.differentiable or x.numel() <= MANY or not reduction.in_chunks(x, sets):
+    if torch.compiler.is_compiling() or x.numel() <= MANY or not reduction.in_chunks(x, sets):
+        return reduction.partial(x, sets)[0]
+    if x.device.type != "cpu" or path(x) is definition or sets.differentiable:
         return reduction.partial(x, sets)[0]
     parts = sets.parts(x, CHUNK)
     if len(parts) < 2 or (not reduction.merges and any(part.joins for part in parts)):

@@ -140,20 +140,24 @@ class Pool(nn.Module):
 
     def _pool(self, arranged: Arranged, dtype: torch.dtype, return_weights: bool) -> Any:
         """What is left to do when the elements are in order."""
-        if not return_weights:
-            return self.restore(self.pooled(arranged), arranged).to(dtype)
-        state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
-        assert weights is not None
-        y = self.restore(self._finish(state, arranged), arranged).to(dtype)
-        return y, self.restore_weights(weights, arranged)
+        if return_weights:
+            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
+            assert weights is not None
+            y = self.restore(self._finish(state, arranged), arranged).to(dtype)
+            return y, self.restore_weights(weights, arranged)
+        y = self.restore(self.pooled(arranged), arranged)
+        return y if y.dtype == dtype else y.to(dtype)
 
     def pooled(self, arranged: Arranged) -> Tensor:
         """Pooled vectors ``(set axes, K, C)`` in the accumulation type, empty sets filled."""
         return self._finish(partial(self.reduction, arranged.elements, arranged.sets), arranged)
 
     def _finish(self, state: State, arranged: Arranged) -> Tensor:
-        z = self.reduction.project(self.reduction.finalize(state))
-        if self.empty_value != 0.0 or not self.reduction.zero_if_empty:
+        reduction = self.reduction
+        z = reduction.project(reduction.finalize(state))
+        if self.empty_value != 0.0 or not reduction.zero_if_empty:
+            if arranged.sets.full and reduction.absent(state) is None:
+                return z
             z = self.fill_empty(z, arranged.sets.count(arranged.elements), state)
         return z
 
@@ -169,12 +173,12 @@ class Pool(nn.Module):
                     "empty_value='raise': a set has no elements; mask less, drop the set or choose a number"
                 )
             return z
-        return torch.where(empty, float(self.empty_value), z)
+        return z.masked_fill(empty, float(self.empty_value))
 
     def restore(self, z: Tensor, arranged: Arranged) -> Tensor:
         """Pooled vectors ``(set axes, K, C)`` in the layout's order."""
         vectors = self.vectors is not None
-        return arranged.restore_sets(z if vectors else z.squeeze(-2), vectors=vectors, keepdim=self.keepdim)
+        return arranged.axes.restore_sets(z if vectors else z.squeeze(-2), vectors=vectors, keepdim=self.keepdim)
 
     def restore_weights(self, weights: Tensor, arranged: Arranged) -> Tensor:
         """Weights ``(element axes, K, G)`` in the input's layout."""

@@ -87,6 +87,11 @@ class Sets(ABC):
         return self.mask if self.weight is None else self.weight
 
     @property
+    def full(self) -> bool:
+        """Whether it is known, without looking, that no set is empty."""
+        return False
+
+    @property
     def differentiable(self) -> bool:
         """Whether a gradient with respect to weights or coordinates is wanted."""
         given = (self.weight, None if callable(self._coords) else self._coords)
@@ -221,6 +226,11 @@ class DenseSets(Sets):
         super().__init__(self.dims, mask, weight, coords)
         self.order = order
         self.shape = shape
+
+    @property
+    def full(self) -> bool:
+        """See `Sets.full`."""
+        return self.mask is None  # a pooled axis of size zero comes with one
 
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""

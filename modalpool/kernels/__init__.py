@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modalpool.kernels import cpu, fused
+from modalpool.kernels import cpu, cpu_small, fused
+from modalpool.kernels.choice import few
 from modalpool.kernels.differentiate import transformed
 from modalpool.kernels.plain import accumulation_type, clean, multiply, split_channels
 from modalpool.kernels.segments import Segments
@@ -26,16 +27,17 @@ def path(values: Tensor) -> Any:
     every step does, and tensor subclasses, which may be anything. On a GPU a compiler keeps the kernels, which are
     torch ops; an exported program has to do without.
     """
-    if type(values) not in (Tensor, nn.Parameter) or values.device.type not in ("cpu", "cuda"):
+    device = values.device.type
+    if type(values) not in (Tensor, nn.Parameter) or device not in ("cpu", "cuda"):
         return fused
     if torch.compiler.is_compiling():
         exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
-        if values.device.type == "cpu" or exporting():
+        if device == "cpu" or exporting():
             return fused
     elif transformed():
         return fused
-    if values.device.type == "cpu":
-        return cpu
+    if device == "cpu":
+        return cpu_small if few(values) else cpu
     try:
         from modalpool.kernels import cuda  # only now: Triton takes time to load
     except ModuleNotFoundError:  # torch for Windows comes without it

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.kernels.choice import few, known, single
+from modalpool.kernels.choice import known, single
 from modalpool.kernels.segments import Segments
 
-__all__ = ["Bags", "Chunk", "add_rows", "bags_of", "row_chunks", "rows_at_once", "simple"]
+__all__ = ["Bags", "Chunk", "add_rows", "bags_of", "row_chunks", "rows_at_once", "simple", "steps"]
 
 BLOCK = 512
 LONG = 1024
@@ -126,4 +126,4 @@ def rows_at_once(x: Tensor) -> int:
 
 def simple(x: Tensor, many: Tensor | None) -> bool:
     """Whether elements ``(N, C)`` are what the fused operations are made for."""
-    return single(x) and x.is_contiguous() and x.ndim == 2 and many is None and not few(x)
+    return single(x) and x.is_contiguous() and x.ndim == 2 and many is None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "few", "known", "single"]
+__all__ = ["apply", "few", "known", "single", "sloped"]
 
 FEW = 2**14
 """Up to how many values the composition is the faster one."""
@@ -17,6 +17,11 @@ FEW = 2**14
 def few(x: Tensor) -> bool:
     """Whether the composition is the faster way."""
     return x.numel() <= FEW
+
+
+def sloped(x: Tensor) -> bool:
+    """Whether a gradient of what is made of ``x`` may be asked for."""
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 def single(x: Tensor) -> bool:

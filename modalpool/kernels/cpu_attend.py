@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, rows_at_once, simple
-from modalpool.kernels.choice import apply, few, known, single
+from modalpool.kernels.choice import apply, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
@@ -160,7 +160,7 @@ class _Softmax(Function):
 
 def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.softmax`."""
-    if many is not None or scores.ndim != 2 or few(scores) or not single(scores):
+    if many is not None or scores.ndim != 2 or not single(scores):
         return fused.segment_softmax(scores, segments, many)
     found: tuple[Tensor, Tensor] = apply(_Softmax, scores.contiguous(), segments)
     return found

@@ -18,7 +18,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import LONG
-from modalpool.kernels.choice import apply, few, known, single
+from modalpool.kernels.choice import apply, known, single, sloped
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 
@@ -48,10 +48,6 @@ def _blocks(shape: torch.Size, limit: int) -> Iterator[tuple[slice, ...]]:
         step = max(limit // max(rest, 1), 1)
         for low in range(0, shape[0], step):
             yield (slice(low, low + step), *(slice(None) for _ in shape[1:]))
-
-
-def _small_enough(x: Tensor, many: Tensor | None) -> bool:
-    return few(x) or (many is not None and many.requires_grad)
 
 
 def _aligned(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
@@ -119,7 +115,7 @@ class _Sum(Function):
 def dense_sum(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.dense_sum`."""
     half = values.dtype in (torch.float16, torch.bfloat16)
-    if _small_enough(values, many) or (many is None and not half):
+    if (many is None and not half) or (many is not None and many.requires_grad):
         return plain.dense_sum(values, dims, many)
     total: Tensor = apply(_Sum, values, dims, many)
     return total
@@ -183,8 +179,8 @@ class _Max(Function):
 
 def dense_max(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.dense_max`."""
-    if _small_enough(values, None):
-        return plain.dense_max(values, dims, many)
+    if many is None and not sloped(values):
+        return values.amax(dims).to(accumulation_type(values.dtype))
     top: Tensor = apply(_Max, values, dims, None if many is None else many.detach())
     return top.to(accumulation_type(values.dtype))
 
@@ -243,7 +239,7 @@ def dense_attend(
 ) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.attend`."""
     wanted = many is not None and many.requires_grad
-    if dims[0] != 1 or wanted or not single(x) or few(x):
+    if dims[0] != 1 or wanted or not single(x):
         return fused.dense_attend(x, matrix, dims, many, queries=queries, whole=whole)
     flat = x.flatten(1, -2)  # a view, as pooled axes lie together in every common layout
     there = None if many is None else many.expand(x.shape[:-1]).flatten(1)

@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import plain
 from modalpool.kernels.bags import add_rows, bags_of, row_chunks
-from modalpool.kernels.choice import apply, few, known, single
+from modalpool.kernels.choice import apply, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 from modalpool.kernels.segments import Segments
@@ -62,10 +62,8 @@ class _Sum(Function):
 
 def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_sum`."""
-    if many is None and segments.small and single(values):
-        return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
     one = many is None or (many.ndim == 1 and not many.requires_grad)
-    if few(values) or not one or not values.is_contiguous():
+    if not one or not values.is_contiguous():
         return plain.segment_sum(values, segments, many)
     here, weight = segments, many
     if many is not None:  # what is not there belongs to a set behind the last one, and is never looked at
@@ -113,7 +111,7 @@ class _Max(Function):
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_max`."""
-    if few(values) or (many is not None and many.ndim > 1) or not values.is_contiguous():
+    if (many is not None and many.ndim > 1) or not values.is_contiguous():
         return plain.segment_max(values, segments, many)
     here = segments if many is None else segments.without(many if many.dtype == torch.bool else many > 0)
     top: Tensor = apply(_Max, values.reshape(len(values), -1), here)

@@ -68,6 +68,10 @@ class Dense:
         """Σ w x over each set."""
         return plain.dense_weighted_sum(weight, values, self.dims, many, exact_zeros=exact_zeros)
 
+    def softmax(self, scores: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `softmax`."""
+        return softmax(scores, self, many)
+
     def expand(self, per_set: Tensor) -> Tensor:
         """Insert the pooled axes with size one: broadcasting does the rest."""
         sets = self.dims[0]
@@ -91,6 +95,10 @@ class Ragged:
     def weighted_sum(self, weight: Tensor, values: Tensor, many: Tensor | None, *, exact_zeros: bool) -> Tensor:
         """Σ w x over each set."""
         return plain.segment_weighted_sum(weight, values, self.segments, many, exact_zeros=exact_zeros)
+
+    def softmax(self, scores: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
+        """See `softmax`."""
+        return softmax(scores, self, many)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Look every element's set up."""
@@ -133,7 +141,7 @@ def attend(
         whole: Whether every head pools all channels, ``(D, K · H, C)``, or each its share of them.
     """
     x = plain.clean(x, many)
-    weight, log_mass = softmax(torch.nn.functional.linear(x, matrix.to(x.dtype)), group, many)
+    weight, log_mass = group.softmax(torch.nn.functional.linear(x, matrix.to(x.dtype)), many)
     by_query = (queries, matrix.shape[0] // queries)
     weight = weight[..., None] if whole else weight.reshape(*weight.shape[:-1], *by_query)
     z = group.weighted_sum(weight, x, many, exact_zeros=False)
@@ -143,7 +151,7 @@ def attend(
 def soften(x: Tensor, scale: Tensor | float, group: Group, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Average each channel of ``x`` with weights softmax(x · scale): ``(D, C)``, and the log mass ``(D, C)``."""
     x = plain.clean(x, many)
-    weight, log_mass = softmax(x * scale, group, many)
+    weight, log_mass = group.softmax(x * scale, many)
     return group.weighted_sum(weight[..., None, :], x, many, exact_zeros=True).squeeze(-2), log_mass
 
 
@@ -152,8 +160,8 @@ def moments(x: Tensor, group: Group, many: Tensor | None, size: Tensor) -> tuple
     x = plain.clean(x, many)
     mean = group.sum(x, many) / size
     centred = x - group.expand(mean)
-    # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula).
-    miss = group.sum(centred, many) / size
+    # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula). It has no slope.
+    miss = group.sum(centred.detach(), many) / size
     var = (group.sum(centred.square(), many) / size - miss.square()).clamp(min=0)
     return mean, var
 

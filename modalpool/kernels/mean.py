@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import fused
-from modalpool.kernels.choice import apply, single
+from modalpool.kernels.choice import apply, single, sloped
 
 __all__ = ["dense_mean"]
 
@@ -36,7 +36,7 @@ class _Mean(Function):
 
 def dense_mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
     """See `modalpool.kernels.fused.dense_mean`."""
-    if single(values):
+    if single(values) or not sloped(values):
         return fused.dense_mean(values, dims)
     mean: Tensor = apply(_Mean, values, dims)
     return mean

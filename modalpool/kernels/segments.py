@@ -27,9 +27,18 @@ class Segments:
         count: Number of elements N.
         index: Set of each element, ``(N,)``; None where ``ptr`` says it.
         ptr: Bounds of the sets, ``(S + 1,)``, where the elements are in set order.
+        lengths: Number of elements of each set, ``(S,)``, if that is known too.
     """
 
-    def __init__(self, size: int, count: int, *, index: Tensor | None = None, ptr: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        count: int,
+        *,
+        index: Tensor | None = None,
+        ptr: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> None:
         self.size = size
         self.count = count
         self.ordered = ptr is not None
@@ -37,7 +46,7 @@ class Segments:
         self.bags: Bags | None = None
         # What has been worked out so far (dynamo cannot trace functools.cached_property).
         self._index, self._ptr = index, ptr
-        self._lengths: Tensor | None = None
+        self._lengths = lengths
         self._order: Tensor | None = None
         self._in_order: bool | None = True if self.ordered else None
         self._blocks: tuple[Tensor, Tensor] | None = None

@@ -52,11 +52,10 @@ class Power(Reduction):
         count = sets.count(x)
         x = sets.clean(x, self.eps).clamp(min=self.eps)
         p = self.exponent(x)
-        top = sets.max(x.detach())
-        top = torch.where(top.isfinite(), top, 1.0)
+        top = sets.max(x.detach()).clamp(self.eps, torch.finfo(x.dtype).max)  # -inf where a set is empty
         ratio = x / sets.expand(top)
         inner = sets.mean(ratio**p)
-        inner = torch.where(count > 0, inner, 1.0)
+        inner = inner.masked_fill(count <= 0, 1.0)  # the root has no slope at zero
         z = top * inner ** (1 / p)
         weight = None
         if with_weights:

@@ -7,7 +7,7 @@ from forms import FORMS, lay, make_sets
 from torch.autograd import gradcheck, gradgradcheck
 
 from modalpool import Pool, chunks, sets
-from modalpool.kernels import Segments, choice, cpu, fused
+from modalpool.kernels import Segments, choice, cpu, cpu_small, fused, path
 from modalpool.reductions import Mean
 
 
@@ -107,12 +107,12 @@ def ragged(*, ordered, channels=4, dtype=torch.float64):
     return x, index
 
 
-def both(operation, x, index, *, many=None):
+def both(operation, x, index, *, many=None, fast=cpu, size=None):
     """An operation's outputs and the gradients of x, fast and by definition."""
     results = []
-    for kernels in (cpu, fused):
+    for kernels in (fast, fused):
         leaf = x.clone().requires_grad_()
-        outputs = operation(kernels, leaf, Segments(len(SIZES), len(x), index=index), many)
+        outputs = operation(kernels, leaf, Segments(size or len(SIZES), len(x), index=index), many)
         outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
         finite = [torch.where(out.isfinite(), out, 0.0) for out in outputs]
         slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in outputs]
@@ -185,6 +185,55 @@ def test_gradients_of_gradients_of_the_fast_form(name):
     assert gradcheck(function, [x], check_batched_grad=True)
     if name != "soften from far":  # its second differences drown in 300
         assert gradgradcheck(function, [x])
+
+
+FEW = torch.tensor([0, 2, 2, 0, 2])  # set 1 is empty
+
+
+def few_elements(name, value=0.0):
+    x = torch.linspace(-2, 2, 20, dtype=torch.float64).cos().reshape(5, 4)
+    x[1, 0] += value
+    if not name.startswith("moments"):
+        return x, OPERATIONS[name]
+    return x, lambda k, x, s, many: k.segment_moments(x, s, many, torch.tensor([[2.0], [1.0], [3.0]]).to(x))
+
+
+@pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_few_elements_take_shorter_steps_to_the_same_numbers(name, value):
+    x, operation = few_elements(name, value)
+    for got, expected in both(operation, x, FEW, fast=cpu_small, size=3):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+
+
+@pytest.mark.parametrize("bounds", [{"index": FEW}, {"ptr": torch.tensor([0, 2, 2, 5])}])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_few_elements_without_gradient(name, bounds):
+    x, operation = few_elements(name)
+    with torch.no_grad():
+        got, expected = (operation(kernels, x, Segments(3, 5, **bounds), None) for kernels in (cpu_small, fused))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_of_gradients_of_few_elements(name):
+    x, operation = few_elements(name)
+
+    def function(x):
+        found = operation(cpu_small, x, Segments(3, 5, index=FEW), None)
+        found = (found,) if isinstance(found, torch.Tensor) else found
+        return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
+
+    if name != "max of ties":  # rounding has no slope
+        assert gradcheck(function, [x.requires_grad_()])
+    if "far" not in name:  # second differences drown in the offset
+        assert gradgradcheck(function, [x.requires_grad_()])
+
+
+def test_the_number_of_values_chooses_the_path(monkeypatch):
+    monkeypatch.setattr(choice, "FEW", 8)
+    assert path(torch.ones(2, 4)) is cpu_small
+    assert path(torch.ones(3, 4)) is cpu
 
 
 def test_std_is_exact_at_any_offset():

@@ -1,0 +1,122 @@
+"""Few elements on a CPU, where what a call costs is the number of its operations.
+
+The compositions of `modalpool.kernels.fused`, with shorter steps where one look at the values says that nothing is
+infinite. They are ordinary operations: their gradients, of any order, are torch's own.
+
+Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G`` groups of channels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from modalpool.kernels import fused, plain
+from modalpool.kernels.bags import add_rows, steps
+from modalpool.kernels.choice import known, single, sloped
+from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
+from modalpool.kernels.fused import dense_attend, dense_max, dense_moments, dense_sum
+from modalpool.kernels.mean import dense_mean
+from modalpool.kernels.segments import Segments
+
+__all__ = [
+    "dense_attend",
+    "dense_max",
+    "dense_mean",
+    "dense_moments",
+    "dense_soften",
+    "dense_softmax",
+    "dense_sum",
+    "dense_weighted_sum",
+    "segment_attend",
+    "segment_max",
+    "segment_moments",
+    "segment_soften",
+    "segment_softmax",
+    "segment_sum",
+    "segment_weighted_sum",
+]
+
+
+def _finite(values: Tensor) -> bool:
+    """Whether there are values, and neither infinities nor nan."""
+    if values.numel() == 0:
+        return False
+    least, most = values.detach().aminmax()
+    return bool(known(least) > -math.inf and known(most) < math.inf)
+
+
+def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """See `modalpool.kernels.plain.segment_sum`."""
+    if many is not None or not segments.small or not single(values):
+        return plain.segment_sum(values, segments, many)
+    if segments.ordered and values.ndim == 2 and not sloped(values):
+        return add_rows(values, steps(segments.count), segments.ptr)
+    return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
+
+
+def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """See `modalpool.kernels.plain.segment_max`: torch's own gradient, if nothing ties with the first -inf."""
+    if many is not None or not (sloped(values) and single(values) and _finite(values)):
+        return plain.segment_max(values, segments, many)
+    low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
+    index = segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
+    return low.scatter_reduce(0, index, values, "amax")
+
+
+def segment_weighted_sum(
+    weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
+) -> Tensor:
+    """See `modalpool.kernels.plain.segment_weighted_sum`."""
+    exact = exact_zeros and not _finite(values)
+    if exact or many is not None or weight.ndim != 3 or weight.shape[1] > 1 or not single(values):
+        return plain.segment_weighted_sum(weight, values, segments, many, exact_zeros=exact)
+    weight = weight.to(values.dtype)
+    if weight.shape[2] in (1, values.shape[1]):
+        return segment_sum(weight.squeeze(1) * values, segments).unsqueeze(1)
+    product = weight.transpose(1, 2) * plain.split_channels(values, weight.shape[2])  # (N, G, C/G)
+    return segment_sum(product, segments).flatten(1).unsqueeze(1)
+
+
+def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """See `modalpool.kernels.fused.softmax`."""
+    if many is not None or not single(scores) or not _finite(scores):
+        return fused.segment_softmax(scores, segments, many)
+    top = plain.segment_max(scores.detach(), segments)
+    mass = (scores - top.index_select(0, segments.index)).exp()
+    total = segment_sum(mass, segments)  # at least one, and zero where a set is empty
+    return mass / total.index_select(0, segments.index), total.log() + top
+
+
+class _Ragged(fused.Ragged):
+    """Ragged sets with the steps above."""
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        return segment_sum(values, self.segments, many)
+
+    def softmax(self, scores: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
+        return segment_softmax(scores, self.segments, many)
+
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Tensor | None, *, exact_zeros: bool) -> Tensor:
+        return segment_weighted_sum(weight, values, self.segments, many, exact_zeros=exact_zeros)
+
+
+def segment_attend(
+    x: Tensor, matrix: Tensor, segments: Segments, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+) -> tuple[Tensor, Tensor]:
+    """See `modalpool.kernels.fused.attend`."""
+    return fused.attend(x, matrix, _Ragged(segments), many, queries=queries, whole=whole)
+
+
+def segment_soften(
+    x: Tensor, scale: Tensor | float, segments: Segments, many: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See `modalpool.kernels.fused.soften`."""
+    return fused.soften(x, scale, _Ragged(segments), many)
+
+
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+    """See `modalpool.kernels.fused.moments`."""
+    return fused.moments(x, _Ragged(segments), many, size)
