@@ -51,8 +51,8 @@ class CoarsenedGNN(nn.Module):
     - "sag": the score is a graph convolution, so that neighbours have a say (Lee, Lee and Kang 2019,
       https://arxiv.org/abs/1904.08082).
     - "asap": every node is the centre of a cluster, itself and its neighbours, whose features attention averages;
-      the clusters with the highest fitness stay, and are linked where their members were (Ranjan, Sanyal and Talukdar
-      2020, https://arxiv.org/abs/1911.07979).
+      the clusters with the highest fitness stay, and are linked as their members were (Ranjan, Sanyal and Talukdar
+      2020, https://arxiv.org/abs/1911.07979). Weights of the new links, which GCN reads, count as given.
 
     Of nodes with equal scores, as the leaves of a star have, the first ones stay.
 
@@ -115,6 +115,7 @@ class CoarsenedGNN(nn.Module):
                 with torch.autocast(x.device.type, enabled=False), warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "Sparse (CSR|invariant)")  # what ASAP computes with
                     x, edge_index, weight, batch, best, *_ = pool(x.to(weight.dtype), edge_index, weight, batch)
+                weight = weight.detach()  # torch knows no gradient of the sparse product that made it
                 kept, levels = kept[best], [level[best] for level in levels]
         x = gnn.jk(levels) if hasattr(gnn, "jk") else x
         return (gnn.lin(x) if hasattr(gnn, "lin") else x), kept

@@ -66,9 +66,9 @@ def test_top_k_is_its_formula():
 
 
 @EACH
-@pytest.mark.parametrize("jk", ["cat", "lstm", None])
-def test_all_weights_are_trained(coarsen, jk):
-    task = make(coarsen=coarsen, jk=jk, conv="gin").train()
+@pytest.mark.parametrize(("conv", "jk"), [("gin", "cat"), ("gcn", "lstm"), ("gat", None)])
+def test_all_weights_are_trained(coarsen, conv, jk):
+    task = make(coarsen=coarsen, jk=jk, conv=conv).train()
     batch = Batch.from_data_list(graphs())
     task.loss(task(batch), task.target(batch)).backward()
     wanted = [(name, weight.grad) for name, weight in task.named_parameters() if weight.requires_grad]
@@ -221,7 +221,8 @@ def test_hiding_everything_leaves_no_graph_to_tell_from_another():
     torch.testing.assert_close(logits, logits[:1].expand_as(logits))
 
 
-def test_the_command_line_knows_its_words():
+def test_the_command_line_knows_its_words(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tasks"])
     config = Path(__file__).resolve().parents[3] / "configs" / "graph" / "motifs.yaml"
     task = plan(["-c", str(config), "--model.coarsen=sag", "--model.ratio=0.6"]).build_task(SPEC)
     assert [(type(pool), pool.ratio) for pool in task.encoder.pools] == [(SAGPooling, 0.6)] * 3
@@ -235,3 +236,18 @@ def test_a_checkpoint_brings_it_back(tmp_path):
     again = GraphTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True).double().eval()
     batch = Batch.from_data_list(graphs())
     torch.testing.assert_close(again(batch), task(batch))
+
+
+@EACH
+def test_half_precision_trains(coarsen):
+    """The choice is made in float32, where equal scores are rare; under autocast as a trainer's bf16-mixed has it."""
+    task, batch = make(coarsen=coarsen, conv="gcn").float().train(), Batch.from_data_list(graphs())
+    batch.x = batch.x.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        x, _ = task.encode(batch)
+        loss = task.loss(task(batch), task.target(batch))
+    assert x.dtype == torch.bfloat16
+    loss.backward()
+    assert all(pool.select.weight.dtype == torch.float32 for pool in task.encoder.pools)
+    slopes = [weight.grad for weight in task.parameters() if weight.requires_grad]
+    assert all(slope.isfinite().all() and slope.dtype == torch.float32 for slope in slopes)
