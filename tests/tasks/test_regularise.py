@@ -8,10 +8,12 @@ from lightning.pytorch import Trainer
 from torch_geometric.data import Batch, Data
 from toy import ToyData, ToyTask
 
-from tasks.graph import GraphTask
+from tasks.audio import AudioTask, TimbreData
+from tasks.graph import GraphTask, MotifData
 from tasks.problems import BadInput
 from tasks.regularise import disagreement, mix_pooled
 from tasks.views import Views, keep_labels
+from tasks.volume import LesionData, VolumeTask
 
 KINDS = ["binary", "multiclass", "multilabel", "regression"]
 
@@ -178,3 +180,25 @@ def test_dropped_edges_make_two_views_of_a_graph():
     bare = Batch.from_data_list([Data(x=graph.x, edge_index=graph.edge_index[:, :0])])
     torch.testing.assert_close(task.encode(batch)[0], task.eval().encode(bare)[0])
     assert not torch.equal(task.encode(batch)[0], task.encode(bare)[0])  # only in training
+
+
+@pytest.mark.parametrize("modality", ["graph", "audio", "volume"])
+def test_every_modality_takes_views(modality):
+    data, make = {
+        "graph": (MotifData(train=8, val=4, test=4, labelled=2), lambda spec, **o: GraphTask(spec, hidden=4, **o)),
+        "audio": (TimbreData(train=8, val=8, test=8, labelled=2), lambda spec, **o: AudioTask(spec, widths=[4], **o)),
+        "volume": (
+            LesionData(train=8, val=2, test=2, size=16, labelled=2),
+            lambda spec, **o: VolumeTask(spec, width=4, depth=1, levels=1, **o),
+        ),
+    }[modality]
+    task = make(data.spec, consistency=1.0, pooled_mixup=0.3, head_dropout=0.5)
+    trainer = Trainer(fast_dev_run=True, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(task, datamodule=data)
+    assert trainer.callback_metrics["train/disagreement"] > 0
+
+
+def test_inputs_and_pooled_vectors_are_not_both_mixed():
+    spec = {"kind": "binary", "classes": ["a", "b"], "channels": 1, "sample_rate": 8000}
+    with pytest.raises(ValueError, match=r"expected mixup or pooled_mixup, got 0\.2 and 0\.3; turn one off with 0"):
+        AudioTask(spec, mixup=0.2, pooled_mixup=0.3)
