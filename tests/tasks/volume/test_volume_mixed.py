@@ -1,5 +1,7 @@
 """Volumes of several sizes in a batch: each is what it would be alone, for features, logits, maps and pictures."""
 
+from types import SimpleNamespace
+
 import nibabel
 import numpy as np
 import pytest
@@ -110,6 +112,8 @@ def test_what_hides_outlines_and_rivals_see_is_each_volumes_own(tmp_path):
         assert len(features) == len(places) == int(cells.prod())
         assert torch.equal(places.amax(0), task.first + task.stride * (cells - 1.0))
     written = task.export(batch, 1, torch.zeros(13, 8, 8), tmp_path / "a.png")
+    task.draw(batch, 1, torch.rand(13, 8, 8), SimpleNamespace(title="ill", label="share"), tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
     assert [nibabel.load(path).shape for path in written] == [(13, 8, 8)] * 2
 
 
