@@ -204,7 +204,7 @@ def _markdown(table: list[Row], about: str) -> str:
         if not math.isnan(row["difference_low"]):
             against += f" [{row['difference_low']:+.3g}, {row['difference_high']:+.3g}]"
         lines.append(
-            f"| {row['head']} | {row['parameters']} | {row['parameters'] / row['task_parameters']:.0%} | "
+            f"| {row['head']} | {row['parameters']} | {row['parameters'] / row['task_parameters']:.1%} | "
             f"{row['training_bytes'] / 1e6:.3g} | {row['activation_bytes'] / 1e3:.3g} | {three} | "
             f"{'' if row is table[0] else against} | {row['runs']} |"
         )
