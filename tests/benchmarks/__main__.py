@@ -5,7 +5,8 @@
     python tests/benchmarks --quick --only mean
 
 Ratios are how many times our time a peer takes, medians over interleaved rounds. On the CPU the process starts again
-with an allocator that keeps its pages, runs on one thread and counts CPU time (`measure.quiet_process`).
+with an allocator that keeps its pages, runs on one thread and counts CPU time (`measure.quiet_process`). The table is
+written as CSV and as Markdown, beside a plot.
 """
 
 import argparse
@@ -86,6 +87,25 @@ def show(row: dict[str, object]) -> str:
     )
 
 
+def markdown(rows: list[dict[str, object]]) -> str:
+    """A table with a line for each work, size and peer; memory and error are those of the last pass."""
+    lines = [
+        "| work | size | peer | forward (bar) | forward + backward (bar) | MB ours / peer | error ours / peer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key in dict.fromkeys((row["work"], row["size"], row["peer"]) for row in rows):
+        passes = {row["pass"]: row for row in rows if (row["work"], row["size"], row["peer"]) == key}
+        ratios = [_ratio(passes[name]) if name in passes else "" for name in ("forward", "forward+backward")]
+        last = list(passes.values())[-1]
+        memory = f"{last['megabytes']:.0f} / {last['peer megabytes']:.0f}"
+        lines.append(f"| {' | '.join([*key, *ratios, memory])} | {last['error']:.0e} / {last['peer error']:.0e} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ratio(row: dict[str, object]) -> str:
+    return f"{row['ratio']:.2f}" + ("" if row["bar"] is None else f" ({row['bar']:.2f})")
+
+
 def plot(rows: list[dict[str, object]], title: str, path: Path) -> None:
     """Bars of all ratios, with a tick where the bar is."""
     import matplotlib
@@ -132,9 +152,10 @@ def main() -> int:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    (given.output / f"{given.device}.md").write_text(markdown(rows))
     plot(rows, name, given.output / f"{given.device}.png")
     judged = [row for row in rows if row["bar"] is not None]
-    print(f"{sum(bool(row['met']) for row in judged)} of {len(judged)} bars met; table and plot in {given.output}")
+    print(f"{sum(bool(row['met']) for row in judged)} of {len(judged)} bars met; tables and plot in {given.output}")
     met = all(row["met"] for row in judged)
     if given.device == "cuda" and not given.only:
         from gpu import bandwidth

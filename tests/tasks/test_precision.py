@@ -48,18 +48,19 @@ def test_half_precision_gives_the_same_loss_and_gradients(name, dtype):
     assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 1 - 16 * HALF[dtype]
 
 
-def fit(folder, precision, accelerator="cpu"):
-    """Train the toy modality; the rows of predictions.csv."""
+def fit(folder, name, accelerator="cpu", **how):
+    """Train the toy modality with a precision, by its name or ``how``; the rows of predictions.csv."""
+    how = how or {"precision": name}
     config = {
-        "run": {"name": precision, "root": str(folder)},
+        "run": {"name": name, "root": str(folder)},
         "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},
         "data": {"class_path": "toy.ToyData"},
-        "trainer": {"max_epochs": 8, "accelerator": accelerator, "precision": precision, "enable_progress_bar": False},
+        "trainer": {"max_epochs": 8, "accelerator": accelerator, "enable_progress_bar": False, **how},
     }
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(config))
     main(["fit", "-c", str(path), "--outputs.bootstrap=5", "--outputs.maps=1"])
-    with (folder / precision / "version_0" / "predictions.csv").open() as file:
+    with (folder / name / "version_0" / "predictions.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -75,6 +76,17 @@ def test_bf16_trains_and_fp16_is_bf16_where_there_is_no_gpu(tmp_path, monkeypatc
         UserWarning, match="AMP with fp16 is not supported on CPU. Using `precision='bf16-mixed'` instead"
     ):
         assert fit(tmp_path, "16-mixed") == brain
+
+
+@pytest.mark.slow
+def test_fp16_itself_trains_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    plugin = {"class_path": "lightning.pytorch.plugins.MixedPrecision"}
+    plugin["init_args"] = {"precision": "16-mixed", "device": "cpu"}
+    full, half = fit(tmp_path, "32-true"), fit(tmp_path, "fp16", plugins=[plugin])
+    assert abs(accuracy(full) - accuracy(half)) <= 3 / 32
+    saved = torch.load(next((tmp_path / "fp16").rglob("last.ckpt")), weights_only=True)
+    assert saved["MixedPrecision"]["scale"] > 1  # losses were scaled, as only float16 needs it
 
 
 @pytest.mark.gpu
