@@ -13,7 +13,7 @@ import argparse
 import csv
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,20 +50,18 @@ def pools(values: int) -> tuple[Tensor, dict[str, Function]]:
     }
 
 
-def measure(values: int, *, backward: bool) -> list[list[object]]:
+def measure(values: int, *, backward: bool) -> Iterator[list[object]]:
     """Rows of the table for one size."""
     x, functions = pools(values)
-    rows = []
     for wrap in (forward, forward_backward) if backward else (forward,):
         for name, function in functions.items():
             call = wrap(function, [x])
             memory = peak_bytes(call, "cpu")  # calls twice: what is loaded on first use is there afterwards
             once = seconds(call, "cpu", 1)
             repeats = max(1, min(100, int(0.02 / once)))
-            rounds = 1 if once > 5 else 3
-            best = min(once, *(seconds(call, "cpu", repeats) for _ in range(rounds)))
-            rows.append([name, wrap.__name__.replace("_", " + "), values, best, memory / 2**20])
-    return rows
+            rounds = 3 if once < 0.5 else 0
+            best = min([once, *(seconds(call, "cpu", repeats) for _ in range(rounds))])
+            yield [name, wrap.__name__.replace("_", " + "), values, best, memory / 2**20]
 
 
 def exponent(values: list[float], seconds: list[float]) -> float:
@@ -124,7 +122,9 @@ def main() -> None:
     if given.one is not None:
         quiet_process()
         with open(path, "a", newline="") as file:
-            csv.writer(file).writerows(measure(10**given.one, backward=given.one <= given.backward_to))
+            for row in measure(10**given.one, backward=given.one <= given.backward_to):
+                csv.writer(file).writerow(row)
+                file.flush()
         return
     given.output.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
