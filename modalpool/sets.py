@@ -318,6 +318,11 @@ class RaggedSets(Sets):
         self.segments = segments
         self._count: Tensor | None = None
 
+    @property
+    def full(self) -> bool:
+        """See `Sets.full`."""
+        return self.mask is None and self.segments.full
+
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
         return single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None

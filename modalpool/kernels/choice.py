@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "few", "known", "single", "sloped"]
+__all__ = ["apply", "few", "finite", "known", "single", "sloped"]
 
 FEW = 2**14
 """Up to how many values the composition is the faster one."""
@@ -32,6 +33,14 @@ def single(x: Tensor) -> bool:
 def apply(function: type[Function], *args: Any) -> Any:
     """The result of an autograd function."""
     return function.apply(*args)  # type: ignore[no-untyped-call]  # torch's own
+
+
+def finite(values: Tensor) -> bool:
+    """Whether there are values, and neither infinities nor nan."""
+    if values.numel() == 0:
+        return False
+    least, most = values.detach().aminmax()
+    return bool(known(least) > -math.inf and known(most) < math.inf)
 
 
 def known(value: Tensor | bool) -> Any:

@@ -18,7 +18,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import LONG
-from modalpool.kernels.choice import apply, known, single, sloped
+from modalpool.kernels.choice import apply, finite, known, single, sloped
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 
@@ -267,12 +267,17 @@ def dense_weighted_sum(
 def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.softmax`: torch's own, where all scores are finite."""
     flat = scores.to(accumulation_type(scores.dtype)).flatten(dims[0], dims[-1])
-    if many is not None or not known(flat.isfinite().all()):
+    # Along the axis that lies innermost in memory torch needs no copy.
+    inner = flat.stride(dims[0]) < flat.stride(-1)
+    flat, axis = (flat.movedim(dims[0], -1), -1) if inner else (flat, dims[0])
+    if many is not None or not finite(flat):
         return fused.dense_softmax(scores, dims, many)
-    weight = flat.softmax(dims[0])
-    if flat.shape[dims[0]] > LONG:  # torch's softmax divides by a running sum, which drifts; its sum does not
-        weight = weight / weight.sum(dims[0], keepdim=True)
-    return weight.reshape(scores.shape), flat.logsumexp(dims[0])
+    weight = flat.softmax(axis)
+    if flat.shape[axis] > LONG:  # torch's softmax divides by a running sum, which drifts; its sum does not
+        weight = weight / weight.sum(axis, keepdim=True)
+    # The largest weight is exp(largest score - log mass): two reads, where logsumexp writes as many values as it reads.
+    log_mass = flat.logsumexp(axis) if sloped(scores) else flat.amax(axis) - weight.amax(axis).log()
+    return weight.movedim(axis, dims[0]).reshape(scores.shape), log_mass
 
 
 def dense_soften(
@@ -282,5 +287,5 @@ def dense_soften(
     if many is not None:
         return fused.dense_soften(x, scale, dims, many)
     x = x.to(accumulation_type(x.dtype))
-    weight, log_mass = dense_softmax(x * scale, dims)
+    weight, log_mass = dense_softmax(x if isinstance(scale, float) and scale == 1 else x * scale, dims)
     return dense_weighted_sum(weight[..., None, :], x, dims, exact_zeros=True).squeeze(-2), log_mass

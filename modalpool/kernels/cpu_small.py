@@ -8,14 +8,12 @@ Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G``
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, steps
-from modalpool.kernels.choice import known, single, sloped
+from modalpool.kernels.choice import finite, single, sloped
 from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
 from modalpool.kernels.fused import dense_attend, dense_max, dense_moments, dense_sum
 from modalpool.kernels.mean import dense_mean
@@ -40,14 +38,6 @@ __all__ = [
 ]
 
 
-def _finite(values: Tensor) -> bool:
-    """Whether there are values, and neither infinities nor nan."""
-    if values.numel() == 0:
-        return False
-    least, most = values.detach().aminmax()
-    return bool(known(least) > -math.inf and known(most) < math.inf)
-
-
 def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_sum`."""
     if many is not None or not segments.small or not single(values):
@@ -59,7 +49,7 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_max`: torch's own gradient, if nothing ties with the first -inf."""
-    if many is not None or not (sloped(values) and single(values) and _finite(values)):
+    if many is not None or not (sloped(values) and single(values) and finite(values)):
         return plain.segment_max(values, segments, many)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
     index = segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
@@ -70,7 +60,7 @@ def segment_weighted_sum(
     weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
 ) -> Tensor:
     """See `modalpool.kernels.plain.segment_weighted_sum`."""
-    exact = exact_zeros and not _finite(values)
+    exact = exact_zeros and not finite(values)
     if exact or many is not None or weight.ndim != 3 or weight.shape[1] > 1 or not single(values):
         return plain.segment_weighted_sum(weight, values, segments, many, exact_zeros=exact)
     weight = weight.to(values.dtype)
@@ -82,7 +72,7 @@ def segment_weighted_sum(
 
 def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.softmax`."""
-    if many is not None or not single(scores) or not _finite(scores):
+    if many is not None or not single(scores) or not finite(scores):
         return fused.segment_softmax(scores, segments, many)
     top = plain.segment_max(scores.detach(), segments)
     mass = (scores - top.index_select(0, segments.index)).exp()

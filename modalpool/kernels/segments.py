@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from modalpool.kernels.choice import known
+from modalpool.kernels.differentiate import transformed
+
 if TYPE_CHECKING:
     from modalpool.kernels.bags import Bags
 
@@ -62,6 +65,13 @@ class Segments:
     def small(self) -> bool:
         """Whether one running sum is good enough."""
         return self.count <= SMALL
+
+    @property
+    def full(self) -> bool:
+        """Whether every set has elements (a CPU looks, of a device it is not known)."""
+        if self.size == 0 or not self._eager_cpu or transformed() or type(self.lengths) is not Tensor:
+            return False
+        return bool(known(self.lengths.amin()) > 0)
 
     @property
     def index(self) -> Tensor:

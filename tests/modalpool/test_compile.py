@@ -98,7 +98,7 @@ def test_an_index_alone_asks_once_and_raising_asks_too():
         Pool("[n] c", "attention", channels=2)(x, index=index)
     assert syncs.seen == ["aten::_local_scalar_dense"]
     with Syncs() as syncs:
-        Pool("[n] c", empty_value="raise")(x, index=index, dim_size=2)
+        Pool("b [n] c", empty_value="raise")(x[None], mask=torch.ones(1, 4, dtype=torch.bool))
     assert syncs.seen == ["aten::_local_scalar_dense"]
 
 

@@ -230,6 +230,30 @@ def test_gradients_of_gradients_of_few_elements(name):
         assert gradgradcheck(function, [x.requires_grad_()])
 
 
+@pytest.mark.parametrize("size", [5, 1100])  # long ones are divided again
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_dense_softmax_along_memory_or_across_it(size, channels_first):
+    x = torch.randn(2, 3, size, dtype=torch.float64) if channels_first else torch.randn(2, size, 3, dtype=torch.float64)
+    x = (x.mT if channels_first else x).requires_grad_()
+    got, expected = cpu.dense_softmax(x, (1,)), fused.dense_softmax(x, (1,))
+    with torch.no_grad():
+        torch.testing.assert_close(cpu.dense_softmax(x, (1,)), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in got]
+    gradients = [torch.autograd.grad(outs, x, slopes) for outs in (got, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_sets_are_known_to_be_full_only_where_a_look_is_free():
+    index = torch.tensor([0, 2, 1, 2])
+    assert Segments(3, 4, index=index).full
+    assert not Segments(4, 4, index=index).full
+    assert not Segments(0, 0, ptr=torch.tensor([0])).full
+    seen = []
+    torch.vmap(lambda x: seen.append(Segments(3, 4, index=index).full) or x)(torch.ones(2))
+    assert seen == [False]
+
+
 def test_the_number_of_values_chooses_the_path(monkeypatch):
     monkeypatch.setattr(choice, "FEW", 8)
     assert path(torch.ones(2, 4)) is cpu_small
