@@ -16,7 +16,9 @@ OWN = {
     "crossval": {"--seeds", "--folds"},
     "compare": {"--reductions", "--seeds", "--folds"},
     "judge": {"--curves", "--tolerance", "--rule"},
+    "heads": {"--hidden", "--seeds", "--folds"},
     "embed": {"--parts", "--format"},
+    "diagnose": {"--samples"},
 }  # flags with a value that a command has beside those of fit
 NO_TRAINING = [
     "--trainer.fast_dev_run=true",
