@@ -46,9 +46,14 @@ class Probe(NamedTuple):
 
 
 def at_pool(task: PoolingTask, batch: Any) -> Probe:
-    """The features of a batch of one sample, and the pool."""
+    """The features of a batch of one sample that are pooled, and the pool; of a graph the nodes that stayed."""
     x, sets = task.encode(batch)
-    return _probe(task, x, lambda features: task.pool(features, **sets), task.edges(batch))
+    edges = task.edges(batch)
+    if edges is not None and "mask" in sets:
+        stayed = sets["mask"]
+        x, sets = x[stayed], {"index": sets["index"][stayed], "dim_size": sets["dim_size"]}
+        edges = (stayed.cumsum(0) - 1)[edges[:, stayed[edges].all(0)]]
+    return _probe(task, x, lambda features: task.pool(features, **sets), edges)
 
 
 def through_network(task: PoolingTask, batch: Any) -> Probe | None:

@@ -10,9 +10,10 @@ from toy import ToyData, ToyTask
 
 from tasks.__main__ import main
 from tasks.audio import AudioTask, TimbreData
-from tasks.diagnose import response_rows, variance_rows
+from tasks.diagnose import response_rows
 from tasks.graph import GraphTask, MotifData
 from tasks.problems import BadInput
+from tasks.variance import variance_rows
 from tasks.volume import LesionData, VolumeTask
 
 WAVES = ["checkerboard", "sinusoid, cycles 0.25", "sinusoid, cycles 1"]
@@ -137,3 +138,9 @@ def test_graphs():
     assert rows["finest Laplacian mode"]["network"] > 0
     assert rows["shift"]["network"] is None  # nodes alone cannot be renumbered
     assert rows["occlusion"]["network"] > 0
+
+
+def test_of_a_graph_that_is_coarsened_the_nodes_that_stayed_are_pooled():
+    data = MotifData(train=8, val=4, test=8)
+    variances, _, rows = of(GraphTask(data.spec, hidden=8, layers=2, coarsen="topk"), alone(data, 8))
+    check_a_mean(variances, rows)
