@@ -1,5 +1,6 @@
 """The command line: ``python -m tasks COMMAND -c configs/<modality>/<name>.yaml``; without a command its help."""
 
+import importlib
 import sys
 import warnings
 
@@ -20,6 +21,8 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
+_COMMANDS = ("crossval", "compare", "heads", "embed", "judge", "diagnose", "explain")
+
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.
 _EXPECTED = [
     ".*does not have many workers.*",
@@ -38,34 +41,9 @@ def main(args: list[str] | None = None) -> None:
         print(HELP)
         return
     try:
-        if given[0] == "crossval":
-            from tasks.crossval import crossval
-
-            crossval(given[1:])
-        elif given[0] == "compare":
-            from tasks.compare import compare
-
-            compare(given[1:])
-        elif given[0] == "heads":
-            from tasks.heads import heads
-
-            heads(given[1:])
-        elif given[0] == "embed":
-            from tasks.embed import embed
-
-            embed(given[1:])
-        elif given[0] == "diagnose":
-            from tasks.diagnose import diagnose
-
-            diagnose(given[1:])
-        elif given[0] == "explain":
-            from tasks.explain import explain
-
-            explain(given[1:])
-        elif given[0] == "judge":
-            from tasks.judge import judge
-
-            judge(given[1:])
+        if given[0] in _COMMANDS:  # each in its own file, under its own name
+            sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
+            getattr(importlib.import_module(f"tasks.{given[0]}"), given[0])(given[1:])
         else:
             from tasks.cli import run_cli
 

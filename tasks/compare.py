@@ -4,8 +4,6 @@ import csv
 import json
 import math
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from tasks.crossval import fit_all, numbered, options, spread
 from tasks.drawing import canvas, save
 from tasks.paired import difference
 from tasks.problems import BadInput
+from tasks.settings import same_settings
 
 Row = dict[str, Any]
 
@@ -44,13 +43,12 @@ def compare(args: list[str]) -> Path:
     own = options("compare", __doc__)
     own.add_argument("--reductions", help="mean,max,attention:heads=4,mean+max,...", default="")
     chosen, rest = own.parse_known_args(args)
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
     rest = ["--outputs.maps=0", "--outputs.every=0", *rest]  # pictures take longer than small runs; flags go over it
 
     planned = plan(rest)
     folder = numbered(planned.config["run"], "comparison", chosen.resume)
     known = planned.datamodule.folds
-    started = _start(folder, _settings(planned.config.as_dict()), chosen, known)
+    started = _start(folder, chosen, known)
     pools = {label: flags(label) for label in started["reductions"]}
 
     data = plan([*rest, f"--data.init_args.fold={started['folds'][0]}"]).datamodule
@@ -60,11 +58,11 @@ def compare(args: list[str]) -> Path:
             tasks[label] = plan([*rest, *own_flags]).build_task(data.spec)
         except BadInput as error:
             raise BadInput(f"compare: {label}: {error}") from None
+    same_settings("compare", folder, planned.config)
     device = "cuda" if planned.config["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
     costs = measure(tasks, next(iter(data.train_dataloader())), device=device)
     del tasks
 
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_text(json.dumps(started, indent=2) + "\n")
     variants = {folder / re.sub(r"[^\w=+.-]", "_", label): [*rest, *own_flags] for label, own_flags in pools.items()}
     for done in fit_all(variants, started["folds"], started["seeds"], "compare"):
@@ -114,41 +112,16 @@ def flags(label: str) -> list[str]:
     return [f"--model.init_args.reduction={reduction}", *(f"--model.init_args.{option}" for option in given)]
 
 
-def _start(folder: Path, settings: Row, chosen: Any, known: list[int]) -> Row:
+def _start(folder: Path, chosen: Any, known: list[int]) -> Row:
     """What is compared: as asked for, or as the comparison that goes on was started, with further pools."""
     path = folder / "comparison.json"
     if not path.is_file():
-        given = {"reductions": labels(chosen.reductions), "folds": chosen.folds or known, "seeds": chosen.seeds or [0]}
-        return {**given, "settings": settings}
+        return {"reductions": labels(chosen.reductions), "folds": chosen.folds or known, "seeds": chosen.seeds or [0]}
     started = json.loads(path.read_text())
-    before = started["settings"]
-    other = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-    if other:
-        change = "; ".join(f"{name} {before.get(name)}, now {settings.get(name)}" for name in sorted(other))
-        raise BadInput(
-            f"compare: expected the settings that {folder} was started with, got others ({change}); "
-            "give the same, or leave --resume out to start anew"
-        )
     further = [label for label in chosen.reductions.split(",") if label and label not in started["reductions"]]
     started["reductions"] = labels(",".join([*started["reductions"], *further]))
     started["folds"], started["seeds"] = chosen.folds or started["folds"], chosen.seeds or started["seeds"]
     return started
-
-
-def _settings(config: Row) -> Row:
-    """Everything that is set and may change a result, by its full name."""
-    kept = {
-        name: value for name, value in config.items() if name not in ("config", "run", "outputs", "__default_config__")
-    }
-
-    def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and value:
-            for key, part in value.items():
-                yield from flat(part, f"{name}.{key}" if name else str(key))
-        else:
-            yield name, value
-
-    return json.loads(json.dumps(dict(flat(kept, "")), default=str))  # as it will be read again
 
 
 def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], known: list[int], where: str) -> None:

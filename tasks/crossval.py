@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from tasks.cli import CLI, plan, run_cli
+from tasks.settings import same_settings
 
 
 def crossval(args: list[str]) -> Path:
@@ -31,13 +32,16 @@ def crossval(args: list[str]) -> Path:
 
     Returns:
         The folder, with ``crossval.csv`` (a row a fold) and ``summary.json`` (mean and sd over rows).
+
+    Raises:
+        BadInput: If a cross-validation is to go on with other settings.
     """
     chosen, rest = options("crossval", __doc__).parse_known_args(args)
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
     planned = plan(rest)
     folds = planned.datamodule.folds if chosen.folds is None else chosen.folds
     folder = numbered(planned.config["run"], "crossval", chosen.resume)
+    same_settings("crossval", folder, planned.config)
     rows: list[dict[str, Any]] = []
     for done in fit_all({folder: rest}, folds, chosen.seeds or [0], "crossval"):
         rows = done[folder]
@@ -137,7 +141,9 @@ def _telling(bar: tqdm, title: str) -> type[CLI]:
 
     class Epochs(Callback):
         def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            bar.set_postfix_str(f"{title}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}")
+            # In a log, which keeps every state of the bar, one a run is enough.
+            state = f"{title}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            bar.set_postfix_str(state, refresh=sys.stderr.isatty())
 
     class Telling(CLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,6 @@ def embed(args: list[str]) -> Path:
     own.add_argument("--parts", help="parts of the data; all there are unless given", default="")
     own.add_argument("--format", choices=("parquet", "npz"), help="parquet if pyarrow is installed unless given")
     chosen, rest = own.parse_known_args(args)
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
     ending = chosen.format or ("parquet" if _arrow() else "npz")
     if ending == "parquet" and not _arrow():

@@ -4,12 +4,12 @@ import csv
 import itertools
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.data import Subset
 
 from tasks.cli import plan
 from tasks.costs import Memory, head_memory
@@ -20,6 +20,7 @@ from tasks.flatten import by, largest
 from tasks.metrics import bootstrap
 from tasks.paired import difference
 from tasks.problems import BadInput
+from tasks.settings import same_settings
 
 Row = dict[str, Any]
 
@@ -89,12 +90,12 @@ def heads(args: list[str]) -> Path:
         head a folder like that of a cross-validation, each run with its ``train.json``.
 
     Raises:
-        BadInput: If the encoder cannot read the data, or ``--hidden`` names no sizes.
+        BadInput: If the encoder cannot read the data, ``--hidden`` names no sizes, or runs are to go on with other
+            settings.
     """
     own = options("heads", __doc__)
     own.add_argument("--hidden", default="256", help="neurons of the fully connected layer, 0 = none; one head each")
     chosen, rest = own.parse_known_args(args)
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
     rest = ["--outputs.maps=0", "--outputs.every=0", *rest]  # pictures take longer than small runs; flags go over it
 
     planned = plan(rest)
@@ -111,6 +112,8 @@ def heads(args: list[str]) -> Path:
         variants[folder / f"flatten_{neurons}"] = [*rest, *own_flags]
     batch = next(iter(data.loader(data.still("train"), False)))
     costs = {place: head_memory(plan(flags).build_task(data.spec), batch) for place, flags in variants.items()}
+
+    same_settings("heads", folder, planned.config)
 
     own_pool = " ".join(str(task.pool).split())
     about = f"{by(sizes)} elements in the largest sample; pooled is {own_pool}"
@@ -150,10 +153,11 @@ def _run(place: Path, row: Row) -> Path:
 
 
 def _train_metrics(run: Path, data: PoolingData) -> Row:
-    """The metrics of a run's best checkpoint, which was tested, on its training samples."""
+    """The metrics of a run's best checkpoint, which was tested, on its training samples: those that kept a label."""
     task = load_task(run / "checkpoints" / "best.ckpt")
+    train = data.still("train")
     predictions, targets = [], []
-    for batch in data.loader(data.still("train"), False):
+    for batch in data.loader(Subset(train, data.kept) if data.kept else train, False):
         batch = task.transfer_batch_to_device(batch, task.device, 0)
         with torch.no_grad():
             predictions.append(task.predictions(task(batch)).cpu())

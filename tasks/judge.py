@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def judge(args: list[str]) -> Path:
     own.add_argument("--tolerance", type=float, default=0, help="how far beside the truth the largest value is a hit")
     own.add_argument("--rule", choices=("relative", "top", "otsu"), default="relative", help="how the IoU marks")
     chosen, rest = own.parse_known_args(args)
-    sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
 
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = checkpoint(chosen.ckpt_path, built.config["run"])

@@ -254,6 +254,10 @@ def test_crossval_rows_mean_and_resume(toy, tmp_path, capsys):
     toy("crossval", "--seeds=0,1,2", "--folds=0", "--trainer.max_epochs=2", "--resume")
     assert len(table(folder / "crossval.csv")) == 3
     assert (folder / "fold_0_seed_0" / "summary.json").stat().st_mtime_ns == stamp
+    with pytest.raises(
+        SystemExit, match=r"crossval: expected the settings that .* got others \(.*max_epochs 2, now 3\)"
+    ):
+        toy("crossval", "--trainer.max_epochs=3", "--resume")
 
 
 def test_crossval_asks_the_data_for_its_folds_before_any_is_read(toy, tmp_path):

@@ -127,6 +127,9 @@ def test_every_head_gets_its_costs_and_the_gap_of_the_tested_checkpoint(tmp_path
         assert float(row["gap_mean"]) == pytest.approx(right - sum(tested) / len(tested))
         assert f"| {head} | {row['parameters']} | " in text
 
+    with pytest.raises(SystemExit, match=r"heads: expected the settings that .* got others \(.*lr 0\.02, now 0\.5\)"):
+        main(["heads", "-c", "toy.yaml", "--hidden=6", "--folds=1", "--seeds=3", "--resume", "--model.lr=0.5"])
+
 
 @pytest.mark.parametrize("hidden", ["", "many", "0,0", "8,-1"])
 def test_a_size_that_is_none_is_refused(hidden, tmp_path, monkeypatch):
