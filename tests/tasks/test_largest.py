@@ -38,7 +38,7 @@ def test_only_image_pooling_sees_further_than_39_pixels(branch):
 
 def test_the_experiment_scores_and_draws_every_network(tmp_path, capsys):
     picture = tmp_path / "largest.png"
-    scores = largest.main(steps=2, seeds=2, tested=6, picture=str(picture))
+    scores = largest.main(steps=1, seeds=2, tested=6, picture=str(picture))
     assert list(scores) == list(largest.BRANCHES)
     assert all(len(values) == 2 and all(0 <= value <= 1 for value in values) for values in scores.values())
     assert picture.stat().st_size > 5_000
