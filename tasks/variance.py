@@ -47,7 +47,10 @@ def variance_rows(task: PoolingTask, batches: list[Any]) -> tuple[list[Row], flo
     within = float(torch.stack([one.var(0, correction=0) for one in sets]).mean())
     total = between + within
     if not total > 0:
-        raise BadInput("diagnose: every element of the features is the same; the network has not learned anything")
+        raise BadInput(
+            "diagnose: expected features that differ between elements, got the same everywhere: the network has not "
+            "learned anything; train it longer, or take another checkpoint"
+        )
     correlation = between / total
     pool, channels = sets_pooled(task, ndim), sets[0].shape[1]
 

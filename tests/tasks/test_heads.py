@@ -13,7 +13,7 @@ from toy import ROOT, ToyData, ToyTask
 from tasks.__main__ import main
 from tasks.costs import head_memory
 from tasks.flatten import largest
-from tasks.heads import head_costs
+from tasks.heads import _train_metrics, head_costs
 
 FIGURES = [
     pytest.param(7 * 7, 512, (), 4096, 102_764_544, id="VGG-16's first fully connected layer"),
@@ -85,6 +85,18 @@ def test_the_largest_sample_of_all_parts_counts():
     data.setup()
     data.datasets["test"].x = torch.randn(32, 9, 4)
     assert largest(ToyTask(data.spec).eval(), data) == [9]
+
+
+def test_the_training_metrics_of_few_labels_are_those_of_the_labelled(tmp_path, monkeypatch):
+    data = ToyData(labelled=4)
+    task = ToyTask(data.spec).eval()
+    monkeypatch.setattr("tasks.heads.load_task", lambda path: task)
+    train = data.datasets["train"]
+    said = (task({"x": train.x}).squeeze(1) > 0).long()
+    hidden = torch.ones(96, dtype=torch.bool)
+    hidden[data.kept] = False
+    train.y = torch.where(hidden, 1 - said, said)  # wrong of all others
+    assert _train_metrics(tmp_path, data)["acc"] == 1
 
 
 def test_every_head_gets_its_costs_and_the_gap_of_the_tested_checkpoint(tmp_path, monkeypatch, capsys):
