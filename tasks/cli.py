@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
@@ -167,6 +168,28 @@ def newest(root: str, name: str, which: str) -> Path:
             f"no {which}.ckpt under {Path(root, name)}; run fit first, or give --ckpt_path FILE or --run.name NAME"
         )
     return found[-1]
+
+
+def check_fold(command: str, folder: Path, data: PoolingData) -> None:
+    """Refuse to look at samples that the run was trained on.
+
+    Args:
+        command: Stands before the error's message.
+        folder: The folder of the run.
+        data: The data whose test part is looked at.
+
+    Raises:
+        BadInput: If the run was trained with another fold of the same data.
+    """
+    if not (folder / "config.yaml").is_file():
+        return
+    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
+    fold = (trained.get("init_args") or {}).get("fold", data.fold)
+    if trained["class_path"].rpartition(".")[2] == type(data).__name__ and fold != data.fold:
+        raise BadInput(
+            f"{command}: expected fold {fold}, which {folder} was not trained on, got {data.fold}; "
+            f"give --data.fold {fold}"
+        )
 
 
 def plan(args: list[str]) -> Plan:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.base import PoolingTask
-from tasks.cli import checkpoint, plan
+from tasks.cli import check_fold, checkpoint, plan
 from tasks.drawing import canvas, save
 from tasks.explain import load_task
 from tasks.probes import Measured, Probe, at_pool, block, measure, through_network
@@ -37,7 +37,8 @@ def diagnose(args: list[str]) -> Path:
         The table, ``diagnostics.md`` in the folder of the run, beside ``diagnostics.csv`` and ``diagnostics.png``.
 
     Raises:
-        BadInput: If there is no checkpoint, there are too few samples, or the task does not pool.
+        BadInput: If there is no checkpoint, it was trained with another fold, there are too few samples, or the task
+            does not pool.
     """
     own = argparse.ArgumentParser(prog="python -m tasks diagnose", description=__doc__, allow_abbrev=False,
                                   epilog="All flags of test, too.")  # fmt: skip
@@ -47,6 +48,8 @@ def diagnose(args: list[str]) -> Path:
 
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    check_fold("diagnose", folder, planned.datamodule)
     task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
     data.setup()
     dataset = data.still("test")
@@ -60,7 +63,6 @@ def diagnose(args: list[str]) -> Path:
         variances, correlation = variance_rows(task, batches)
         rows = response_rows(task, batches)
 
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     with (folder / "diagnostics.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["measure", "mean", "pool", "network"])
         writer.writeheader()

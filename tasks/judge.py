@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tasks.base import PoolingTask
-from tasks.cli import checkpoint, run_cli
-from tasks.data import PoolingData
+from tasks.cli import check_fold, checkpoint, run_cli
 from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.problems import BadInput
@@ -58,7 +56,7 @@ def judge(args: list[str]) -> Path:
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = checkpoint(chosen.ckpt_path, built.config["run"])
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    _check_fold(folder, built.datamodule)
+    check_fold("judge", folder, built.datamodule)
     device = built.trainer.strategy.root_device
     task = type(built.model).load_from_checkpoint(path, map_location=device, weights_only=True).eval()
     judged = Judged(task, chosen, device)
@@ -77,18 +75,6 @@ def judge(args: list[str]) -> Path:
     _print(rows)
     print(f"Look at: {table}")
     return table
-
-
-def _check_fold(folder: Path, data: PoolingData) -> None:
-    """Refuse to judge on samples that the run was trained on."""
-    if not (folder / "config.yaml").is_file():
-        return
-    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
-    fold = (trained.get("init_args") or {}).get("fold", data.fold)
-    if trained["class_path"].rpartition(".")[2] == type(data).__name__ and fold != data.fold:
-        raise BadInput(
-            f"judge: expected fold {fold}, which {folder} was not trained on, got {data.fold}; give --data.fold {fold}"
-        )
 
 
 class Judged:
