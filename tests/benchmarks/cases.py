@@ -380,7 +380,13 @@ def cam_case(device: str) -> Case:
         return contributions(pool, network.head.to(x.dtype), x)[1][:, :1]
 
     return Case(
-        "class maps", "(1, 64, 24, 24, 24)", [x], ours, {"MONAI CAM": lambda x: cam(x, class_idx=0) / count}, {}, False
+        "class maps",
+        "(1, 64, 24, 24, 24)",
+        [x],
+        ours,
+        {"MONAI CAM": lambda x: cam(x, class_idx=[0]) / count},
+        {},
+        False,
     )
 
 
