@@ -1,6 +1,5 @@
 """``python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4``: pools on the same folds and seeds."""
 
-import csv
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from tasks.drawing import canvas, save
 from tasks.paired import difference
 from tasks.problems import BadInput
 from tasks.settings import same_settings
+from tasks.tables import write_csv
 
 Row = dict[str, Any]
 
@@ -134,10 +134,7 @@ def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], kno
             row = {"reduction": label, "metric": metric, "runs": len(rows), **both}
             row |= {"difference": against.mean, "low": against.low, "high": against.high}
             table.append({**row, **costs[label]._asdict()})
-    with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(folder / "comparison.csv", table)
     metric = table[0]["metric"]
     shown = [row for row in table if row["metric"] == metric]
     (folder / "comparison.md").write_text(_markdown(shown, base, len(known), where), encoding="utf-8")

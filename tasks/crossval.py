@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import csv
 import io
 import itertools
 import json
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from tasks.cli import CLI, plan, run_cli
 from tasks.settings import same_settings
+from tasks.tables import write_csv
 
 
 def crossval(args: list[str]) -> Path:
@@ -174,10 +174,7 @@ def spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    with (folder / "crossval.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(folder / "crossval.csv", rows)
     (folder / "summary.json").write_text(json.dumps({"runs": len(rows), "test": spread(rows)}, indent=2) + "\n")
 
 

@@ -1,7 +1,6 @@
 """``python -m tasks diagnose -c CONFIG --ckpt_path best``: what a task's pool and network do to changes."""
 
 import argparse
-import csv
 import math
 import statistics
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from tasks.drawing import canvas, save
 from tasks.explain import load_task
 from tasks.probes import Measured, Probe, at_pool, block, measure, through_network
 from tasks.problems import BadInput
+from tasks.tables import write_csv
 from tasks.variance import variance_rows
 
 Row = dict[str, Any]
@@ -63,10 +63,7 @@ def diagnose(args: list[str]) -> Path:
         variances, correlation = variance_rows(task, batches)
         rows = response_rows(task, batches)
 
-    with (folder / "diagnostics.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, ["measure", "mean", "pool", "network"])
-        writer.writeheader()
-        writer.writerows([*_long(variances), *rows])
+    write_csv(folder / "diagnostics.csv", [*_long(variances), *rows], ["measure", "mean", "pool", "network"])
     text = _markdown(task, variances, correlation, rows, count)
     (folder / "diagnostics.md").write_text(text, encoding="utf-8")
     _draw(folder / "diagnostics.png", variances, rows)

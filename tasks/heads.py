@@ -1,6 +1,5 @@
 """``python -m tasks heads -c CONFIG``: the pooled head beside flatten and fully connected layers."""
 
-import csv
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ from tasks.metrics import bootstrap
 from tasks.paired import difference
 from tasks.problems import BadInput
 from tasks.settings import same_settings
+from tasks.tables import write_csv
 
 Row = dict[str, Any]
 
@@ -186,10 +186,7 @@ def _write(
             table.append(
                 row | {f"difference_{name}": value for name, value in against.items()} | costs[place]._asdict()
             )
-    with (folder / "heads.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
+    write_csv(folder / "heads.csv", table)
     shown = [row for row in table if row["metric"] == table[0]["metric"]]
     (folder / "heads.md").write_text(_markdown(shown, about), encoding="utf-8")
 

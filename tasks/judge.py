@@ -1,7 +1,6 @@
 """``python -m tasks judge -c CONFIG --ckpt_path best``: a trained task's maps beside the truth and other maps."""
 
 import argparse
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tasks.faithfulness import area, deletion, insertion, randomised, similarity
 from tasks.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.problems import BadInput
 from tasks.rivals import grad_cam, mean_truth, pool_weights, random_maps
+from tasks.tables import write_csv
 
 OURS = "contributions"
 UNTRAINED = "contributions, random weights"
@@ -68,10 +68,7 @@ def judge(args: list[str]) -> Path:
         judged.measure(batch)
     rows = judged.rows()
     table = folder / "localisation.csv"
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(table, rows)
     _print(rows)
     print(f"Look at: {table}")
     return table
