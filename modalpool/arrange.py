@@ -6,9 +6,8 @@ wait for a device: they are asynchronous assertions, which speak at once on a CP
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,25 +20,27 @@ from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 
 __all__ = ["Arranged", "arrange"]
 
+SHORT = 256
+"""Up to how many bounds a list is looked at faster than a tensor."""
 
-@dataclass(frozen=True)
-class Arranged:
+
+class Arranged(NamedTuple):
     """The elements of a call in canonical order, their sets, and the way back."""
 
     elements: Tensor
     sets: Sets
     axes: Axes
-    sizes: tuple[int, ...]  # of the pooled axes
+    shape: torch.Size  # of the input
     offsets: Tensor | None = None  # of a jagged input
     padded: bool = False  # a pooled axis of size zero was given one absent element
 
     def restore_elements(self, w: Tensor, *, vectors: bool) -> Tensor:
         """Element tensor to the layout of the input (jagged if the input was)."""
-        w = self.axes.restore_elements(w, self.sizes, vectors=vectors)
+        w = self.axes.restore_elements(w, self.shape, vectors=vectors)
         if self.padded:
             first = len(w.shape) - len(self.axes.order)
             for axis in self.axes.pooled:
-                w = w.narrow(axis + first, 0, self.sizes[self.axes.pooled.index(axis)])
+                w = w.narrow(axis + first, 0, self.shape[axis])
         if self.offsets is not None:
             at = self.axes.pooled[0] + vectors
             w = torch.nested.nested_tensor_from_jagged(w.movedim(at, 0), self.offsets)
@@ -48,37 +49,39 @@ class Arranged:
         return w
 
 
-def _check(good: Callable[[], Tensor | bool], message: Callable[[], str]) -> None:
-    """Raise ValueError if something about values is false, without waiting for a device."""
-    if torch.compiler.is_compiling():
-        return
-    value = good()
-    if isinstance(value, Tensor) and value.device.type != "cpu":
-        if value.device.type == "cuda":
-            torch._assert_async(value, "modalpool: a mask, weight, index, ptr or lengths is out of range")
-    elif not known(value):
-        raise ValueError(message())
+def _holds(value: Tensor) -> bool:
+    """Whether something about values is true, as far as can be told without waiting for a device."""
+    if value.is_cpu:
+        return bool(known(value))
+    if value.is_cuda:
+        torch._assert_async(value, "modalpool: a mask, weight, index, ptr or lengths is out of range")
+    return True
 
 
 def _plain(tensor: Tensor) -> bool:
     """Whether a look at the values costs nothing."""
-    return tensor.device.type == "cpu" and type(tensor) is Tensor and not transformed()
+    return type(tensor) is Tensor and tensor.is_cpu and not transformed()
 
 
-def _between(index: Tensor, limit: int) -> Tensor | bool:
+def _within(index: Tensor, limit: int) -> bool:
     """Whether all numbers are from zero to below a limit."""
+    if torch.compiler.is_compiling():
+        return True
     least, most = index.aminmax()
     if _plain(index):
-        return bool(known(least) >= 0 and known(most) < limit)
-    return (least >= 0) & (most < limit)
+        return bool(least.tolist() >= 0 and most.tolist() < limit)
+    return _holds((least >= 0) & (most < limit))
 
 
-def _rises(ptr: Tensor, lengths: Tensor, limit: int) -> Tensor | bool:
-    """Whether bounds rise from zero to a limit."""
-    if not _plain(ptr):
-        return (ptr[0] == 0) & (ptr[-1] == limit) & (lengths >= 0).all()
-    rises = ptr.shape[0] == 1 or known(lengths.amin()) >= 0
-    return bool(rises and known(ptr[0]) == 0 and known(ptr[-1]) == limit)
+def _rises(segments: Segments) -> bool:
+    """Whether bounds rise from zero to the number of elements."""
+    if torch.compiler.is_compiling():
+        return True
+    ptr, limit = segments.ptr, segments.count
+    if _plain(ptr) and len(ptr) <= SHORT:
+        bounds = ptr.tolist()
+        return bounds[:1] == [0] and bounds[-1] == limit and bounds == sorted(bounds)
+    return len(ptr) > 0 and _holds((ptr[0] == 0) & (ptr[-1] == limit) & (segments.lengths >= 0).all())
 
 
 def _without_channel(name: str, given: Tensor, x: Tensor, axes: Axes) -> Tensor:
@@ -94,6 +97,8 @@ def _without_channel(name: str, given: Tensor, x: Tensor, axes: Axes) -> Tensor:
 
 
 def _integers(name: str, given: Tensor, dims: int) -> Tensor:
+    if given.dtype == torch.int64 and given.ndim == dims:
+        return given
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool or given.ndim != dims:
         raise ValueError(
             f"{name}: expected integers with {dims} axis, got {given.dtype} with shape {tuple(given.shape)}"
@@ -124,29 +129,29 @@ def arrange(
     if x.is_nested:
         return _arrange_jagged(layout, x, mask, weight, lengths, index, ptr, dim_size, coords)
     axes = layout.axes(x.ndim)
-    sizes = tuple(x.shape[axis] for axis in axes.pooled)
+    shape = x.shape
     if axes.ragged:
         if lengths is not None:
             raise ValueError(f"lengths: layout {layout} has no batch axis; pass ptr= or index=")
     elif index is not None or ptr is not None or dim_size is not None:
         raise ValueError(f"index/ptr/dim_size: layout {layout} has a batch axis b; leave b out, as in '[n] c'")
 
-    padded = not axes.ragged and 0 in sizes
+    padded = not axes.ragged and 0 in [shape[axis] for axis in axes.pooled]
     if padded:  # an empty axis has no maximum: give it one element that is not there
-        shape = list(x.shape)
+        longer = list(shape)
         for axis in axes.pooled:
-            shape[axis] = max(shape[axis], 1)
-        x, was = x.new_zeros(shape), x
+            longer[axis] = max(longer[axis], 1)
+        x, was = x.new_zeros(longer), x
         x = x + was.sum()  # keeps the graph connected
-        mask, weight, coords = x.new_zeros(shape, dtype=torch.bool).select(axes.channel, 0), None, None
+        mask, weight, coords = x.new_zeros(longer, dtype=torch.bool).select(axes.channel, 0), None, None
         lengths = None
     elements = axes.canonical(x)
 
     there, many = _mask_and_weight(x, axes, mask, weight)
+    place: Coords = None if coords is None else _coords(coords, x, axes)
     if axes.ragged:
-        sets: Sets = _ragged_sets(elements, axes, sizes, index, ptr, dim_size, there, many, _coords(coords, x, axes))
+        sets: Sets = _ragged_sets(elements, axes, shape, index, ptr, dim_size, there, many, place)
     else:
-        place: Coords = _coords(coords, x, axes)
         if lengths is not None:
             valid, own = _from_lengths(x, axes, lengths)
             there = valid if there is None else there & valid
@@ -155,7 +160,7 @@ def arrange(
         elif place is None:
             place = partial(_grid, elements.shape, axes, _coordinate_type(x), x.device)
         sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, order=axes.order)
-    return Arranged(elements, sets, axes, sizes, padded=padded)
+    return Arranged(elements, sets, axes, shape, padded=padded)
 
 
 def _mask_and_weight(
@@ -175,9 +180,8 @@ def _mask_and_weight(
         raise TypeError(f"weight: expected non-negative floats, got {weight.dtype}; pass a bool tensor as mask=")
     many = _without_channel("weight", weight, x, axes)
     many = many if there is None else torch.where(there, many, 0.0)
-    _check(
-        lambda: (many >= 0).all(), lambda: f"weight: expected numbers >= 0, got {many.min().item()}; clamp or mask them"
-    )
+    if not torch.compiler.is_compiling() and not _holds((many >= 0).all()):
+        raise ValueError(f"weight: expected numbers >= 0, got {many.min().item()}; clamp or mask them")
     return many > 0, many
 
 
@@ -190,10 +194,10 @@ def _from_lengths(x: Tensor, axes: Axes, lengths: Tensor) -> tuple[Tensor, Coord
     size, batch = x.shape[axes.pooled[0]], x.shape[axes.batch]
     if lengths.shape[0] != batch:
         raise ValueError(f"lengths: expected one per batch element, {batch}, got {lengths.shape[0]}")
-    _check(
-        lambda: ((lengths >= 0) & (lengths <= size)).all(),
-        lambda: f"lengths: expected values from 0 to {size}, got {lengths.min().item()} to {lengths.max().item()}",
-    )
+    if batch and not _within(lengths, size + 1):
+        raise ValueError(
+            f"lengths: expected values from 0 to {size}, got {lengths.min().item()} to {lengths.max().item()}"
+        )
     steps = torch.arange(size, device=x.device)
     valid = steps < lengths[:, None]  # (B, T)
     shape = (batch, *[1] * len(axes.kept), size)
@@ -218,10 +222,8 @@ def _grid(shape: torch.Size, axes: Axes, dtype: torch.dtype, device: torch.devic
     return grid.reshape(*[1] * first, *grid.shape)
 
 
-def _coords(coords: Tensor | None, x: Tensor, axes: Axes) -> Tensor | None:
+def _coords(coords: Tensor, x: Tensor, axes: Axes) -> Tensor:
     """User's coordinates, ``(mask's shape, n)``, in canonical order."""
-    if coords is None:
-        return None
     if not coords.is_floating_point() or coords.ndim != x.ndim:
         raise ValueError(
             f"coords: expected floats in [0, 1] shaped like the mask with one more axis for the coordinates "
@@ -234,7 +236,7 @@ def _coords(coords: Tensor | None, x: Tensor, axes: Axes) -> Tensor | None:
 def _ragged_sets(
     elements: Tensor,
     axes: Axes,
-    sizes: tuple[int, ...],
+    shape: torch.Size,
     index: Tensor | None,
     ptr: Tensor | None,
     dim_size: int | None,
@@ -251,12 +253,9 @@ def _ragged_sets(
         size = ptr.shape[0] - 1
         if dim_size is not None and dim_size != size:
             raise ValueError(f"dim_size: ptr of length {size + 1} describes {size} sets, got dim_size={dim_size}")
-        given, lengths = ptr, ptr.diff()
-        _check(
-            lambda: _rises(given, lengths, count),
-            lambda: f"ptr: expected to rise from 0 to the number of elements {count}, got {given.tolist()}",
-        )
-        segments = Segments(size, count, ptr=ptr, lengths=lengths)
+        segments = Segments(size, count, ptr=ptr)
+        if not _rises(segments):
+            raise ValueError(f"ptr: expected to rise from 0 to the number of elements {count}, got {ptr.tolist()}")
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
             coords = partial(_ranks, segments, len(axes.kept), _coordinate_type(elements))
         return RaggedSets(segments, mask=there, weight=many, coords=coords)
@@ -266,17 +265,16 @@ def _ragged_sets(
         ptr = torch.arange(2, device=device) * count
         return RaggedSets(Segments(1, count, ptr=ptr), mask=there, weight=many, coords=coords)
     index = _integers("index", index, len(axes.pooled))
-    if tuple(index.shape) != sizes:
-        raise ValueError(f"index: expected one set per element, shape {sizes}, got {tuple(index.shape)}")
-    index = index.reshape(-1)
+    one_each = tuple([shape[axis] for axis in axes.pooled])
+    if index.shape != one_each:
+        raise ValueError(f"index: expected one set per element, shape {one_each}, got {tuple(index.shape)}")
+    index = index if index.ndim == 1 else index.flatten()
     if dim_size is None:  # the one place that has to ask the device
         dim_size = int(index.max()) + 1 if count else 0
-    given, limit = index, dim_size
-    if count:
-        _check(
-            lambda: _between(given, limit),
-            lambda: f"index: expected values from 0 to {limit - 1} (dim_size={limit}), "
-            f"got {given.min().item()} to {given.max().item()}",
+    if count and not _within(index, dim_size):
+        raise ValueError(
+            f"index: expected values from 0 to {dim_size - 1} (dim_size={dim_size}), "
+            f"got {index.min().item()} to {index.max().item()}"
         )
     return RaggedSets(Segments(dim_size, count, index=index), mask=there, weight=many, coords=coords)
 
@@ -324,4 +322,4 @@ def _arrange_jagged(
             f"x: layout {layout} pools more than the jagged axis; pool the dense axes first or flatten them"
         )
     arranged = arrange(inner, values, mask=flat(mask), weight=flat(weight), ptr=offsets, coords=flat(coords))
-    return replace(arranged, offsets=offsets)
+    return arranged._replace(offsets=offsets)

@@ -26,7 +26,7 @@ from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.reductions.base import Reduction, State
 from modalpool.sets import Part, Sets
 
-__all__ = ["partial"]
+__all__ = ["partial", "whole"]
 
 MANY = 2**21
 """Above how many values a reduction works in chunks."""
@@ -34,9 +34,18 @@ CHUNK = 2**20
 """About how many values a chunk has: four megabytes in float32."""
 
 
+def _many(reduction: Reduction, x: Tensor, sets: Sets) -> bool:
+    return not torch.compiler.is_compiling() and x.numel() > MANY and reduction.in_chunks(x, sets)
+
+
+def whole(reduction: Reduction, x: Tensor, sets: Sets) -> Tensor | None:
+    """What `Reduction.pool` gives, unless the elements ``(element axes, C)`` are so many that they go in chunks."""
+    return None if _many(reduction, x, sets) else reduction.pool(x, sets)
+
+
 def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
     """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
-    if torch.compiler.is_compiling() or x.numel() <= MANY or not reduction.in_chunks(x, sets):
+    if not _many(reduction, x, sets):
         return reduction.partial(x, sets)[0]
     if x.device.type != "cpu" or path(x) is definition or sets.differentiable:
         return reduction.partial(x, sets)[0]

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 __all__ = ["Axes", "Layout"]
@@ -40,6 +41,8 @@ class Axes:
     """The permutation into the canonical order."""
     straight: bool = field(init=False, repr=False)
     """Whether that is the order there is."""
+    joins: bool = field(init=False, repr=False)
+    """Whether several axes of ragged elements become one."""
 
     def __post_init__(self) -> None:
         """Work out once what every call asks for."""
@@ -48,17 +51,18 @@ class Axes:
         object.__setattr__(self, "ragged", self.batch is None)
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "straight", order == tuple(range(len(order))))
+        object.__setattr__(self, "joins", self.batch is None and len(self.pooled) > 1)
 
     def canonical(self, x: Tensor) -> Tensor:
         """View ``x`` in the canonical order; ragged elements become one axis."""
         x = x if self.straight else x.permute(self.order)
-        return x.flatten(0, len(self.pooled) - 1) if self.ragged and len(self.pooled) > 1 else x
+        return x.flatten(0, len(self.pooled) - 1) if self.joins else x
 
     def canonical_mask(self, mask: Tensor) -> Tensor:
         """The same for a tensor of the shape of ``x`` without channels."""
         order = [axis - (axis > self.channel) for axis in self.order[:-1]]
         mask = mask.permute(order)
-        return mask.flatten(0, len(self.pooled) - 1) if self.ragged and len(self.pooled) > 1 else mask
+        return mask.flatten(0, len(self.pooled) - 1) if self.joins else mask
 
     def restore_sets(self, y: Tensor, *, vectors: bool, keepdim: bool) -> Tensor:
         """Put pooled vectors ``(b or set, kept…, [k], c)`` into the order of the layout, the vectors' axis after b."""
@@ -85,10 +89,10 @@ class Axes:
                 y = y.unsqueeze(axis + (vectors and axis > first))
         return y
 
-    def restore_elements(self, w: Tensor, sizes: tuple[int, ...], *, vectors: bool) -> Tensor:
-        """Put ``(element axes…, [k], channels)`` back into the order of the input whose pooled axes had ``sizes``."""
-        if self.ragged and len(self.pooled) > 1:
-            w = w.reshape(*sizes, *w.shape[1:])
+    def restore_elements(self, w: Tensor, shape: torch.Size, *, vectors: bool) -> Tensor:
+        """Put ``(element axes…, [k], channels)`` back into the order of the input, which had this ``shape``."""
+        if self.joins:
+            w = w.reshape(*(shape[axis] for axis in self.pooled), *w.shape[1:])
         ndim = len(self.order)
         inverse = [0] * ndim
         for here, axis in enumerate(self.order):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
-from modalpool.chunks import partial
+from modalpool.chunks import partial, whole
 from modalpool.layout import Layout
 from modalpool.reductions import Reduction, State, build, several
 from modalpool.state import PoolState
@@ -145,7 +145,11 @@ class Pool(nn.Module):
             assert weights is not None
             y = self.restore(self._finish(state, arranged), arranged).to(dtype)
             return y, self.restore_weights(weights, arranged)
-        y = self.restore(self.pooled(arranged), arranged)
+        z = whole(self.reduction, arranged.elements, arranged.sets) if self.empty_value == 0.0 else None
+        if z is None:
+            y = self.restore(self.pooled(arranged), arranged)
+        else:
+            y = arranged.axes.restore_sets(z, vectors=False, keepdim=self.keepdim)
         return y if y.dtype == dtype else y.to(dtype)
 
     def pooled(self, arranged: Arranged) -> Tensor:

@@ -379,6 +379,13 @@ class RaggedSets(Sets):
         """N with empty sets counted as one, to divide by."""
         return self.count(like).clamp(min=1) if self.mask is None else super().size(like)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """See `Sets.mean`."""
+        if self.mask is None:
+            mean: Tensor = self._kernel("mean", values)(values, self.segments)
+            return mean
+        return super().mean(values)
+
     def expand(self, per_set: Tensor) -> Tensor:
         """Look every element's set up."""
         return per_set.index_select(0, self.segments.index)

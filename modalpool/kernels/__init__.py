@@ -27,17 +27,18 @@ def path(values: Tensor) -> Any:
     every step does, and tensor subclasses, which may be anything. On a GPU a compiler keeps the kernels, which are
     torch ops; an exported program has to do without.
     """
-    device = values.device.type
-    if type(values) not in (Tensor, nn.Parameter) or device not in ("cpu", "cuda"):
+    if type(values) is not Tensor and type(values) is not nn.Parameter:
         return fused
     if torch.compiler.is_compiling():
         exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
-        if device == "cpu" or exporting():
+        if not values.is_cuda or exporting():
             return fused
     elif transformed():
         return fused
-    if device == "cpu":
+    if values.is_cpu:
         return cpu_small if few(values) else cpu
+    if not values.is_cuda:
+        return fused
     try:
         from modalpool.kernels import cuda  # only now: Triton takes time to load
     except ModuleNotFoundError:  # torch for Windows comes without it

@@ -10,7 +10,7 @@ from modalpool.kernels.cpu_dense import (
     dense_sum,
     dense_weighted_sum,
 )
-from modalpool.kernels.cpu_ragged import segment_max, segment_sum
+from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_sum
 from modalpool.kernels.fused import dense_moments
 from modalpool.kernels.mean import dense_mean
 
@@ -25,6 +25,7 @@ __all__ = [
     "dense_weighted_sum",
     "segment_attend",
     "segment_max",
+    "segment_mean",
     "segment_moments",
     "segment_soften",
     "segment_softmax",

@@ -21,7 +21,7 @@ from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 from modalpool.kernels.segments import Segments
 
-__all__ = ["segment_max", "segment_sum"]
+__all__ = ["segment_max", "segment_mean", "segment_sum"]
 
 
 def _spread(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -71,6 +71,11 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
         here = segments.without(many if many.dtype == torch.bool else many > 0)
     total: Tensor = apply(_Sum, values.reshape(len(values), -1), here, weight)
     return total[: segments.size].reshape(segments.size, *values.shape[1:])
+
+
+def segment_mean(values: Tensor, segments: Segments) -> Tensor:
+    """See `modalpool.kernels.plain.segment_mean`."""
+    return plain.share(segment_sum(values, segments), segments)
 
 
 class _Max(Function):

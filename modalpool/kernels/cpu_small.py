@@ -30,6 +30,7 @@ __all__ = [
     "dense_weighted_sum",
     "segment_attend",
     "segment_max",
+    "segment_mean",
     "segment_moments",
     "segment_soften",
     "segment_softmax",
@@ -47,13 +48,28 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
     return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
 
 
+def segment_mean(values: Tensor, segments: Segments) -> Tensor:
+    """See `modalpool.kernels.plain.segment_mean`."""
+    if not segments.small or not single(values):
+        return plain.segment_mean(values, segments)
+    if sloped(values):
+        return plain.share(segment_sum(values, segments), segments)
+    low, index = values.new_zeros((segments.size, *values.shape[1:])), _rows(segments, values)
+    return low.scatter_reduce(0, index, values, "mean", include_self=False)
+
+
+def _rows(segments: Segments, values: Tensor) -> Tensor:
+    """The set of each value, as scatter wants it."""
+    index = segments.index
+    return (index[:, None] if values.ndim == 2 else index.reshape(-1, *[1] * (values.ndim - 1))).expand_as(values)
+
+
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_max`: torch's own gradient, if nothing ties with the first -inf."""
     if many is not None or not (sloped(values) and single(values) and finite(values)):
         return plain.segment_max(values, segments, many)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
-    index = segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
-    return low.scatter_reduce(0, index, values, "amax")
+    return low.scatter_reduce(0, _rows(segments, values), values, "amax")
 
 
 def segment_weighted_sum(

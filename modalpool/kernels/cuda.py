@@ -18,7 +18,7 @@ from torch import Tensor
 from modalpool.kernels import cuda_ops as ops
 from modalpool.kernels import fused
 from modalpool.kernels.mean import dense_mean
-from modalpool.kernels.plain import accumulation_type
+from modalpool.kernels.plain import accumulation_type, share
 from modalpool.kernels.segments import Segments
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "dense_weighted_sum",
     "segment_attend",
     "segment_max",
+    "segment_mean",
     "segment_moments",
     "segment_soften",
     "segment_softmax",
@@ -169,6 +170,11 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
     if _learned(many):
         return fused.segment_sum(values, segments, many)
     return _sum(values, _ragged(segments), many)
+
+
+def segment_mean(values: Tensor, segments: Segments) -> Tensor:
+    """See `modalpool.kernels.plain.segment_mean`."""
+    return share(segment_sum(values, segments), segments)
 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ from modalpool.kernels.plain import (
     dense_sum,
     dense_weighted_sum,
     segment_max,
+    segment_mean,
     segment_sum,
     segment_weighted_sum,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "moments",
     "segment_attend",
     "segment_max",
+    "segment_mean",
     "segment_moments",
     "segment_soften",
     "segment_softmax",

@@ -23,6 +23,7 @@ __all__ = [
     "dense_weighted_sum",
     "multiply",
     "segment_max",
+    "segment_mean",
     "segment_sum",
     "segment_weighted_sum",
     "split_channels",
@@ -79,6 +80,16 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
     if widen:
         partial = partial.double()
     return total.to(partial.dtype).index_add(0, owner, partial).to(values.dtype)
+
+
+def segment_mean(values: Tensor, segments: Segments) -> Tensor:
+    """Average ``(N, *)`` over each set, ``(S, *)``; zero where a set is empty."""
+    return share(segment_sum(values, segments), segments)
+
+
+def share(total: Tensor, segments: Segments) -> Tensor:
+    """Sums ``(S, *)`` divided by how many elements each set has, or by one."""
+    return total / _align(segments.lengths.clamp(min=1), total)
 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:

@@ -117,9 +117,7 @@ class Attention(Average):
         """See `Reduction.partial`; heads that are projected pool all channels each."""
         weight: Tensor | None = None
         if self.folds and not with_weights:
-            assert self.scores.content is not None
-            matrix = self.scores.content.weight / self.temperature(self.scores.content.weight)
-            z, log_mass = sets.attend(x, matrix, queries=self.queries, whole=self.projects)
+            z, log_mass = self._attend(x, sets)
         else:
             weight, log_mass = self.weigh(x, sets)
             share = weight.flatten(-2)[..., None] if self.projects else weight
@@ -127,6 +125,19 @@ class Attention(Average):
         if self.projects:  # (set axes, K·H, C)
             z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
         return (log_mass, z), weight if with_weights else None
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`."""
+        if self.queries > 1 or self.projects or not self.folds:
+            return None
+        return self._attend(x, sets)[0].squeeze(-2)
+
+    def _attend(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+        assert self.scores.content is not None
+        matrix = self.scores.content.weight
+        if self.learn_temperature or self.temperature.value != 1:
+            matrix = matrix / self.temperature(matrix)
+        return sets.attend(x, matrix, queries=self.queries, whole=self.projects)
 
     @property
     def folds(self) -> bool:

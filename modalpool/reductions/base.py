@@ -8,7 +8,7 @@ It works in three steps, so that a set may come in parts:
     finalize(state)   -> z              the pooled vectors, (set axes, K, C)
 
 and `project` is what, if anything, is done to the pooled vectors (attention's value matrix). A pooling of everything at
-once is ``project(finalize(partial(x, sets)))``: there is no second code path.
+once is ``project(finalize(partial(x, sets)))``. `pool` is a shortcut to the same for rules that need no state for it.
 
 ``weights`` are the w of Σ w x: ``(element axes, K, G)``, K vectors per set, channels in G groups that share a weight.
 A rule that has no k axis has K = 1 here and ``vectors = None``. Where z has more channels than x (heads that are
@@ -72,6 +72,10 @@ class Reduction(nn.Module, ABC):
     @abstractmethod
     def finalize(self, state: State) -> Tensor:
         """Pooled vectors ``(set axes, K, C)``; anything finite where a set is empty."""
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """Pooled vectors ``(set axes, C)`` of whole sets, zero where one is empty; None = only a state gives them."""
+        return None
 
     def project(self, z: Tensor) -> Tensor:
         """What is done to the pooled vectors after the sum."""

@@ -65,6 +65,10 @@ class Mean(Reduction):
         weight = sets.uniform(x)[..., None, :] if with_weights else None
         return (sets.count(x).unsqueeze(-2), sets.mean(x).unsqueeze(-2)), weight
 
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`; only a rescaled gradient asks for N."""
+        return sets.mean(x) if self.grad_scale == "mean" else None
+
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
         return join_means(a, b)
@@ -105,6 +109,10 @@ class Sum(Reduction):
         if with_weights:
             weight = (sets.uniform(x) * sets.expand(sets.count(x)))[..., None, :]
         return (sets.sum(x).unsqueeze(-2),), weight
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`."""
+        return sets.sum(x)
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""

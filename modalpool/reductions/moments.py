@@ -43,6 +43,14 @@ class Var(Reduction):
         weight = sets.clean(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
         return state, weight[..., None, :]
 
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`."""
+        return self.spread(sets.moments(x)[1])
+
+    def spread(self, var: Tensor) -> Tensor:
+        """What is made of the variance."""
+        return var
+
     def slope(self, var: Tensor) -> Tensor:
         """What turns the variance's weights into the result's: result / variance."""
         return torch.ones_like(var)
@@ -58,7 +66,7 @@ class Var(Reduction):
 
     def finalize(self, state: State) -> Tensor:
         """See `Reduction.finalize`."""
-        return state[2]
+        return self.spread(state[2])
 
 
 class Std(Var):
@@ -77,8 +85,7 @@ class Std(Var):
         """See `Var.slope`."""
         return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0)
 
-    def finalize(self, state: State) -> Tensor:
-        """See `Reduction.finalize`; the root is only taken where it has a slope."""
-        var = state[2]
-        spread = ~(var <= 0)  # true for nan too, which stays nan
-        return torch.where(spread, torch.where(spread, var, 1.0).sqrt(), 0.0)
+    def spread(self, var: Tensor) -> Tensor:
+        """See `Var.spread`; the root is only taken where it has a slope."""
+        there = ~(var <= 0)  # true for nan too, which stays nan
+        return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0)

@@ -145,6 +145,12 @@ class Softmax(Average):
         z, log_mass = sets.soften(x, 1 / self.temperature(sets.count(x)))
         return (log_mass[..., None, :], z[..., None, :]), None
 
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`."""
+        if self.temperature.flat or self.temperature.hard or self.learn_temperature:
+            return None
+        return sets.soften(x, 1 / self.temperature.value)[0]
+
     def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`."""
         x = sets.clean(x)
