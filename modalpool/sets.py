@@ -133,6 +133,11 @@ class Sets(ABC):
         top: Tensor = self._kernel("max", values)(values, self.group, self.many)
         return top
 
+    def min(self, values: Tensor) -> Tensor:
+        """Minimum over each set; inf where a set is empty; ties share the gradient evenly."""
+        least: Tensor = self._kernel("min", values)(values, self.group, self.many)
+        return least
+
     def softmax(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Weights proportional to multiplicity · exp(score) in each set, and the log of what they were divided by.
 

@@ -5,12 +5,13 @@ from modalpool.kernels.cpu_channels import segment_moments, segment_soften
 from modalpool.kernels.cpu_dense import (
     dense_attend,
     dense_max,
+    dense_min,
     dense_soften,
     dense_softmax,
     dense_sum,
     dense_weighted_sum,
 )
-from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_sum
+from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_sum
 from modalpool.kernels.fused import dense_moments
 from modalpool.kernels.mean import dense_mean
 
@@ -18,6 +19,7 @@ __all__ = [
     "dense_attend",
     "dense_max",
     "dense_mean",
+    "dense_min",
     "dense_moments",
     "dense_soften",
     "dense_softmax",
@@ -26,6 +28,7 @@ __all__ = [
     "segment_attend",
     "segment_max",
     "segment_mean",
+    "segment_min",
     "segment_moments",
     "segment_soften",
     "segment_softmax",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -22,7 +23,15 @@ from modalpool.kernels.choice import apply, finite, known, single, sloped
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 
-__all__ = ["dense_attend", "dense_max", "dense_soften", "dense_softmax", "dense_sum", "dense_weighted_sum"]
+__all__ = [
+    "dense_attend",
+    "dense_max",
+    "dense_min",
+    "dense_soften",
+    "dense_softmax",
+    "dense_sum",
+    "dense_weighted_sum",
+]
 
 CHUNK = 2**19
 """How many values are worked on at a time: two megabytes in float32."""
@@ -34,20 +43,19 @@ def _memory_order(x: Tensor) -> list[int]:
     return sorted(range(x.ndim), key=lambda axis: (-x.stride(axis), axis))
 
 
-def _blocks(shape: torch.Size, limit: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a shape into blocks of at most about ``limit`` values: whole but for the first axes."""
-    if not shape:
-        yield ()
+def _blocks(limit: int, x: Tensor, *others: Tensor, axis: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    """Cut x, and what broadcasts to it, into blocks of at most about ``limit`` values, whole but for the first axes."""
+    if axis == x.ndim:
+        yield (x, *others)
         return
-    rest = math.prod(shape[1:])
-    if rest > limit:
-        for i in range(shape[0]):
-            for inner in _blocks(shape[1:], limit):
-                yield (slice(i, i + 1), *inner)
-    else:
-        step = max(limit // max(rest, 1), 1)
-        for low in range(0, shape[0], step):
-            yield (slice(low, low + step), *(slice(None) for _ in shape[1:]))
+    rest = math.prod(x.shape[axis + 1 :])
+    step = max(limit // max(rest, 1), 1)
+    cuts = [torch.split(other, step, axis) if other.shape[axis] > 1 else repeat(other) for other in others]
+    for parts in zip(torch.split(x, step, axis), *cuts, strict=False):
+        if rest > limit:
+            yield from _blocks(limit, *parts, axis=axis + 1)
+        else:
+            yield parts
 
 
 def _aligned(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
@@ -55,9 +63,14 @@ def _aligned(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
     return many.reshape(*many.shape, *[1] * (x.ndim - many.ndim)).permute(order)
 
 
-def _narrow(x: Tensor, at: tuple[slice, ...]) -> Tensor:
-    """A block of something that may have size one where the block is cut."""
-    return x[tuple(slice(None) if size == 1 else cut for size, cut in zip(x.shape, at, strict=True))]
+def _there(many: Tensor) -> Tensor:
+    """Which elements are there."""
+    return many if many.dtype == torch.bool else many > 0
+
+
+def _back(x: Tensor, order: list[int]) -> Tensor:
+    """Undo a permutation of axes."""
+    return x.permute([order.index(axis) for axis in range(x.ndim)])
 
 
 class _Sum(Function):
@@ -67,29 +80,25 @@ class _Sum(Function):
     def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None) -> Tensor:
         x, order = x.detach(), _memory_order(x)
         kind = accumulation_type(x.dtype)
-        kept = [i for i in range(x.ndim) if i not in dims]
         seen = x.permute(order)
         out = x.new_zeros([1 if axis in dims else x.shape[axis] for axis in order], dtype=kind)
         pooled = [here for here, axis in enumerate(order) if axis in dims]
         bits = BITS[x.element_size()]
-        there = None if many is None else _aligned(many if many.dtype == torch.bool else many > 0, x, order)
-        mask = None if there is None else there.to(bits).neg_()
-        weight = None if many is None or many.dtype == torch.bool else _aligned(many.to(kind), x, order)
-        buffer = x.new_empty(0)
-        for at in _blocks(seen.shape, CHUNK if mask is not None else 4 * CHUNK):
-            part = seen[at]
-            if mask is not None:
-                if part.numel() > buffer.numel():
-                    buffer = x.new_empty(part.numel())
+        given = [] if many is None else [_aligned(_there(many), x, order).to(bits).neg_()]
+        weighted = many is not None and many.dtype != torch.bool
+        if many is not None and weighted:
+            given.append(_aligned(many.to(kind), x, order))
+        buffer = x.new_empty(min(CHUNK, x.numel()) if given else 0)
+        for part, to, *here in _blocks(CHUNK if given else 4 * CHUNK, seen, out, *given):
+            if given:
                 blank = buffer[: part.numel()].view(part.shape)
-                torch.bitwise_and(part.view(bits), _narrow(mask, at), out=blank.view(bits))
+                torch.bitwise_and(part.view(bits), here[0], out=blank.view(bits))
                 part = blank
             part = part.to(kind)
-            if weight is not None:
-                part = part.mul_(_narrow(weight, at))
-            _narrow(out, at).add_(part.sum(pooled, keepdim=True))
-        inverse = [order.index(axis) for axis in range(x.ndim)]
-        return out.permute(inverse).reshape([x.shape[axis] for axis in kept])
+            if weighted:
+                part = part.mul_(here[1])
+            to.add_(part.sum(pooled, keepdim=True))
+        return _back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -107,8 +116,7 @@ class _Sum(Function):
         share = many.to(ctx.dtype).reshape(*many.shape, *[1] * (len(ctx.shape) - many.ndim))
         if plainly(grad):
             return (grad * share).expand(ctx.shape), None, None
-        out = torch.empty([ctx.shape[axis] for axis in ctx.order], dtype=ctx.dtype)
-        out = out.permute([ctx.order.index(axis) for axis in range(len(ctx.shape))])
+        out = _back(torch.empty([ctx.shape[axis] for axis in ctx.order], dtype=ctx.dtype), ctx.order)
         return torch.mul(grad, share.expand(ctx.shape), out=out), None, None
 
 
@@ -121,40 +129,39 @@ def dense_sum(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None)
     return total
 
 
-class _Max(Function):
-    """Largest over the pooled axes; the gradient goes to where it is attained, shared evenly by ties."""
+class _Extreme(Function):
+    """Largest or least over the pooled axes; the gradient goes to where it is attained, shared evenly by ties."""
 
     @staticmethod
-    def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None) -> Tensor:
-        x, order = x.detach(), _memory_order(x)
-        seen = x.permute(order)
+    def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None, least: bool) -> Tensor:
+        x = x.detach()
+        extreme = torch.amin if least else torch.amax
         if many is None:
-            top = seen.amax([here for here, axis in enumerate(order) if axis in dims], keepdim=True)
-            top = top.permute([order.index(axis) for axis in range(x.ndim)])
-            return top.reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
-        out = x.new_full([1 if axis in dims else x.shape[axis] for axis in order], -torch.inf)
+            return extreme(x, dims)
+        order = _memory_order(x)
         pooled = [here for here, axis in enumerate(order) if axis in dims]
+        worst = torch.full((), torch.inf if least else -torch.inf, dtype=x.dtype)
+        out = worst.repeat([1 if axis in dims else x.shape[axis] for axis in order])
         bits = BITS[x.element_size()]
-        mask = _aligned(many if many.dtype == torch.bool else many > 0, x, order).to(bits).neg_()
-        low = torch.full((), -torch.inf, dtype=x.dtype).view(bits) & ~mask
-        for at in _blocks(seen.shape, CHUNK):
-            part = (seen[at].view(bits) & _narrow(mask, at)).bitwise_or_(_narrow(low, at)).view(x.dtype)
-            to = _narrow(out, at)
-            torch.maximum(to, part.amax(pooled, keepdim=True), out=to)
-        out = out.permute([order.index(axis) for axis in range(x.ndim)])
-        return out.reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
+        mask = _aligned(_there(many), x, order).to(bits).neg_()
+        better = torch.minimum if least else torch.maximum
+        for part, to, here, instead in _blocks(CHUNK, x.permute(order), out, mask, worst.view(bits) & ~mask):
+            part = (part.view(bits) & here).bitwise_or_(instead).view(x.dtype)
+            better(to, extreme(part, pooled, keepdim=True), out=to)
+        return _back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.dims, ctx.many = inputs
+        x, ctx.dims, ctx.many, ctx.least = inputs
         ctx.save_for_backward(x, output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, top = ctx.saved_tensors
         if plainly(grad):
-            again = lambda x: plain.dense_max(x, ctx.dims, ctx.many).to(x.dtype)  # noqa: E731
-            return *vector_product(again, [x], [grad]), None, None
+            definition = plain.dense_min if ctx.least else plain.dense_max
+            again = lambda x: definition(x, ctx.dims, ctx.many).to(x.dtype)  # noqa: E731
+            return *vector_product(again, [x], [grad]), None, None, None
         for axis in ctx.dims:
             grad, top = grad.unsqueeze(axis), top.unsqueeze(axis)
         order = _memory_order(x)
@@ -163,26 +170,35 @@ class _Max(Function):
         pooled = [here for here, axis in enumerate(order) if axis in ctx.dims]
         out = torch.empty_like(seen, memory_format=torch.contiguous_format)
         ties = torch.zeros_like(top, dtype=kind)
-        there = None if ctx.many is None else _aligned(ctx.many > 0, x, order).to(x.dtype)
-        for at in _blocks(seen.shape, CHUNK):
-            best = torch.eq(seen[at], _narrow(top, at), out=out[at])
-            if there is not None:
-                best.mul_(_narrow(there, at))
-            _narrow(ties, at).add_(best.sum(pooled, keepdim=True, dtype=kind))
-            best.mul_(_narrow(grad, at))
+        given = [] if ctx.many is None else [_aligned(_there(ctx.many), x, order).to(x.dtype)]
+        for to, part, best, share, count, *there in _blocks(CHUNK, out, seen, top, grad, ties, *given):
+            torch.eq(part, best, out=to)
+            if there:
+                to.mul_(there[0])
+            count.add_(to.sum(pooled, keepdim=True, dtype=kind))
+            to.mul_(share)
         if known((ties > 1).any()):
-            share = ties.clamp_(min=1).reciprocal_().to(x.dtype)
-            for at in _blocks(seen.shape, CHUNK):
-                out[at].mul_(_narrow(share, at))
-        return out.permute([order.index(axis) for axis in range(x.ndim)]), None, None
+            for to, share in _blocks(CHUNK, out, ties.clamp_(min=1).reciprocal_().to(x.dtype)):
+                to.mul_(share)
+        return _back(out, order), None, None, None
+
+
+def _extreme(values: Tensor, dims: tuple[int, ...], many: Tensor | None, *, least: bool) -> Tensor:
+    kind = accumulation_type(values.dtype)
+    if many is None and not sloped(values):
+        return (values.amin(dims) if least else values.amax(dims)).to(kind)
+    top: Tensor = apply(_Extreme, values, dims, None if many is None else many.detach(), least)
+    return top.to(kind)
 
 
 def dense_max(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.dense_max`."""
-    if many is None and not sloped(values):
-        return values.amax(dims).to(accumulation_type(values.dtype))
-    top: Tensor = apply(_Max, values, dims, None if many is None else many.detach())
-    return top.to(accumulation_type(values.dtype))
+    return _extreme(values, dims, many, least=False)
+
+
+def dense_min(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
+    """See `modalpool.kernels.plain.dense_min`."""
+    return _extreme(values, dims, many, least=True)
 
 
 class _Attend(Function):

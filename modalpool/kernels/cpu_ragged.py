@@ -21,7 +21,7 @@ from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 from modalpool.kernels.segments import Segments
 
-__all__ = ["segment_max", "segment_mean", "segment_sum"]
+__all__ = ["segment_max", "segment_mean", "segment_min", "segment_sum"]
 
 
 def _spread(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -78,24 +78,26 @@ def segment_mean(values: Tensor, segments: Segments) -> Tensor:
     return plain.share(segment_sum(values, segments), segments)
 
 
-class _Max(Function):
-    """Largest of rows ``(N, F)``; the gradient goes to where it is attained, shared evenly by ties."""
+class _Extreme(Function):
+    """Largest or least of rows ``(N, F)``; the gradient goes to where it is attained, shared evenly by ties."""
 
     @staticmethod
-    def forward(x: Tensor, segments: Segments) -> Tensor:
-        low = x.new_full((segments.size, x.shape[1]), -torch.inf)
-        return low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x.detach(), "amax")
+    def forward(x: Tensor, segments: Segments, least: bool) -> Tensor:
+        worst = x.new_full((segments.size, x.shape[1]), torch.inf if least else -torch.inf)
+        index = segments.index[:, None].expand_as(x)
+        return worst.scatter_reduce_(0, index, x.detach(), "amin" if least else "amax")
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.segments = inputs
+        x, ctx.segments, ctx.least = inputs
         ctx.save_for_backward(x, output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, top = ctx.saved_tensors
         if plainly(grad):
-            return *vector_product(lambda x: plain.segment_max(x, ctx.segments), [x], [grad]), None
+            definition = plain.segment_min if ctx.least else plain.segment_max
+            return *vector_product(lambda x: definition(x, ctx.segments), [x], [grad]), None, None
         index, share = ctx.segments.index, grad.to(x.dtype)
         out = torch.empty_like(x)
         attained = 0
@@ -104,21 +106,30 @@ class _Max(Function):
             attained += int(known(best.sum(dtype=torch.float32)))
             best.mul_(share.index_select(0, index[rows]))
         if attained == known((ctx.segments.lengths > 0).sum()) * x.shape[1]:
-            return out, None
+            return out, None, None
         ties = torch.zeros_like(top, dtype=accumulation_type(top.dtype))  # or nan, which nothing attains
         for rows in row_chunks(x):
             ties.index_add_(0, index[rows], (x[rows] == top.index_select(0, index[rows])).to(ties.dtype))
         ties = ties.clamp_(min=1).reciprocal_()
         for rows in row_chunks(x):
             out[rows].mul_(ties.index_select(0, index[rows]))
-        return out, None
+        return out, None, None
+
+
+def _extreme(values: Tensor, segments: Segments, many: Tensor | None, *, least: bool) -> Tensor:
+    if (many is not None and many.ndim > 1) or not values.is_contiguous():
+        return (plain.segment_min if least else plain.segment_max)(values, segments, many)
+    here = segments if many is None else segments.without(many if many.dtype == torch.bool else many > 0)
+    top: Tensor = apply(_Extreme, values.reshape(len(values), -1), here, least)
+    top = top[: segments.size].reshape(segments.size, *values.shape[1:])
+    return top.to(accumulation_type(values.dtype))
 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_max`."""
-    if (many is not None and many.ndim > 1) or not values.is_contiguous():
-        return plain.segment_max(values, segments, many)
-    here = segments if many is None else segments.without(many if many.dtype == torch.bool else many > 0)
-    top: Tensor = apply(_Max, values.reshape(len(values), -1), here)
-    top = top[: segments.size].reshape(segments.size, *values.shape[1:])
-    return top.to(accumulation_type(values.dtype))
+    return _extreme(values, segments, many, least=False)
+
+
+def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """See `modalpool.kernels.plain.segment_min`."""
+    return _extreme(values, segments, many, least=True)

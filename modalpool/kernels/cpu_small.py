@@ -15,7 +15,7 @@ from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, steps
 from modalpool.kernels.choice import finite, single, sloped
 from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
-from modalpool.kernels.fused import dense_attend, dense_max, dense_moments, dense_sum
+from modalpool.kernels.fused import dense_attend, dense_max, dense_min, dense_moments, dense_sum
 from modalpool.kernels.mean import dense_mean
 from modalpool.kernels.segments import Segments
 
@@ -23,6 +23,7 @@ __all__ = [
     "dense_attend",
     "dense_max",
     "dense_mean",
+    "dense_min",
     "dense_moments",
     "dense_soften",
     "dense_softmax",
@@ -31,6 +32,7 @@ __all__ = [
     "segment_attend",
     "segment_max",
     "segment_mean",
+    "segment_min",
     "segment_moments",
     "segment_soften",
     "segment_softmax",
@@ -70,6 +72,11 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
         return plain.segment_max(values, segments, many)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
     return low.scatter_reduce(0, _rows(segments, values), values, "amax")
+
+
+def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """See `modalpool.kernels.plain.segment_min`."""
+    return -segment_max(-values, segments, many)
 
 
 def segment_weighted_sum(

@@ -25,6 +25,7 @@ __all__ = [
     "dense_attend",
     "dense_max",
     "dense_mean",
+    "dense_min",
     "dense_moments",
     "dense_soften",
     "dense_softmax",
@@ -33,6 +34,7 @@ __all__ = [
     "segment_attend",
     "segment_max",
     "segment_mean",
+    "segment_min",
     "segment_moments",
     "segment_soften",
     "segment_softmax",
@@ -182,6 +184,11 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
     return _max(values, _ragged(segments), many)
 
 
+def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """Minimum of ``(N, *)`` over each set, ``(S, *)``; inf where a set is empty; ties share the gradient."""
+    return -segment_max(-values, segments, many)
+
+
 def segment_weighted_sum(
     weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
 ) -> Tensor:
@@ -246,6 +253,11 @@ def dense_max(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None)
     """Maximum of ``(D, P, *)`` over the pooled axes, ``(D, *)``; ties share the gradient."""
     many = None if many is None else many.expand(values.shape[: dims[-1] + 1])
     return _max(values, _dense(values.shape, dims), many)
+
+
+def dense_min(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
+    """Minimum of ``(D, P, *)`` over the pooled axes, ``(D, *)``; ties share the gradient."""
+    return -dense_max(-values, dims, many)
 
 
 def dense_weighted_sum(

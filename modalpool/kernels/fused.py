@@ -16,10 +16,12 @@ from torch import Tensor
 from modalpool.kernels import plain
 from modalpool.kernels.plain import (
     dense_max,
+    dense_min,
     dense_sum,
     dense_weighted_sum,
     segment_max,
     segment_mean,
+    segment_min,
     segment_sum,
     segment_weighted_sum,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "dense_attend",
     "dense_max",
     "dense_mean",
+    "dense_min",
     "dense_moments",
     "dense_soften",
     "dense_softmax",
@@ -42,6 +45,7 @@ __all__ = [
     "segment_attend",
     "segment_max",
     "segment_mean",
+    "segment_min",
     "segment_moments",
     "segment_soften",
     "segment_softmax",

@@ -19,11 +19,13 @@ __all__ = [
     "accumulation_type",
     "clean",
     "dense_max",
+    "dense_min",
     "dense_sum",
     "dense_weighted_sum",
     "multiply",
     "segment_max",
     "segment_mean",
+    "segment_min",
     "segment_sum",
     "segment_weighted_sum",
     "split_channels",
@@ -107,6 +109,11 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
     return torch.where(ties > 0, mean, top)
 
 
+def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
+    """Minimum of ``(N, *)`` over each set, ``(S, *)``; inf where a set is empty; ties share the gradient."""
+    return -segment_max(-values, segments, many)
+
+
 def segment_weighted_sum(
     weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
 ) -> Tensor:
@@ -135,6 +142,11 @@ def dense_sum(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None)
 def dense_max(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """Maximum of ``(D, P, *)`` over the pooled axes, ``(D, *)``; ties share the gradient."""
     return clean(values, many, -torch.inf).amax(dims)
+
+
+def dense_min(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
+    """Minimum of ``(D, P, *)`` over the pooled axes, ``(D, *)``; ties share the gradient."""
+    return clean(values, many, torch.inf).amin(dims)
 
 
 def dense_weighted_sum(

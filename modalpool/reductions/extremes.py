@@ -24,10 +24,9 @@ class Max(Reduction):
         3.0
     """
 
-    @staticmethod
-    def flip(x: Tensor) -> Tensor:
-        """What makes the wanted value the largest one."""
-        return x
+    def extreme(self, x: Tensor, sets: Sets) -> Tensor:
+        """The wanted value of each channel."""
+        return sets.max(x)
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; it reads each value once."""
@@ -35,17 +34,20 @@ class Max(Reduction):
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        x = self.flip(x)
-        top = sets.max(x)
+        top = self.extreme(x, sets)
         weight = None
         if with_weights:
-            best = sets.clean((sets.clean(x, -torch.inf) == sets.expand(top)).to(top.dtype))
+            best = sets.clean((x == sets.expand(top)).to(top.dtype))
             weight = (best / sets.expand(sets.tally(best).clamp(min=1)))[..., None, :]
-        return (self.flip(top)[..., None, :],), weight
+        return (top[..., None, :],), weight
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`; an empty set has no extreme value."""
+        return self.extreme(x, sets) if sets.full else None
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
-        return (self.flip(torch.maximum(self.flip(a[0]), self.flip(b[0]))),)
+        return (torch.maximum(a[0], b[0]),)
 
     def finalize(self, state: State) -> Tensor:
         """See `Reduction.finalize`."""
@@ -62,11 +64,10 @@ class Min(Max):
         1.0
     """
 
-    @staticmethod
-    def flip(x: Tensor) -> Tensor:
-        """See `Max.flip`."""
-        return -x
+    def extreme(self, x: Tensor, sets: Sets) -> Tensor:
+        """See `Max.extreme`."""
+        return sets.min(x)
 
-    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`: here x is negated."""
-        return True
+    def merge(self, a: State, b: State) -> State:
+        """See `Reduction.merge`."""
+        return (torch.minimum(a[0], b[0]),)

@@ -78,7 +78,7 @@ def test_every_reduction_is_its_definition(case, layout, dtype, definition):
         close(got, expected, ulp=64 if got.dtype == torch.float32 else 2)
 
 
-@pytest.mark.parametrize("name", ["mean", "sum", "max", "std", "softmax", "attention", "mean+std+max"])
+@pytest.mark.parametrize("name", ["mean", "sum", "max", "min", "std", "softmax", "attention", "mean+std+max"])
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("jagged")])  # which are ptr
 @pytest.mark.parametrize("weighted", [False, True])
 def test_masks_weights_poison_and_infinities(name, form, weighted, definition):
@@ -126,6 +126,8 @@ OPERATIONS = {
     "sum": lambda k, x, s, many: k.segment_sum(x, s, many),
     "max": lambda k, x, s, many: k.segment_max(x, s, many),
     "max of ties": lambda k, x, s, many: k.segment_max(x.round(), s, many),
+    "min": lambda k, x, s, many: k.segment_min(x, s, many),
+    "min of ties": lambda k, x, s, many: k.segment_min(x.round(), s, many),
     "attend": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2),
     "attend whole": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2, whole=True),
     "attend one": lambda k, x, s, many: k.segment_attend(x, MATRIX[:1].to(x), s, many),
@@ -149,7 +151,7 @@ def test_ragged_operations_on_short_and_long_sets(name, ordered):
         torch.testing.assert_close(got, expected, rtol=1e-12 if "far" not in name else 1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["sum", "max"])
+@pytest.mark.parametrize("name", ["sum", "max", "min"])
 @pytest.mark.parametrize("kind", [torch.bool, torch.float64])
 def test_what_is_not_there_is_not_read(name, kind):
     x, index = ragged(ordered=True)
@@ -163,7 +165,7 @@ def test_what_is_not_there_is_not_read(name, kind):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_sums_and_maxima_in_any_order(dtype):
     x, index = ragged(ordered=False, dtype=dtype)
-    for name in ("sum", "max", "max of ties"):
+    for name in ("sum", "max", "max of ties", "min", "min of ties"):
         for got, expected in both(OPERATIONS[name], x, index):
             torch.testing.assert_close(got, expected, rtol=1e-5 if got.dtype == torch.float32 else 1e-2, atol=1e-4)
 
@@ -224,7 +226,7 @@ def test_gradients_of_gradients_of_few_elements(name):
         found = (found,) if isinstance(found, torch.Tensor) else found
         return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
 
-    if name != "max of ties":  # rounding has no slope
+    if not name.endswith("of ties"):  # rounding has no slope
         assert gradcheck(function, [x.requires_grad_()])
     if "far" not in name:  # second differences drown in the offset
         assert gradgradcheck(function, [x.requires_grad_()])
