@@ -15,12 +15,15 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
-from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, rows_at_once, simple
+from modalpool.kernels.bags import Bags, bags_of, look_up, row_chunks, rows_at_once, simple
 from modalpool.kernels.choice import apply, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
 __all__ = ["segment_attend", "segment_softmax", "segment_weighted_sum"]
+
+MODERATE = 40.0
+"""Up to what size scores are exponentiated as they are: a set of them can neither overflow nor vanish in float32."""
 
 
 def _weighted(weight: Tensor, x: Tensor, bags: Bags) -> Tensor:
@@ -29,7 +32,7 @@ def _weighted(weight: Tensor, x: Tensor, bags: Bags) -> Tensor:
     flat = x.reshape(-1, x.shape[1] // groups)
     weight = weight if bags.order is None else weight[bags.order]
     sums = [
-        [add_rows(flat, bags.rows * groups + g, bags.ptr, weight[:, k, g].contiguous()) for g in range(groups)]
+        [bags.add_rows(flat, bags.rows * groups + g, weight[:, k, g].contiguous()) for g in range(groups)]
         for k in range(weight.shape[1])
     ]
     stacked = torch.stack([torch.cat(row, dim=-1) for row in sums], dim=1)  # (B, K, C)
@@ -112,18 +115,25 @@ def segment_weighted_sum(
 
 def _softmax(scores: Tensor, bags: Bags) -> tuple[Tensor, Tensor] | None:
     """Weights ``(N, F)`` and log masses ``(S, F)`` of finite scores."""
-    segments = bags.segments
-    low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
-    top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
-    top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
-    if not known(top.isfinite().all()):
-        return None
-    weight = scores - top.index_select(0, segments.index)
-    weight = weight.exp_()
-    total = bags.combine(add_rows(weight, bags.rows, bags.ptr))
-    log_mass = total.log() + top
-    weight.div_(total.index_select(0, segments.index))
-    return weight, log_mass
+    segments, top = bags.segments, None
+    if not _moderate(scores):
+        low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
+        top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
+        top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
+        if not known(top.isfinite().all()):
+            return None
+    weight = scores.exp() if top is None else (scores - look_up(top, segments.index)).exp_()
+    total = bags.add(weight)
+    log_mass = total.log() if top is None else total.log() + top
+    return weight.div_(look_up(total, segments.index)), log_mass
+
+
+def _moderate(scores: Tensor) -> bool:
+    """Whether no score is so large or small that its exponential has to be taken around the set's maximum."""
+    if scores.numel() == 0:
+        return True
+    least, most = scores.aminmax()
+    return bool(known(least) >= -MODERATE and known(most) <= MODERATE)
 
 
 class _Softmax(Function):
@@ -151,10 +161,10 @@ class _Softmax(Function):
         per_set = torch.zeros(ctx.segments.size, weight.shape[1], dtype=weight.dtype)
         if grad is not None:
             grad = grad * weight
-            per_set = bags.combine(add_rows(grad, bags.rows, bags.ptr)).neg_()
+            per_set = bags.add(grad).neg_()
         if mass_grad is not None:
             per_set = per_set + mass_grad
-        slope = weight * per_set.index_select(0, ctx.segments.index)
+        slope = weight * look_up(per_set, ctx.segments.index)
         return slope if grad is None else slope.add_(grad), None
 
 
@@ -219,7 +229,7 @@ class _Attend(Function):
             part, index, share = x[rows], ctx.segments.index[rows], weight[rows]
             to = None if out is None else out[rows]
             slope = _pull(part, _spread_into(grad, index, to), share, to, spare).flatten(1)
-            slope = slope.sub_(mean.index_select(0, index)).mul_(share.flatten(1))
+            slope = slope.sub_(look_up(mean, index)).mul_(share.flatten(1))
             slopes.addmm_(slope.T, part)
             if to is not None:
                 to.addcmul_(slope, matrix) if len(matrix) == 1 else to.addmm_(slope, matrix)

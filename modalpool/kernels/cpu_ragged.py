@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import plain
-from modalpool.kernels.bags import add_rows, bags_of, row_chunks
+from modalpool.kernels.bags import add_rows, bags_of, reduce_rows, row_chunks, steps
 from modalpool.kernels.choice import apply, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
@@ -26,6 +26,8 @@ __all__ = ["segment_max", "segment_mean", "segment_min", "segment_sum"]
 
 def _spread(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
     """Give every element its set's row, times its weight: one write."""
+    if weight is None:
+        return per_set.index_select(0, segments.index)
     return torch.embedding_bag(per_set, segments.index, bags_of(segments).steps, False, 0, False, weight)[0]
 
 
@@ -37,8 +39,7 @@ class _Sum(Function):
         bags, x = bags_of(segments), x.detach()
         weight = None if weight is None else weight.to(accumulation_type(x.dtype))
         if single(x):
-            weight = weight if weight is None or bags.order is None else weight[bags.order]
-            return bags.combine(add_rows(x, bags.rows, bags.ptr, weight))
+            return bags.add(x, weight)
         sums = x.new_empty(bags.count, x.shape[1], dtype=torch.float32)
         for chunk in bags.chunks(x.shape[1]):
             share = None if weight is None else bags.take(weight, chunk)
@@ -83,9 +84,12 @@ class _Extreme(Function):
 
     @staticmethod
     def forward(x: Tensor, segments: Segments, least: bool) -> Tensor:
-        worst = x.new_full((segments.size, x.shape[1]), torch.inf if least else -torch.inf)
-        index = segments.index[:, None].expand_as(x)
-        return worst.scatter_reduce_(0, index, x.detach(), "amin" if least else "amax")
+        how, worst = ("amin", torch.inf) if least else ("amax", -torch.inf)
+        if segments.in_order and single(x):
+            top = reduce_rows(x.detach(), steps(segments.count), segments.ptr, None, how)
+            return top.masked_fill_(segments.lengths[:, None] == 0, worst)
+        low = x.new_full((segments.size, x.shape[1]), worst)
+        return low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x.detach(), how)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -107,11 +107,17 @@ class Segments:
         return self._ptr
 
     @property
-    def order(self) -> Tensor | None:
-        """The elements in set order, ``(N,)``; None where they are so already (a CPU looks, a device is not asked)."""
+    def in_order(self) -> bool:
+        """Whether the elements are in set order (a CPU looks, a device is not asked)."""
         if self._in_order is None:
             self._in_order = self._eager_cpu and bool((self.index[1:] >= self.index[:-1]).all().tolist())
-            self._order = None if self._in_order else torch.argsort(self.index, stable=True)
+        return self._in_order
+
+    @property
+    def order(self) -> Tensor | None:
+        """The elements in set order, ``(N,)``; None where they are so already."""
+        if self._order is None and not self.in_order:
+            self._order = torch.argsort(self.index, stable=True)
         return self._order
 
     @property
