@@ -1,8 +1,8 @@
 """Ragged sets as bags of rows, for kernels on a CPU.
 
-Rows in order are added up by a sparse product, at the speed of memory. `torch.embedding_bag` is the faster one where
-rows are narrow, in the cache, or in any order: bags of a permutation. Long sets are cut into bags of at most `BLOCK` rows,
-whose sums are added in float64. What needs more than a sum works in chunks of bags that stay in the cache.
+A sparse product adds up rows in order at the speed of memory. `torch.embedding_bag` is the faster one where rows are
+narrow, in the cache, or in any order: bags of a permutation. Long sets are cut into bags of at most `BLOCK` rows, whose
+sums are added in float64. What needs more than a sum works in chunks of bags that stay in the cache.
 
 Legend: ``N`` elements, ``S`` sets, ``B`` bags, ``F`` all that follows the element axis.
 """
