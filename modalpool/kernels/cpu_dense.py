@@ -207,9 +207,10 @@ class _Attend(Function):
     @staticmethod
     def forward(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         x, matrix = x.detach(), matrix.detach()
-        scores = x @ matrix.T if x.is_contiguous() else torch.bmm(x, matrix.T.expand(len(x), -1, -1))  # (B, N, F)
-        weight, log_mass = dense_softmax(scores, (1,), many)
-        return torch.bmm(weight.mT, x), log_mass, weight
+        scores = torch.bmm(matrix.expand(len(x), -1, -1), x.mT)  # (B, F, N): sets along memory
+        weight, log_mass = dense_softmax(scores.mT, (1,), many)
+        weight = weight.mT
+        return torch.bmm(weight, x), log_mass, weight
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -233,14 +234,14 @@ class _Attend(Function):
             return *vector_product(again, [x, matrix], [grad, mass_grad]), None
         grad = torch.zeros_like(z) if grad is None else grad
         mean = (z * grad).sum(-1) if mass_grad is None else (z * grad).sum(-1) - mass_grad  # (B, F)
-        slope = weight * (torch.bmm(x, grad.mT) - mean[:, None])  # (B, N, F)
-        slopes = torch.bmm(slope.mT, x).sum(0)
+        slope = torch.bmm(grad, x.mT).sub_(mean[..., None]).mul_(weight)  # (B, F, N)
+        slopes = torch.bmm(slope, x).sum(0)
         if not ctx.needs_input_grad[0]:
             return None, slopes, None
-        shares = torch.cat([weight, slope], dim=2)
+        shares = torch.cat([weight, slope], dim=1)
         vectors = torch.cat([grad, matrix.expand(len(x), -1, -1)], dim=1)
         # One product writes the gradient through values and scores, in the order x lies in memory.
-        out = torch.bmm(shares, vectors) if x.stride(2) == 1 else torch.bmm(vectors.mT, shares.mT).mT
+        out = torch.bmm(shares.mT, vectors) if x.stride(2) == 1 else torch.bmm(vectors.mT, shares).mT
         return out, slopes, None
 
 
@@ -280,19 +281,54 @@ def dense_weighted_sum(
     return plain.dense_weighted_sum(weight, values, dims, many, exact_zeros=exact_zeros)
 
 
+class _Softmax(Function):
+    """Softmax along an axis, and the log of what it was divided by; every largest score is finite."""
+
+    @staticmethod
+    def forward(scores: Tensor, axis: int, top: Tensor) -> tuple[Tensor, Tensor]:
+        weight = scores.detach().softmax(axis)
+        if scores.shape[axis] > LONG:  # torch's softmax divides by a running sum, which drifts; its sum does not
+            weight.div_(weight.sum(axis, keepdim=True))
+        # The largest weight is exp(largest score - log mass).
+        return weight, top - weight.amax(axis).log_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        scores, ctx.axis, _ = inputs
+        ctx.save_for_backward(scores, output[0])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, mass_grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        scores, weight = ctx.saved_tensors
+        axis = ctx.axis
+        if plainly(grad, mass_grad):
+            again = lambda scores: (scores.softmax(axis), scores.logsumexp(axis))  # noqa: E731
+            return *vector_product(again, [scores], [grad, mass_grad]), None, None
+        slope = None if grad is None else torch._softmax_backward_data(grad, weight, axis, weight.dtype)
+        if mass_grad is not None:
+            rise = mass_grad.unsqueeze(axis)
+            slope = weight * rise if slope is None else slope.addcmul_(weight, rise)
+        return slope, None, None
+
+
 def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """See `modalpool.kernels.fused.softmax`: torch's own, where all scores are finite."""
-    flat = scores.to(accumulation_type(scores.dtype)).flatten(dims[0], dims[-1])
+    """See `modalpool.kernels.fused.softmax`: torch's own, where the largest score of every set is finite."""
+    if scores.numel() == 0 or (many is not None and many.requires_grad):
+        return fused.dense_softmax(scores, dims, many)
+    flat = scores.to(accumulation_type(scores.dtype))
+    if many is not None:
+        times = many.reshape(*many.shape, *[1] * (flat.ndim - many.ndim))
+        flat = flat if many.dtype == torch.bool else flat + times.to(flat.dtype).log()
+        flat = torch.where(_there(times), flat, -torch.inf)
+    flat = flat.flatten(dims[0], dims[-1])
     # Along the axis that lies innermost in memory torch needs no copy.
     inner = flat.stride(dims[0]) < flat.stride(-1)
     flat, axis = (flat.movedim(dims[0], -1), -1) if inner else (flat, dims[0])
-    if many is not None or not finite(flat):
+    top = flat.detach().amax(axis)
+    if not finite(top):
         return fused.dense_softmax(scores, dims, many)
-    weight = flat.softmax(axis)
-    if flat.shape[axis] > LONG:  # torch's softmax divides by a running sum, which drifts; its sum does not
-        weight = weight / weight.sum(axis, keepdim=True)
-    # The largest weight is exp(largest score - log mass): two reads, where logsumexp writes as many values as it reads.
-    log_mass = flat.logsumexp(axis) if sloped(scores) else flat.amax(axis) - weight.amax(axis).log()
+    weight, log_mass = apply(_Softmax, flat, axis, top)
     return weight.movedim(axis, dims[0]).reshape(scores.shape), log_mass
 
 

@@ -247,16 +247,38 @@ def test_gradients_of_gradients_of_few_elements(name):
 
 @pytest.mark.parametrize("size", [5, 1100])  # long ones are divided again
 @pytest.mark.parametrize("channels_first", [False, True])
-def test_dense_softmax_along_memory_or_across_it(size, channels_first):
+@pytest.mark.parametrize("times", [None, "mask", "weight", "an empty set", "low scores"])
+def test_dense_softmax_along_memory_or_across_it(size, channels_first, times):
     x = torch.randn(2, 3, size, dtype=torch.float64) if channels_first else torch.randn(2, size, 3, dtype=torch.float64)
-    x = (x.mT if channels_first else x).requires_grad_()
-    got, expected = cpu.dense_softmax(x, (1,)), fused.dense_softmax(x, (1,))
+    x = x.mT if channels_first else x
+    many = None
+    if times == "low scores":
+        x[:, 1] = -torch.inf
+    elif times:
+        many = torch.arange(size).expand(2, -1) % 3 > 0
+        many[0] &= times != "an empty set"
+        x[~many] = torch.nan
+        many = many * torch.linspace(0.5, 2, size) if times == "weight" else many
+    x = x.requires_grad_()
+    got, expected = cpu.dense_softmax(x, (1,), many), fused.dense_softmax(x, (1,), many)
     with torch.no_grad():
-        torch.testing.assert_close(cpu.dense_softmax(x, (1,)), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(cpu.dense_softmax(x, (1,), many), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in got]
-    gradients = [torch.autograd.grad(outs, x, slopes) for outs in (got, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+    for used in ([0], [1], [0, 1]):
+        gradients = [
+            torch.autograd.grad([outs[i] for i in used], x, [slopes[i] for i in used], retain_graph=True)[0]
+            for outs in (got, expected)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_gradients_of_gradients_of_a_dense_softmax():
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
+    many = torch.tensor([[True, True, False], [True, False, True]])
+    for mask in (None, many):
+        assert gradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
+        assert gradgradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
 
 
 def test_sets_are_known_to_be_full_only_where_a_look_is_free():
