@@ -69,7 +69,7 @@ def _within(index: Tensor, limit: int) -> bool:
         return True
     least, most = index.aminmax()
     if _plain(index):
-        return bool(least.tolist() >= 0 and most.tolist() < limit)
+        return bool(known(least) >= 0 and known(most) < limit)
     return _holds((least >= 0) & (most < limit))
 
 
@@ -159,7 +159,8 @@ def arrange(
             place = own if place is None else place
         elif place is None:
             place = partial(_grid, elements.shape, axes, _coordinate_type(x), x.device)
-        sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, order=axes.order)
+        shown = None if axes.straight else axes
+        sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, axes=shown)
     return Arranged(elements, sets, axes, shape, padded=padded)
 
 

@@ -16,12 +16,16 @@ a batch axis and ``(element, kept…, c)`` where there is none; what a pooling g
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 __all__ = ["Axes", "Layout"]
+
+USUAL = 8
+"""Up to how many axes of ``...`` layouts are worked out beforehand."""
 
 _TOKEN = re.compile(r"\[|\]|\.\.\.|[A-Za-z_][A-Za-z0-9_]*|\S")
 
@@ -41,6 +45,10 @@ class Axes:
     """The permutation into the canonical order."""
     straight: bool = field(init=False, repr=False)
     """Whether that is the order there is."""
+    inverse: tuple[int, ...] = field(init=False, repr=False)
+    """The permutation back."""
+    back: tuple[int, ...] = field(init=False, repr=False)
+    """The same for what is left when the pooled axes are gone: from the input's order to the canonical one."""
     joins: bool = field(init=False, repr=False)
     """Whether several axes of ragged elements become one."""
 
@@ -51,6 +59,9 @@ class Axes:
         object.__setattr__(self, "ragged", self.batch is None)
         object.__setattr__(self, "order", order)
         object.__setattr__(self, "straight", order == tuple(range(len(order))))
+        object.__setattr__(self, "inverse", tuple(sorted(range(len(order)), key=order.__getitem__)))
+        left = [axis for axis in order if axis not in self.pooled]
+        object.__setattr__(self, "back", tuple(sorted(left).index(axis) for axis in left))
         object.__setattr__(self, "joins", self.batch is None and len(self.pooled) > 1)
 
     def canonical(self, x: Tensor) -> Tensor:
@@ -93,10 +104,7 @@ class Axes:
         """Put ``(element axes…, [k], channels)`` back into the order of the input, which had this ``shape``."""
         if self.joins:
             w = w.reshape(*(shape[axis] for axis in self.pooled), *w.shape[1:])
-        ndim = len(self.order)
-        inverse = [0] * ndim
-        for here, axis in enumerate(self.order):
-            inverse[axis] = here
+        inverse = list(self.inverse)
         inverse[self.channel] = w.ndim - 1
         if vectors:
             at = 0 if self.batch is None else self.batch + 1
@@ -123,13 +131,16 @@ class Layout:
 
     text: str
     _pairs: tuple[tuple[str, bool], ...] = field(init=False, repr=False, compare=False)
-    _axes: Axes | None = field(init=False, repr=False, compare=False)
+    _axes: dict[int, Axes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the text once, when the layout is made, and find the axes if it says how many there are."""
+        """Check the text once, when the layout is made, and find the axes of the tensors that are to be expected."""
         pairs = self._parse()
         object.__setattr__(self, "_pairs", pairs)
-        object.__setattr__(self, "_axes", None if "..." in dict(pairs) else self._find(pairs))
+        fewest = sum(name != "..." for name, _ in pairs)
+        fits = {ndim: self._expand(ndim) for ndim in range(fewest, USUAL + 1 if fewest < len(pairs) else fewest + 1)}
+        known = {ndim: self._find(pairs) for ndim, pairs in fits.items() if any(pooled for _, pooled in pairs)}
+        object.__setattr__(self, "_axes", known)
 
     def _parse(self) -> tuple[tuple[str, bool], ...]:
         """Split the text into ``(name, pooled)`` pairs."""
@@ -184,21 +195,26 @@ class Layout:
         Raises:
             ValueError: If a tensor of that rank does not fit the layout.
         """
-        if self._axes is not None and len(self._axes.order) == ndim:
-            return self._axes
+        if ndim in self._axes:
+            return self._axes[ndim]
+        pairs = self._expand(ndim)
+        if len(pairs) != ndim:
+            raise ValueError(f"layout {self.text!r} describes {len(pairs)} axes, got a tensor with {ndim}")
+        if not any(pooled for _, pooled in pairs):
+            raise ValueError(f"layout {self.text!r}: a tensor with {ndim} axes leaves nothing to pool")
+        return self._find(pairs)
+
+    def _expand(self, ndim: int) -> list[tuple[str, bool]]:
+        """The pairs with as many names for ``...`` as ``ndim`` axes leave for it."""
         pairs = list(self._pairs)
         at = next((i for i, (name, _) in enumerate(pairs) if name == "..."), None)
         if at is not None and ndim >= len(pairs) - 1:
             extra = ndim - len(pairs) + 1
             pairs[at : at + 1] = [(f"...{i}", pairs[at][1]) for i in range(extra)]
-        if len(pairs) != ndim:
-            raise ValueError(f"layout {self.text!r} describes {len(pairs)} axes, got a tensor with {ndim}")
-        if not any(pooled for _, pooled in pairs):
-            raise ValueError(f"layout {self.text!r}: a tensor with {ndim} axes leaves nothing to pool")
-        return self._find(tuple(pairs))
+        return pairs
 
     @staticmethod
-    def _find(pairs: tuple[tuple[str, bool], ...]) -> Axes:
+    def _find(pairs: Sequence[tuple[str, bool]]) -> Axes:
         """The axes of a tensor with one axis per name."""
         names = [name for name, _ in pairs]
         return Axes(

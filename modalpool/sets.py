@@ -27,6 +27,7 @@ from torch import Tensor
 from modalpool import kernels
 from modalpool.kernels import Segments, accumulation_type, path
 from modalpool.kernels.choice import single
+from modalpool.layout import Axes
 
 __all__ = ["Coords", "DenseSets", "Part", "RaggedSets", "Sets", "accumulation_type"]
 
@@ -177,7 +178,7 @@ class Sets(ABC):
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel; see `modalpool.kernels.fused.moments`."""
-        both: tuple[Tensor, Tensor] = self._kernel("moments", x)(x, self.group, self.many, self.size(x))
+        both: tuple[Tensor, Tensor] = self._kernel("moments", x)(x, self.group, self.many, self.size)
         return both
 
     def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
@@ -212,7 +213,7 @@ class DenseSets(Sets):
         mask: See `Sets`.
         weight: See `Sets`.
         coords: See `Sets`.
-        order: The permutation that made the elements canonical; None = they came so.
+        axes: The input's own, where the elements came in another order than the canonical one.
     """
 
     kind = "dense"
@@ -225,11 +226,11 @@ class DenseSets(Sets):
         mask: Tensor | None = None,
         weight: Tensor | None = None,
         coords: Coords = None,
-        order: tuple[int, ...] | None = None,
+        axes: Axes | None = None,
     ) -> None:
         self.dims = tuple(range(len(shape) - pooled, len(shape)))
         super().__init__(self.dims, mask, weight, coords)
-        self.order = order
+        self.axes = axes
         self.shape = shape
 
     @property
@@ -266,7 +267,7 @@ class DenseSets(Sets):
                 return None
             return whole[tuple(slice(None) if n == 1 else cut for n, cut in zip(whole.shape, at, strict=False))]
 
-        return DenseSets(shape, len(self.dims), mask=mask, weight=weight, coords=place, order=self.order)
+        return DenseSets(shape, len(self.dims), mask=mask, weight=weight, coords=place, axes=self.axes)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Insert the pooled axes with size one: broadcasting does the rest."""
@@ -293,14 +294,12 @@ class DenseSets(Sets):
         """The mean; without a mask it is torch's own, to the bit."""
         if self.mask is None:
             own = self._kernel("mean", values)
-            if self.order is None:
+            if self.axes is None:
                 plain: Tensor = own(values, self.dims)
                 return plain
             # torch adds up in the order of the axes it is shown, so show it the input's own.
-            inverse = sorted(range(values.ndim), key=self.order.__getitem__)
-            mean: Tensor = own(values.permute(inverse), tuple(self.order[i] for i in self.dims))
-            left = [axis for i, axis in enumerate(self.order) if i not in self.dims]
-            return mean.permute([sorted(left).index(axis) for axis in left])
+            mean: Tensor = own(values.permute(self.axes.inverse), self.axes.pooled)
+            return mean.permute(self.axes.back)
         return super().mean(values)
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "few", "finite", "known", "single", "sloped"]
+__all__ = ["apply", "few", "finite", "known", "moderate", "single", "sloped"]
 
+MODERATE = 16.0
+"""How far from zero a score may be to be raised as it is."""
 FEW = 2**14
 """Up to how many values the composition is the faster one."""
 
@@ -37,10 +39,19 @@ def apply(function: type[Function], *args: Any) -> Any:
 
 def finite(values: Tensor) -> bool:
     """Whether there are values, and neither infinities nor nan."""
+    return _inside(values, math.inf)
+
+
+def moderate(scores: Tensor) -> bool:
+    """Whether there are scores, and exp(score) needs no shift: it is exact to a few ulp, and so is a sum of a few."""
+    return _inside(scores, MODERATE)
+
+
+def _inside(values: Tensor, limit: float) -> bool:
     if values.numel() == 0:
         return False
-    least, most = values.detach().aminmax()
-    return bool(known(least) > -math.inf and known(most) < math.inf)
+    least, most = (known(end) for end in values.detach().aminmax())
+    return bool(-limit < least and most < limit)
 
 
 def known(value: Tensor | bool) -> Any:

@@ -146,7 +146,7 @@ class _Moments(Function):
     ) -> tuple[Tensor | None, ...]:
         x, size, mean, miss = ctx.saved_tensors
         if plainly(mean_grad, var_grad):
-            again = lambda x: fused.segment_moments(x, ctx.segments, None, size)  # noqa: E731
+            again = lambda x: fused.segment_moments(x, ctx.segments, None, lambda _: size)  # noqa: E731
             return *vector_product(again, [x], [mean_grad, var_grad]), None, None
         slope = torch.zeros_like(mean) if var_grad is None else 2 * var_grad / size
         offset = None if mean_grad is None else mean_grad / size
@@ -162,9 +162,9 @@ class _Moments(Function):
         return out, None, None
 
 
-def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: fused.Size) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.moments`."""
     if not simple(x, many):
         return fused.segment_moments(x, segments, many, size)
-    mean, var, _ = apply(_Moments, x, segments, size)
+    mean, var, _ = apply(_Moments, x, segments, size(x))
     return mean, var

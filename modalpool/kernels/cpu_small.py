@@ -3,7 +3,7 @@
 The compositions of `modalpool.kernels.fused`, with shorter steps where one look at the values says that nothing is
 infinite. They are ordinary operations: their gradients, of any order, are torch's own.
 
-Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G`` groups of channels.
+Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G`` groups of channels, ``*`` anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, steps
-from modalpool.kernels.choice import finite, single, sloped
+from modalpool.kernels.choice import finite, moderate, single, sloped
 from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
 from modalpool.kernels.fused import dense_attend, dense_max, dense_min, dense_moments, dense_sum
 from modalpool.kernels.mean import dense_mean
@@ -56,6 +56,8 @@ def segment_mean(values: Tensor, segments: Segments) -> Tensor:
         return plain.segment_mean(values, segments)
     if sloped(values):
         return plain.share(segment_sum(values, segments), segments)
+    if segments.ordered:
+        return torch.segment_reduce(values, "mean", offsets=segments.ptr, unsafe=True, initial=0)
     low, index = values.new_zeros((segments.size, *values.shape[1:])), _rows(segments, values)
     return low.scatter_reduce(0, index, values, "mean", include_self=False)
 
@@ -67,8 +69,8 @@ def _rows(segments: Segments, values: Tensor) -> Tensor:
 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
-    """See `modalpool.kernels.plain.segment_max`: torch's own gradient, if nothing ties with the first -inf."""
-    if many is not None or not (sloped(values) and single(values) and finite(values)):
+    """See `modalpool.kernels.plain.segment_max`."""
+    if many is not None or not _simply(values):
         return plain.segment_max(values, segments, many)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
     return low.scatter_reduce(0, _rows(segments, values), values, "amax")
@@ -76,7 +78,15 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
 
 def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_min`."""
-    return -segment_max(-values, segments, many)
+    if many is not None or not _simply(values):
+        return plain.segment_min(values, segments, many)
+    high = values.new_full((segments.size, *values.shape[1:]), torch.inf)
+    return high.scatter_reduce(0, _rows(segments, values), values, "amin")
+
+
+def _simply(values: Tensor) -> bool:
+    """Whether torch's own extremes will do: their gradient does, if no value is what they begin with, or nan."""
+    return single(values) and not (sloped(values) and not finite(values))
 
 
 def segment_weighted_sum(
@@ -120,6 +130,11 @@ def segment_attend(
     x: Tensor, matrix: Tensor, segments: Segments, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
 ) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.attend`."""
+    if many is None and segments.small and single(x) and not whole and queries == 1:
+        scores = torch.nn.functional.linear(x, matrix.to(x.dtype))
+        if moderate(scores):
+            z, log_mass = _weigh(scores, x, segments)
+            return z.unsqueeze(-2), log_mass.unsqueeze(-2)
     return fused.attend(x, matrix, _Ragged(segments), many, queries=queries, whole=whole)
 
 
@@ -127,9 +142,30 @@ def segment_soften(
     x: Tensor, scale: Tensor | float, segments: Segments, many: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.soften`."""
+    if many is None and segments.small and single(x):
+        scores = x if isinstance(scale, float) and scale == 1 else x * scale
+        if moderate(scores):
+            return _weigh(scores, x, segments)
     return fused.soften(x, scale, _Ragged(segments), many)
 
 
-def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
-    """See `modalpool.kernels.fused.moments`."""
-    return fused.moments(x, _Ragged(segments), many, size)
+def _weigh(scores: Tensor, x: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
+    """Average ``x`` with weights exp(score), and the log of what they sum to; scores are `moderate`."""
+    mass = scores.exp()
+    total = segment_sum(mass, segments)
+    there = total + torch.finfo(x.dtype).tiny  # which is felt only where a set is empty
+    groups = mass.shape[-1]
+    if groups in (1, x.shape[-1]):
+        return segment_sum(mass * x, segments) / there, total.log()
+    product = mass[..., None] * plain.split_channels(x, groups)  # (N, *, G, C/G)
+    return (segment_sum(product, segments) / there[..., None]).flatten(-2), total.log()
+
+
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: fused.Size) -> tuple[Tensor, Tensor]:
+    """See `modalpool.kernels.fused.moments`; in float64 two passes need no correction."""
+    if many is not None or not segments.small or x.dtype != torch.float32:
+        return fused.moments(x, _Ragged(segments), many, size)
+    wide = x.double()
+    mean = segment_mean(wide, segments)
+    var = segment_mean((wide - mean.index_select(0, segments.index)).square(), segments)
+    return mean.to(x.dtype), var.to(x.dtype)

@@ -219,7 +219,7 @@ def segment_attend(
     return _attend(x, matrix, _ragged(segments), many, queries, whole)
 
 
-def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: fused.Size) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.moments`."""
     return fused.moments(x, _Ragged(segments), many, size)
 
@@ -301,6 +301,6 @@ def dense_attend(
     return _attend(x, matrix, _dense(x.shape, dims), many, queries, whole)
 
 
-def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: fused.Size) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.moments`."""
     return fused.moments(x, _Dense(dims), many, size)

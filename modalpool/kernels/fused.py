@@ -8,6 +8,7 @@ Legend: ``E`` element axes, ``D`` set axes, ``F`` scores, ``C`` channels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +32,7 @@ __all__ = [
     "Dense",
     "Group",
     "Ragged",
+    "Size",
     "attend",
     "dense_attend",
     "dense_max",
@@ -112,6 +114,8 @@ class Ragged:
 
 
 Group = Dense | Ragged
+Size = Callable[[Tensor], Tensor]
+"""N of each set, ``(D, 1)``, to divide sums of a tensor by; never zero."""
 
 
 def softmax(scores: Tensor, group: Group, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -161,9 +165,10 @@ def soften(x: Tensor, scale: Tensor | float, group: Group, many: Tensor | None =
     return group.weighted_sum(weight[..., None, :], x, many, exact_zeros=True).squeeze(-2), log_mass
 
 
-def moments(x: Tensor, group: Group, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, ``(D, C)``, in two passes; ``size`` divides the sums, ``(D, 1)``."""
+def moments(x: Tensor, group: Group, many: Tensor | None, size_for: Size) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, ``(D, C)``, in two passes; the sums are divided by a size, ``(D, 1)``."""
     x = plain.clean(x, many)
+    size = size_for(x)
     mean = group.sum(x, many) / size
     centred = x - group.expand(mean)
     # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula). It has no slope.
@@ -191,7 +196,7 @@ def segment_soften(
     return soften(x, scale, Ragged(segments), many)
 
 
-def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
     """See `moments`."""
     return moments(x, Ragged(segments), many, size)
 
@@ -226,6 +231,6 @@ def dense_soften(
     return soften(x, scale, Dense(dims), many)
 
 
-def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: Tensor) -> tuple[Tensor, Tensor]:
+def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
     """See `moments`."""
     return moments(x, Dense(dims), many, size)

@@ -69,8 +69,13 @@ class Segments:
     @property
     def full(self) -> bool:
         """Whether every set has elements (a CPU looks, of a device it is not known)."""
-        if self.size == 0 or not self._eager_cpu or transformed() or type(self.lengths) is not Tensor:
+        given = self._index if self._ptr is None else self._ptr
+        if self.size == 0 or type(given) is not Tensor or not self._eager_cpu or transformed():
             return False
+        if self.size > self.count:
+            return False
+        if self.small:  # a list is looked at faster
+            return len(set(given.tolist())) == self.size + (self._ptr is not None)
         return bool(known(self.lengths.amin()) > 0)
 
     @property

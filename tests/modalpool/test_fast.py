@@ -1,5 +1,7 @@
 """The faster paths are their definition: same numbers, same gradients, whatever the sets look like."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from every import BY_NAME, EVERY, LAYOUTS, calls, close, make, needs_coords
@@ -124,6 +126,7 @@ MATRIX = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(4, 4)
 SIZE = torch.tensor(SIZES, dtype=torch.float64)[:, None].clamp(min=1)
 OPERATIONS = {
     "sum": lambda k, x, s, many: k.segment_sum(x, s, many),
+    "mean": lambda k, x, s, many: k.segment_mean(x, s),
     "max": lambda k, x, s, many: k.segment_max(x, s, many),
     "max of ties": lambda k, x, s, many: k.segment_max(x.round(), s, many),
     "min": lambda k, x, s, many: k.segment_min(x, s, many),
@@ -138,8 +141,8 @@ OPERATIONS = {
     "softmax from far": lambda k, x, s, many: k.segment_softmax(x + 300, s, many),
     "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
     "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
-    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, SIZE.to(x)),
-    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, SIZE.to(x)),
+    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, SIZE.to),
+    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, SIZE.to),
 }
 
 
@@ -192,7 +195,7 @@ def test_gradients_of_gradients_of_the_fast_form(name):
     def function(x):
         segments = Segments(3, 5, index=index)
         if name.startswith("moments"):
-            return cpu.segment_moments(x, segments, None, size)
+            return cpu.segment_moments(x, segments, None, lambda _: size)
         found = OPERATIONS[name.removesuffix(" of ties")](cpu, x, segments, None)
         found = (found,) if isinstance(found, torch.Tensor) else found
         return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
@@ -210,7 +213,7 @@ def few_elements(name, value=0.0):
     x[1, 0] += value
     if not name.startswith("moments"):
         return x, OPERATIONS[name]
-    return x, lambda k, x, s, many: k.segment_moments(x, s, many, torch.tensor([[2.0], [1.0], [3.0]]).to(x))
+    return x, lambda k, x, s, many: k.segment_moments(x, s, many, torch.tensor([[2.0], [1.0], [3.0]]).to)
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
@@ -331,3 +334,14 @@ def test_half_means_are_torchs_own_to_the_bit(layout, dtype):
         results.append((z, *torch.autograd.grad(z, given, slope)))
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("offset", [0.0, 20.0, 1e4])
+@pytest.mark.parametrize("name", ["mean", "var", "std", "softmax", "attention"])
+def test_few_elements_in_single_precision_against_double(name, offset):
+    torch.manual_seed(0)
+    x, index = torch.randn(60, 8) + offset, torch.arange(60) % 7
+    pool = Pool("[n] c", name, channels=8)
+    got, exact = pool(x, index=index, dim_size=9), deepcopy(pool).double()(x.double(), index=index, dim_size=9)
+    torch.testing.assert_close(got.double(), exact, rtol=3e-6, atol=1e-6)
+    assert not got[7:].any()
