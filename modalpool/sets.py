@@ -240,6 +240,8 @@ class DenseSets(Sets):
 
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
+        if operation == "soften":
+            return self.mask is None
         return operation == "attend" and self.dims[0] == 1 and single(x)
 
     def parts(self, x: Tensor, limit: int) -> list[Part]:

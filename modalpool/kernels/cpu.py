@@ -6,12 +6,12 @@ from modalpool.kernels.cpu_dense import (
     dense_attend,
     dense_max,
     dense_min,
-    dense_soften,
     dense_softmax,
     dense_sum,
     dense_weighted_sum,
 )
 from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_sum
+from modalpool.kernels.cpu_terms import dense_soften
 from modalpool.kernels.fused import dense_moments
 from modalpool.kernels.mean import dense_mean
 

@@ -8,9 +8,6 @@ Legend: ``D`` set axes, ``P`` pooled axes, ``C`` channels, ``F`` scores.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,6 +16,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import LONG
+from modalpool.kernels.blocks import BITS, CHUNK, aligned, back, blank, blocks, memory_order, present
 from modalpool.kernels.choice import apply, finite, known, single, sloped
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
@@ -33,77 +31,33 @@ __all__ = [
     "dense_weighted_sum",
 ]
 
-CHUNK = 2**19
-"""How many values are worked on at a time: two megabytes in float32."""
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _memory_order(x: Tensor) -> list[int]:
-    """The axes from the largest stride to the smallest."""
-    return sorted(range(x.ndim), key=lambda axis: (-x.stride(axis), axis))
-
-
-def _blocks(limit: int, x: Tensor, *others: Tensor, axis: int = 0) -> Iterator[tuple[Tensor, ...]]:
-    """Cut x, and what broadcasts to it, into blocks of at most about ``limit`` values, whole but for the first axes."""
-    if axis == x.ndim:
-        yield (x, *others)
-        return
-    rest = math.prod(x.shape[axis + 1 :])
-    step = max(limit // max(rest, 1), 1)
-    cuts = [torch.split(other, step, axis) if other.shape[axis] > 1 else repeat(other) for other in others]
-    for parts in zip(torch.split(x, step, axis), *cuts, strict=False):
-        if rest > limit:
-            yield from _blocks(limit, *parts, axis=axis + 1)
-        else:
-            yield parts
-
-
-def _aligned(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
-    """Multiplicities with the axes of ``x`` in the order of its memory, size one where they do not differ."""
-    return many.reshape(*many.shape, *[1] * (x.ndim - many.ndim)).permute(order)
-
-
-def _there(many: Tensor) -> Tensor:
-    """Which elements are there."""
-    return many if many.dtype == torch.bool else many > 0
-
-
-def _back(x: Tensor, order: list[int]) -> Tensor:
-    """Undo a permutation of axes."""
-    return x.permute([order.index(axis) for axis in range(x.ndim)])
-
 
 class _Sum(Function):
     """Masked or half-precision sum over the pooled axes, in the accumulation type."""
 
     @staticmethod
     def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None) -> Tensor:
-        x, order = x.detach(), _memory_order(x)
+        x, order = x.detach(), memory_order(x)
         kind = accumulation_type(x.dtype)
         seen = x.permute(order)
         out = x.new_zeros([1 if axis in dims else x.shape[axis] for axis in order], dtype=kind)
         pooled = [here for here, axis in enumerate(order) if axis in dims]
-        bits = BITS[x.element_size()]
-        given = [] if many is None else [_aligned(_there(many), x, order).to(bits).neg_()]
+        given = [] if many is None else [aligned(present(many), x, order).to(BITS[x.element_size()]).neg_()]
         weighted = many is not None and many.dtype != torch.bool
         if many is not None and weighted:
-            given.append(_aligned(many.to(kind), x, order))
+            given.append(aligned(many.to(kind), x, order))
         buffer = x.new_empty(min(CHUNK, x.numel()) if given else 0)
-        for part, to, *here in _blocks(CHUNK if given else 4 * CHUNK, seen, out, *given):
-            if given:
-                blank = buffer[: part.numel()].view(part.shape)
-                torch.bitwise_and(part.view(bits), here[0], out=blank.view(bits))
-                part = blank
-            part = part.to(kind)
+        for part, to, *here in blocks(CHUNK if given else 4 * CHUNK, seen, out, *given):
+            part = (blank(part, here[0], buffer) if given else part).to(kind)
             if weighted:
                 part = part.mul_(here[1])
             to.add_(part.sum(pooled, keepdim=True))
-        return _back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
+        return back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, ctx.dims, ctx.many = inputs
-        ctx.shape, ctx.dtype, ctx.order = x.shape, x.dtype, _memory_order(x)
+        ctx.shape, ctx.dtype, ctx.order = x.shape, x.dtype, memory_order(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -116,7 +70,7 @@ class _Sum(Function):
         share = many.to(ctx.dtype).reshape(*many.shape, *[1] * (len(ctx.shape) - many.ndim))
         if plainly(grad):
             return (grad * share).expand(ctx.shape), None, None
-        out = _back(torch.empty([ctx.shape[axis] for axis in ctx.order], dtype=ctx.dtype), ctx.order)
+        out = back(torch.empty([ctx.shape[axis] for axis in ctx.order], dtype=ctx.dtype), ctx.order)
         return torch.mul(grad, share.expand(ctx.shape), out=out), None, None
 
 
@@ -138,17 +92,17 @@ class _Extreme(Function):
         extreme = torch.amin if least else torch.amax
         if many is None:
             return extreme(x, dims)
-        order = _memory_order(x)
+        order = memory_order(x)
         pooled = [here for here, axis in enumerate(order) if axis in dims]
         worst = torch.full((), torch.inf if least else -torch.inf, dtype=x.dtype)
         out = worst.repeat([1 if axis in dims else x.shape[axis] for axis in order])
         bits = BITS[x.element_size()]
-        mask = _aligned(_there(many), x, order).to(bits).neg_()
+        mask = aligned(present(many), x, order).to(bits).neg_()
         better = torch.minimum if least else torch.maximum
-        for part, to, here, instead in _blocks(CHUNK, x.permute(order), out, mask, worst.view(bits) & ~mask):
+        for part, to, here, instead in blocks(CHUNK, x.permute(order), out, mask, worst.view(bits) & ~mask):
             part = (part.view(bits) & here).bitwise_or_(instead).view(x.dtype)
             better(to, extreme(part, pooled, keepdim=True), out=to)
-        return _back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
+        return back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -164,23 +118,23 @@ class _Extreme(Function):
             return *vector_product(again, [x], [grad]), None, None, None
         for axis in ctx.dims:
             grad, top = grad.unsqueeze(axis), top.unsqueeze(axis)
-        order = _memory_order(x)
+        order = memory_order(x)
         kind = accumulation_type(x.dtype)
         seen, grad, top = (t.permute(order) for t in (x, grad, top))
         pooled = [here for here, axis in enumerate(order) if axis in ctx.dims]
         out = torch.empty_like(seen, memory_format=torch.contiguous_format)
         ties = torch.zeros_like(top, dtype=kind)
-        given = [] if ctx.many is None else [_aligned(_there(ctx.many), x, order).to(x.dtype)]
-        for to, part, best, share, count, *there in _blocks(CHUNK, out, seen, top, grad, ties, *given):
+        given = [] if ctx.many is None else [aligned(present(ctx.many), x, order).to(x.dtype)]
+        for to, part, best, share, count, *there in blocks(CHUNK, out, seen, top, grad, ties, *given):
             torch.eq(part, best, out=to)
             if there:
                 to.mul_(there[0])
             count.add_(to.sum(pooled, keepdim=True, dtype=kind))
             to.mul_(share)
         if known((ties > 1).any()):
-            for to, share in _blocks(CHUNK, out, ties.clamp_(min=1).reciprocal_().to(x.dtype)):
+            for to, share in blocks(CHUNK, out, ties.clamp_(min=1).reciprocal_().to(x.dtype)):
                 to.mul_(share)
-        return _back(out, order), None, None, None
+        return back(out, order), None, None, None
 
 
 def _extreme(values: Tensor, dims: tuple[int, ...], many: Tensor | None, *, least: bool) -> Tensor:
@@ -320,7 +274,7 @@ def dense_softmax(scores: Tensor, dims: tuple[int, ...], many: Tensor | None = N
     if many is not None:
         times = many.reshape(*many.shape, *[1] * (flat.ndim - many.ndim))
         flat = flat if many.dtype == torch.bool else flat + times.to(flat.dtype).log()
-        flat = torch.where(_there(times), flat, -torch.inf)
+        flat = torch.where(present(times), flat, -torch.inf)
     flat = flat.flatten(dims[0], dims[-1])
     # Along the axis that lies innermost in memory torch needs no copy.
     inner = flat.stride(dims[0]) < flat.stride(-1)
@@ -336,8 +290,6 @@ def dense_soften(
     x: Tensor, scale: Tensor | float, dims: tuple[int, ...], many: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.soften`."""
-    if many is not None:
-        return fused.dense_soften(x, scale, dims, many)
-    x = x.to(accumulation_type(x.dtype))
-    weight, log_mass = dense_softmax(x if isinstance(scale, float) and scale == 1 else x * scale, dims)
-    return dense_weighted_sum(weight[..., None, :], x, dims, exact_zeros=True).squeeze(-2), log_mass
+    x = plain.clean(x, many)
+    weight, log_mass = dense_softmax(x if isinstance(scale, float) and scale == 1 else x * scale, dims, many)
+    return dense_weighted_sum(weight[..., None, :], x, dims, many, exact_zeros=True).squeeze(-2), log_mass

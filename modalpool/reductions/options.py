@@ -52,6 +52,11 @@ class Temperature(nn.Module):
         """Whether all elements count the same."""
         return self.value == math.inf
 
+    @property
+    def fixed(self) -> bool:
+        """Whether it is a number between the limits."""
+        return self.log is None and not (self.hard or self.flat)
+
     def forward(self, like: Tensor) -> Tensor | float:
         """The temperature in the type of ``like``."""
         return self.value if self.log is None else self.log.to(like.dtype).exp()

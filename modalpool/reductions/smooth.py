@@ -65,6 +65,10 @@ class LogSumExp(Reduction):
         self.learn_temperature, self.normalize = learn_temperature, normalize
         self.channels = channels if learn_temperature else None
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
+        return not (self.temperature.fixed and sets.fuses(x, "soften"))
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, log Σ exp), or the limit's own."""
         count = sets.count(x)[..., None, :]
@@ -74,8 +78,17 @@ class LogSumExp(Reduction):
         if self.temperature.hard:
             weight = hardest(sets.clean(x), sets)[0][..., None, :] if with_weights else None
             return (count, sets.max(x)[..., None, :]), weight
+        if self.temperature.fixed and not with_weights:
+            log_mass = sets.soften(x, 1 / self.temperature(count))[1]
+            return (count, log_mass[..., None, :]), None
         shares, log_mass = sets.softmax(sets.clean(x) / self.temperature(count))
         return (count, log_mass[..., None, :]), shares[..., None, :] if with_weights else None
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`; an empty set has no logarithm."""
+        if self.normalize or not (self.temperature.fixed and sets.full):
+            return None
+        return self.temperature.value * sets.soften(x, 1 / self.temperature.value)[1]
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
@@ -134,9 +147,8 @@ class Softmax(Average):
         self.channels = channels if learn_temperature else None
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`; ragged sets have a kernel for a fixed temperature between the limits."""
-        limit = self.temperature.flat or self.temperature.hard
-        return limit or self.learn_temperature or not sets.fuses(x, "soften")
+        """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
+        return not (self.temperature.fixed and sets.fuses(x, "soften"))
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
@@ -147,7 +159,7 @@ class Softmax(Average):
 
     def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
         """See `Reduction.pool`."""
-        if self.temperature.flat or self.temperature.hard or self.learn_temperature:
+        if not self.temperature.fixed:
             return None
         return sets.soften(x, 1 / self.temperature.value)[0]
 

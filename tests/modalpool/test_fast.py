@@ -9,7 +9,7 @@ from forms import FORMS, lay, make_sets
 from torch.autograd import gradcheck, gradgradcheck
 
 from modalpool import Pool, chunks, sets
-from modalpool.kernels import Segments, bags, choice, cpu, cpu_small, fused, path
+from modalpool.kernels import Segments, bags, choice, cpu, cpu_small, cpu_terms, fused, path
 from modalpool.reductions import Mean
 
 
@@ -274,6 +274,41 @@ def test_dense_softmax_along_memory_or_across_it(size, channels_first, times):
             for outs in (got, expected)
         ]
         torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("times", [None, "mask", "weight", "an empty set"])
+@pytest.mark.parametrize("far", [0.0, 500.0, -500.0, torch.inf])
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch):
+    monkeypatch.setattr(cpu_terms, "CHUNK", 7)
+    x = torch.linspace(-3, 3, 72).cos().to(kind).reshape(2, 3, 4, 3)
+    x = x.movedim(1, 3).contiguous().movedim(3, 1) if channels_first else x
+    x[..., 0] += far  # another channel is near
+    many = None
+    if times:
+        many = torch.arange(12).reshape(3, 4).expand(2, -1, -1) % 3 > 0
+        many[0] &= times != "an empty set"
+        x[~many] = torch.nan
+        many = many * torch.linspace(0.5, 2, 4, dtype=torch.float64) if times == "weight" else many
+    leaf = x.requires_grad_()
+    results = []
+    for kernels in (cpu, fused):
+        outputs = kernels.dense_soften(leaf, 1.5, (1, 2), many)
+        slopes = [torch.linspace(-1, 2, out.numel()).reshape(out.shape).to(out.dtype) for out in outputs]
+        results.append([*outputs, *(torch.autograd.grad(outputs, leaf, slopes) if far < torch.inf else ())])
+    for got, expected in zip(*results, strict=True):
+        rtol, atol = {torch.float64: (1e-12, 1e-12), torch.float32: (1e-5, 1e-5)}.get(got.dtype, (1e-2, 1e-2))
+        torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
+
+
+def test_gradients_of_gradients_of_a_dense_softening():
+    x = torch.linspace(-2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
+    many = torch.tensor([[True, True, False], [True, False, True]])
+    for given in (None, many, many * 1.5):
+        for far in (0, 50):  # from where a set's largest value is taken off
+            assert gradcheck(lambda x, m=given, far=far: cpu.dense_soften(x + far, 1.0, (1,), m), [x])
+            assert gradgradcheck(lambda x, m=given, far=far: cpu.dense_soften(x + far, 1.0, (1,), m), [x], atol=1e-4)
 
 
 def test_gradients_of_gradients_of_a_dense_softmax():

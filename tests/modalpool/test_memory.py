@@ -11,7 +11,7 @@ from every import BY_NAME, CASES, EVERY, make, needs_coords
 from measure import peak_bytes
 
 from modalpool import chunks
-from modalpool.kernels import bags, choice, cpu_dense
+from modalpool.kernels import bags, choice, cpu_dense, cpu_terms
 
 CHANNELS = 64
 SETS, LENGTH = 8, 1024
@@ -28,7 +28,7 @@ KEPT = "the kernel of a linear score keeps one number an element and head for th
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    for module, name in [(chunks, "CHUNK"), (bags, "CHUNK"), (cpu_dense, "CHUNK")]:
+    for module, name in [(chunks, "CHUNK"), (bags, "CHUNK"), (cpu_dense, "CHUNK"), (cpu_terms, "CHUNK")]:
         monkeypatch.setattr(module, name, CHUNK)
     monkeypatch.setattr(chunks, "MANY", 2 * CHUNK)
     monkeypatch.setattr(choice, "FEW", 0)
