@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.kernels.choice import known, single
+from modalpool.kernels.choice import finite, known, single
 from modalpool.kernels.segments import Segments
 
 __all__ = [
@@ -29,16 +29,19 @@ __all__ = [
     "row_chunks",
     "rows_at_once",
     "simple",
+    "sound",
     "steps",
 ]
 
 BLOCK = 512
 LONG = 1024
 """Up to how many elements one running sum is good enough."""
-CHUNK = 2**18
-"""How many values are worked on at a time: a megabyte in float32."""
+CHUNK = 2**19
+"""How many values are worked on at a time: two megabytes in float32."""
 WIDE = 48
 """From how many channels on a sparse product adds up rows in order, from memory, faster than `embedding_bag`."""
+TINY_MASS = 1e-30
+"""Below this total the exponentials of a softmax are taken again around their maximum."""
 
 with warnings.catch_warnings():  # torch says once that they are in beta
     warnings.simplefilter("ignore")
@@ -148,7 +151,10 @@ class Bags:
         """The elements of a chunk in set order; a view where they are so already."""
         if self.order is None:
             return values[chunk.low : chunk.high]
-        return values.index_select(0, self.order[chunk.low : chunk.high])
+        rows = self.order[chunk.low : chunk.high]
+        if values.ndim == 2 and values.is_floating_point():  # bags of one are fetched ahead
+            return torch.embedding_bag(values, rows, chunk.rows, False, 0, False)[0]
+        return values.index_select(0, rows)
 
 
 def bags_of(segments: Segments) -> Bags:
@@ -166,6 +172,12 @@ def row_chunks(x: Tensor) -> Iterator[slice]:
 def rows_at_once(x: Tensor) -> int:
     """How many rows of x fit into the cache."""
     return max(CHUNK // x.shape[1], 1)
+
+
+def sound(total: Tensor, mass: Tensor, empty: Tensor) -> bool:
+    """Whether no exponential overflowed and no set's vanished: Σ e x, Σ e ``(S, F)``, sets without any ``(S, 1)``."""
+    least, most = mass.masked_fill(empty, 1.0).aminmax()
+    return finite(total) and bool(known(least) > TINY_MASS and known(most) < torch.inf)
 
 
 def simple(x: Tensor, many: Tensor | None) -> bool:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
-from modalpool.kernels.bags import Bags, bags_of, look_up, row_chunks, rows_at_once, simple
-from modalpool.kernels.choice import apply, known, single
+from modalpool.kernels.bags import Bags, Chunk, add_rows, bags_of, look_up, row_chunks, rows_at_once, simple, sound
+from modalpool.kernels.choice import apply, finite, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
@@ -26,45 +26,38 @@ MODERATE = 40.0
 """Up to what size scores are exponentiated as they are: a set of them can neither overflow nor vanish in float32."""
 
 
-def _weighted(weight: Tensor, x: Tensor, bags: Bags) -> Tensor:
-    """Σ w x: ``weight (N, K, G)``, ``x (N, C)`` to ``(S, K, C)``; a row of x is G rows of a group each."""
-    groups = weight.shape[2]
-    flat = x.reshape(-1, x.shape[1] // groups)
-    weight = weight if bags.order is None else weight[bags.order]
-    sums = [
-        [bags.add_rows(flat, bags.rows * groups + g, weight[:, k, g].contiguous()) for g in range(groups)]
-        for k in range(weight.shape[1])
-    ]
-    stacked = torch.stack([torch.cat(row, dim=-1) for row in sums], dim=1)  # (B, K, C)
-    return bags.combine(stacked.flatten(1)).reshape(-1, *stacked.shape[1:])
+def _weighted(weight: Tensor, part: Tensor, chunk: Chunk) -> Tensor:
+    """Σ w x over the bags of a chunk: ``weight (n, K, G)`` and ``part (n, C)`` to ``(b, K · C)``."""
+    sums = []
+    for share in weight.unbind(1):  # (n, G)
+        if share.shape[1] == 1:
+            sums.append(add_rows(part, chunk.rows, chunk.offsets, share.squeeze(1).contiguous()))
+        else:
+            product = plain.split_channels(part, share.shape[1]) * share[..., None]
+            sums.append(add_rows(product.flatten(1), chunk.rows, chunk.offsets))
+    return torch.cat(sums, dim=1)
 
 
-def _pull(x: Tensor, grad: Tensor, weight: Tensor, out: Tensor | None, spare: Tensor) -> Tensor:
-    """What a weighted sum's gradient does to some elements.
-
-    Args:
-        x: Elements ``(n, C)``.
-        grad: Gradient of the vectors of each element's set, ``(n, K, C)``; is overwritten.
-        weight: ``(n, K, G)``.
-        out: Where Σ_k weight · grad, the gradient of x, is written, ``(n, C)``; may be the memory of ``grad``.
-        spare: Memory for ``n · C`` values.
-
-    Returns:
-        The gradient of the weights, how x and grad agree in each group of channels, ``(n, K, G)``.
-    """
-    spare = spare[: len(x)]
-    slopes = torch.empty_like(weight, memory_format=torch.contiguous_format)
-    groups = weight.shape[2]
-    for k in range(weight.shape[1]):
-        torch.mul(x, grad[:, k], out=spare)
-        torch.sum(plain.split_channels(spare, groups), -1, out=slopes[:, k])
-        if out is not None:
-            plain.split_channels(grad[:, k], groups).mul_(weight[:, k, :, None])
-            if k:
-                out.add_(grad[:, k])
-            elif out.data_ptr() != grad.data_ptr():
-                out.copy_(grad[:, k])
+def _agree(x: Tensor, grad: Tensor, groups: int, spare: Tensor) -> Tensor:
+    """Σ x grad over each group of channels, the gradient of the weights: ``(n, C)``, ``(n, K, C)`` to ``(n, K, G)``."""
+    slopes = x.new_empty(len(x), grad.shape[1], groups)
+    for k in range(grad.shape[1]):
+        product = torch.mul(x, grad[:, k], out=spare[: len(x)])
+        torch.sum(plain.split_channels(product, groups), -1, out=slopes[:, k])
     return slopes
+
+
+def _mix(weight: Tensor, grad: Tensor, out: Tensor) -> None:
+    """Write Σ_k weight · grad, the gradient of x: ``(n, K, G)``, ``(n, K, C)`` to ``(n, C)``.
+
+    The gradients are overwritten, and may lie in the memory of ``out``.
+    """
+    for k in range(grad.shape[1]):
+        plain.split_channels(grad[:, k], weight.shape[2]).mul_(weight[:, k, :, None])
+        if k:
+            out.add_(grad[:, k])
+        elif out.data_ptr() != grad.data_ptr():
+            out.copy_(grad[:, k])
 
 
 def _spread_into(grad: Tensor, index: Tensor, out: Tensor | None) -> Tensor:
@@ -79,7 +72,14 @@ class _WeightedSum(Function):
 
     @staticmethod
     def forward(weight: Tensor, x: Tensor, segments: Segments) -> Tensor:
-        return _weighted(weight.detach(), x.detach(), bags_of(segments))
+        weight, x, bags = weight.detach(), x.detach(), bags_of(segments)
+        vectors, groups = weight.shape[1:]
+        if vectors == groups == 1:
+            return bags.add(x, weight.flatten()).unsqueeze(1)
+        total = x.new_empty(bags.count, vectors * x.shape[1])
+        for chunk in bags.chunks(x.shape[1]):
+            total[chunk.bags] = _weighted(bags.take(weight, chunk), bags.take(x, chunk), chunk)
+        return bags.combine(total).reshape(segments.size, vectors, -1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -98,7 +98,9 @@ class _WeightedSum(Function):
         for rows in row_chunks(x):
             to = None if out is None else out[rows]
             here = _spread_into(grad, ctx.segments.index[rows], to)
-            slopes[rows] = _pull(x[rows], here, weight[rows], to, spare)
+            slopes[rows] = _agree(x[rows], here, weight.shape[2], spare)
+            if to is not None:
+                _mix(weight[rows], here, to)
         return slopes, out, None
 
 
@@ -176,40 +178,75 @@ def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = No
     return found
 
 
+def _scores(x: Tensor, matrix: Tensor) -> Tensor:
+    """Products x · matrix, ``(n, F)``."""
+    if len(matrix) == 1:  # read from memory faster than by a product with a vector
+        return (x * matrix).sum(1, keepdim=True)
+    return torch.mm(x, matrix.T)
+
+
+def _attend(x: Tensor, matrix: Tensor, queries: int, bags: Bags, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Σ e x, ``(S, K, C)``, and Σ e, ``(S, K · G)``, with e = exp(x · matrix - shift)."""
+    total, mass = x.new_empty(bags.count, queries * x.shape[1]), x.new_empty(bags.count, len(matrix))
+    for chunk in bags.chunks(x.shape[1]):
+        part = bags.take(x, chunk)
+        weight = _scores(part, matrix)
+        if shift is not None:
+            weight.sub_(look_up(shift, bags.take(bags.segments.index, chunk)))
+        weight.exp_()
+        mass[chunk.bags] = add_rows(weight, chunk.rows, chunk.offsets)
+        total[chunk.bags] = _weighted(weight.reshape(-1, queries, len(matrix) // queries), part, chunk)
+    return bags.combine(total).reshape(-1, queries, x.shape[1]), bags.combine(mass)
+
+
+def _highest(x: Tensor, matrix: Tensor, segments: Segments) -> Tensor:
+    """The largest x · matrix of each set, ``(S, K · G)``; zero where it is empty."""
+    top = x.new_full((segments.size, len(matrix)), -torch.inf)
+    for rows in row_chunks(x):
+        scores = _scores(x[rows], matrix)
+        top.scatter_reduce_(0, segments.index[rows, None].expand_as(scores), scores, "amax")
+    return top.masked_fill_(segments.lengths[:, None] == 0, 0.0)
+
+
 class _Attend(Function):
-    """Attention with scores x · matrix; the gradient of x is written once, for scores and values together."""
+    """Attention with scores x · matrix, in chunks; the gradient of x is written once, for scores and values together.
+
+    The weights are never written down: the backward works them out again.
+    """
 
     @staticmethod
     def forward(
         x: Tensor, matrix: Tensor, segments: Segments, queries: int, whole: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, matrix, bags = x.detach(), matrix.detach(), bags_of(segments)
-        scores = x.new_empty(len(x), len(matrix))
-        if len(matrix) == 1:  # faster than a product with a vector
-            spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
-            for rows in row_chunks(x):
-                part = x[rows]
-                torch.sum(torch.mul(part, matrix, out=spare[: len(part)]), 1, keepdim=True, out=scores[rows])
-        else:
-            torch.mm(x, matrix.T, out=scores)
-        weight, log_mass = _softmax(scores, bags) or fused.segment_softmax(scores, segments)
-        shape = (len(x), len(matrix), 1) if whole else (len(x), queries, len(matrix) // queries)
-        return _weighted(weight.reshape(shape), x, bags), log_mass, weight
+        vectors = len(matrix) if whole else queries
+        empty = segments.lengths[:, None] == 0
+        shift = torch.zeros(())
+        total, mass = _attend(x, matrix, vectors, bags, None)
+        if not sound(total, mass, empty):
+            shift = _highest(x, matrix, segments)
+            total, mass = _attend(x, matrix, vectors, bags, shift)
+            if not finite(total):
+                z, log_mass = fused.segment_attend(x, matrix, segments, queries=queries, whole=whole)
+                return z, log_mass.flatten(1), mass.fill_(torch.nan), shift
+        share = torch.where(empty, 0.0, mass.reciprocal()).reshape(-1, vectors, len(matrix) // vectors, 1)
+        z = plain.split_channels(total, share.shape[2]) * share
+        return z.flatten(2), mass.log() + shift, mass, shift
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         x, matrix, ctx.segments, ctx.queries, ctx.whole = inputs
-        z, _, weight = output
-        ctx.mark_non_differentiable(weight)
-        ctx.save_for_backward(x, matrix, z, weight)
+        z, _, mass, shift = output
+        ctx.mark_non_differentiable(mass, shift)
+        ctx.save_for_backward(x, matrix, z, mass, shift)
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(
-        ctx: Any, grad: Tensor | None, mass_grad: Tensor | None, _: Tensor | None
+        ctx: Any, grad: Tensor | None, mass_grad: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        x, matrix, z, weight = ctx.saved_tensors
-        if plainly(grad, mass_grad):
+        x, matrix, z, mass, shift = ctx.saved_tensors
+        if plainly(grad, mass_grad) or known(mass.isnan().any()):
 
             def again(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
                 z, mass = fused.segment_attend(x, matrix, ctx.segments, queries=ctx.queries, whole=ctx.whole)
@@ -223,15 +260,20 @@ class _Attend(Function):
         mean = mean if mass_grad is None else mean - mass_grad
         out = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         slopes = torch.zeros_like(matrix)
-        weight = weight.reshape(len(x), vectors, groups)
+        share = mass.reciprocal()
         spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
         for rows in row_chunks(x):
-            part, index, share = x[rows], ctx.segments.index[rows], weight[rows]
+            part, index = x[rows], ctx.segments.index[rows]
             to = None if out is None else out[rows]
-            slope = _pull(part, _spread_into(grad, index, to), share, to, spare).flatten(1)
-            slope = slope.sub_(look_up(mean, index)).mul_(share.flatten(1))
+            here = _spread_into(grad, index, to)
+            slope = _agree(part, here, groups, spare).flatten(1)
+            weight = torch.mm(part, matrix.T)  # the part is in the cache now
+            weight = weight if shift.ndim == 0 else weight.sub_(look_up(shift, index))
+            weight = weight.exp_().mul_(look_up(share, index))
+            slope = slope.sub_(look_up(mean, index)).mul_(weight)
             slopes.addmm_(slope.T, part)
             if to is not None:
+                _mix(weight.reshape(-1, vectors, groups), here, to)
                 to.addcmul_(slope, matrix) if len(matrix) == 1 else to.addmm_(slope, matrix)
         return out, slopes, None, None, None
 
@@ -242,5 +284,5 @@ def segment_attend(
     """See `modalpool.kernels.fused.attend`."""
     if not simple(x, many):
         return fused.segment_attend(x, matrix, segments, many, queries=queries, whole=whole)
-    z, log_mass, _ = apply(_Attend, x, matrix.to(x.dtype), segments, queries, whole)
+    z, log_mass, *_ = apply(_Attend, x, matrix.to(x.dtype), segments, queries, whole)
     return z, log_mass.reshape(segments.size, queries, -1)

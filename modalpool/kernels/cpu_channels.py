@@ -15,15 +15,13 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import fused
-from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, simple
-from modalpool.kernels.choice import apply, known
+from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, simple, sound
+from modalpool.kernels.choice import apply, finite, known
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
 __all__ = ["segment_moments", "segment_soften"]
 
-TINY_MASS = 1e-30
-"""Below this total a softmax is computed again around its maximum."""
 LOG2E = 1.4426950408889634
 
 
@@ -51,12 +49,12 @@ class _Soften(Function):
         empty = segments.lengths[:, None] == 0
         shift = torch.zeros(())
         total, mass = _soften(x, scale, bags, None)
-        if not known(((mass > TINY_MASS) & total.isfinite() & mass.isfinite() | empty).all()):
+        if not sound(total, mass, empty):
             low = x.new_full((segments.size, x.shape[1]), -torch.inf)
             shift = low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x * (scale * LOG2E), "amax")
             shift = torch.where(empty, 0.0, shift)
             total, mass = _soften(x, scale, bags, shift)
-            if not known((total.isfinite() & mass.isfinite()).all()):
+            if not finite(total) or not finite(mass):
                 z, log_mass = fused.segment_soften(x, scale, segments)
                 return z, log_mass, mass.fill_(torch.nan), shift
         z = torch.where(empty, 0.0, total / mass)

@@ -23,7 +23,8 @@ KINDS += ["pyramid", "mean+std+max"]
 FORWARD, BACKWARD = 0.5, 1.5
 """Bounds in sizes of x; a buffer as large as x besides the gradient would be one more."""
 WHOLE = "log N scales the scores of a set by its whole size, so that a set does not come in parts"
-KEPT = "the kernel of a linear score keeps one number an element and head for the backward"
+KEPT = "the dense kernel of a linear score keeps one number an element and head for the backward"
+KEEPS = ("attention_linear", "first masked")
 
 
 @pytest.fixture(autouse=True)
@@ -121,14 +122,18 @@ WEIGHING += [every.case(f"attention_{score}", "attention", heads=16, score=score
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("case", "form"),
     [
-        pytest.param(case, marks=pytest.mark.xfail(reason=KEPT, strict=True) if case.name.endswith("linear") else ())
+        pytest.param(
+            case,
+            form,
+            marks=pytest.mark.xfail(reason=KEPT, strict=True) if (case.name, form) == KEEPS else (),
+            id=f"{case.name}-{form}",
+        )
         for case in WEIGHING
+        for form in ("first masked", "ptr")
     ],
-    ids=[case.name for case in WEIGHING],
 )
-@pytest.mark.parametrize("form", ["first masked", "ptr"])
 def test_weights_are_only_written_down_when_asked_for(case, form):
     call = lay(form)
     pool = make(case, call.layout).requires_grad_(False)
