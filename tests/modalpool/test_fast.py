@@ -6,10 +6,13 @@ import pytest
 import torch
 from every import BY_NAME, EVERY, LAYOUTS, calls, close, make, needs_coords
 from forms import FORMS, lay, make_sets
+from measure import peak_bytes
 from torch.autograd import gradcheck, gradgradcheck
 
 from modalpool import Pool, chunks, sets
 from modalpool.kernels import Segments, bags, choice, cpu, cpu_small, cpu_terms, fused, path
+from modalpool.kernels import mean as half_means
+from modalpool.layout import Layout
 from modalpool.reductions import Mean
 
 
@@ -371,6 +374,24 @@ def test_half_means_are_torchs_own_to_the_bit(layout, dtype):
         results.append((z, *torch.autograd.grad(z, given, slope)))
     assert torch.equal(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("layout", ["b c [d h w]", "b [d h] w c", "b [d h w] c", "b c d h [w]"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
+def test_half_means_of_many_elements_are_rounded_once(layout, dtype, memory, monkeypatch):
+    monkeypatch.setattr(half_means, "CHUNK", 2**10)  # sets are cut, and there are several at a time
+    x = (
+        torch.randn(3, 16, 12, 10, 8, generator=torch.Generator().manual_seed(0))
+        .to(dtype)
+        .contiguous(memory_format=memory)
+    )
+    dims = Layout(layout).axes(5).pooled
+    got, own = Pool(layout)(x), x.mean(dims)
+    torch.testing.assert_close(got, own, rtol=torch.finfo(dtype).eps, atol=0)
+    assert (got == own).float().mean() > 0.99
+    if layout.startswith("b c") or x.is_contiguous():  # what is pooled lies together in memory
+        assert peak_bytes(lambda: Pool(layout)(x), "cpu") < 0.3 * x.nbytes + 5 * got.nbytes
 
 
 @pytest.mark.parametrize("offset", [0.0, 20.0, 1e4])
