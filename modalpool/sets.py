@@ -181,6 +181,11 @@ class Sets(ABC):
         both: tuple[Tensor, Tensor] = self._kernel("moments", x)(x, self.group, self.many, self.size)
         return both
 
+    def power(self, x: Tensor, p: Tensor | float, eps: float) -> Tensor:
+        """Power mean of each channel; see `modalpool.kernels.fused.power`."""
+        mean: Tensor = self._kernel("power", x)(x, p, eps, self.group, self.many, self.size(x))
+        return mean
+
     def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
         """``values`` in the accumulation type, with ``outside`` where an element is not there."""
         return kernels.clean(values, self.mask, outside)
@@ -240,7 +245,7 @@ class DenseSets(Sets):
 
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
-        if operation == "soften":
+        if operation in ("soften", "power"):
             return self.mask is None
         return operation == "attend" and self.dims[0] == 1 and single(x)
 
@@ -331,7 +336,7 @@ class RaggedSets(Sets):
 
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
-        return single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
+        return operation != "power" and single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
 
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""

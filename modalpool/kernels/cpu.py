@@ -10,8 +10,8 @@ from modalpool.kernels.cpu_dense import (
     dense_sum,
     dense_weighted_sum,
 )
-from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_sum
-from modalpool.kernels.cpu_terms import dense_soften
+from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_power, segment_sum
+from modalpool.kernels.cpu_terms import dense_power, dense_soften
 from modalpool.kernels.fused import dense_moments
 from modalpool.kernels.mean import dense_mean
 
@@ -21,6 +21,7 @@ __all__ = [
     "dense_mean",
     "dense_min",
     "dense_moments",
+    "dense_power",
     "dense_soften",
     "dense_softmax",
     "dense_sum",
@@ -30,6 +31,7 @@ __all__ = [
     "segment_mean",
     "segment_min",
     "segment_moments",
+    "segment_power",
     "segment_soften",
     "segment_softmax",
     "segment_sum",

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from modalpool.kernels import plain
+from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, bags_of, reduce_rows, row_chunks, steps
 from modalpool.kernels.choice import apply, known, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 from modalpool.kernels.segments import Segments
 
-__all__ = ["segment_max", "segment_mean", "segment_min", "segment_sum"]
+__all__ = ["segment_max", "segment_mean", "segment_min", "segment_power", "segment_sum"]
 
 
 def _spread(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -137,3 +137,20 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
 def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.segment_min`."""
     return _extreme(values, segments, many, least=True)
+
+
+class _Ragged(fused.Ragged):
+    """Ragged sets with the sums and maxima above."""
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        return segment_sum(values, self.segments, many)
+
+    def max(self, values: Tensor) -> Tensor:
+        return segment_max(values, self.segments)
+
+
+def segment_power(
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `modalpool.kernels.fused.power`."""
+    return fused.power(x, p, eps, _Ragged(segments), many, size)

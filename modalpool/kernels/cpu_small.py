@@ -15,7 +15,7 @@ from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, steps
 from modalpool.kernels.choice import finite, moderate, single, sloped
 from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
-from modalpool.kernels.fused import dense_attend, dense_max, dense_min, dense_moments, dense_sum
+from modalpool.kernels.fused import dense_attend, dense_max, dense_min, dense_moments, dense_power, dense_sum
 from modalpool.kernels.mean import dense_mean
 from modalpool.kernels.segments import Segments
 
@@ -25,6 +25,7 @@ __all__ = [
     "dense_mean",
     "dense_min",
     "dense_moments",
+    "dense_power",
     "dense_soften",
     "dense_softmax",
     "dense_sum",
@@ -34,6 +35,7 @@ __all__ = [
     "segment_mean",
     "segment_min",
     "segment_moments",
+    "segment_power",
     "segment_soften",
     "segment_softmax",
     "segment_sum",
@@ -119,6 +121,9 @@ class _Ragged(fused.Ragged):
     def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         return segment_sum(values, self.segments, many)
 
+    def max(self, values: Tensor) -> Tensor:
+        return segment_max(values, self.segments)
+
     def softmax(self, scores: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
         return segment_softmax(scores, self.segments, many)
 
@@ -169,3 +174,10 @@ def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: fu
     mean = segment_mean(wide, segments)
     var = segment_mean((wide - mean.index_select(0, segments.index)).square(), segments)
     return mean.to(x.dtype), var.to(x.dtype)
+
+
+def segment_power(
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `modalpool.kernels.fused.power`."""
+    return fused.power(x, p, eps, _Ragged(segments), many, size)

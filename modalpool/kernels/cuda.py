@@ -27,6 +27,7 @@ __all__ = [
     "dense_mean",
     "dense_min",
     "dense_moments",
+    "dense_power",
     "dense_soften",
     "dense_softmax",
     "dense_sum",
@@ -36,6 +37,7 @@ __all__ = [
     "segment_mean",
     "segment_min",
     "segment_moments",
+    "segment_power",
     "segment_soften",
     "segment_softmax",
     "segment_sum",
@@ -304,3 +306,17 @@ def dense_attend(
 def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: fused.Size) -> tuple[Tensor, Tensor]:
     """See `modalpool.kernels.fused.moments`."""
     return fused.moments(x, _Dense(dims), many, size)
+
+
+def segment_power(
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `modalpool.kernels.fused.power`."""
+    return fused.power(x, p, eps, _Ragged(segments), many, size)
+
+
+def dense_power(
+    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `modalpool.kernels.fused.power`."""
+    return fused.power(x, p, eps, _Dense(dims), many, size)

@@ -39,16 +39,19 @@ __all__ = [
     "dense_mean",
     "dense_min",
     "dense_moments",
+    "dense_power",
     "dense_soften",
     "dense_softmax",
     "dense_sum",
     "dense_weighted_sum",
     "moments",
+    "power",
     "segment_attend",
     "segment_max",
     "segment_mean",
     "segment_min",
     "segment_moments",
+    "segment_power",
     "segment_soften",
     "segment_softmax",
     "segment_sum",
@@ -177,6 +180,18 @@ def moments(x: Tensor, group: Group, many: Tensor | None, size_for: Size) -> tup
     return mean, var
 
 
+def power(x: Tensor, p: Tensor | float, eps: float, group: Group, many: Tensor | None, size: Tensor) -> Tensor:
+    """Power mean (Σ max(x, ε)^p / N)^(1/p) of each channel, ``(D, C)``; ``size`` divides the sums, ``(D, 1)``.
+
+    It is computed relative to the largest value, so that no p overflows. An empty set gives a number.
+    """
+    x = plain.clean(x, many, eps).clamp(min=eps)
+    top = group.max(x.detach()).clamp(eps, torch.finfo(x.dtype).max)  # -inf where a set is empty
+    inner = group.sum((x / group.expand(top)) ** p, many) / size
+    inner = torch.where(inner == 0, 1.0, inner)  # the root has no slope at zero
+    return top * inner ** (1 / p)
+
+
 def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """See `softmax`."""
     return softmax(scores, Ragged(segments), many)
@@ -199,6 +214,13 @@ def segment_soften(
 def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
     """See `moments`."""
     return moments(x, Ragged(segments), many, size)
+
+
+def segment_power(
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `power`."""
+    return power(x, p, eps, Ragged(segments), many, size)
 
 
 def dense_mean(values: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -234,3 +256,10 @@ def dense_soften(
 def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: Size) -> tuple[Tensor, Tensor]:
     """See `moments`."""
     return moments(x, Dense(dims), many, size)
+
+
+def dense_power(
+    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Tensor
+) -> Tensor:
+    """See `power`."""
+    return power(x, p, eps, Dense(dims), many, size)

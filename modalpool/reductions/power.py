@@ -47,21 +47,24 @@ class Power(Reduction):
         """The p in use."""
         return self.p if self.log_p is None else self.log_p.to(like.dtype).exp()
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; dense sets have a kernel for a fixed exponent."""
+        return self.learn_p or not sets.fuses(x, "power")
+
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, z)."""
-        count = sets.count(x)
-        x = sets.clean(x, self.eps).clamp(min=self.eps)
-        p = self.exponent(x)
-        top = sets.max(x.detach()).clamp(self.eps, torch.finfo(x.dtype).max)  # -inf where a set is empty
-        ratio = x / sets.expand(top)
-        inner = sets.mean(ratio**p)
-        inner = inner.masked_fill(count <= 0, 1.0)  # the root has no slope at zero
-        z = top * inner ** (1 / p)
+        p = self.exponent(sets.count(x))
+        z = sets.power(x, p, self.eps)
         weight = None
         if with_weights:
+            x = sets.clean(x, self.eps).clamp(min=self.eps)
             share = sets.uniform(x) * (x / sets.expand(z)) ** (p - 1)
             weight = torch.where(x > self.eps, share, 0.0)[..., None, :]
-        return (count[..., None, :], z[..., None, :]), weight
+        return (sets.count(x)[..., None, :], z[..., None, :]), weight
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`; an empty set has no power mean."""
+        return None if self.learn_p or not sets.full else sets.power(x, self.p, self.eps)
 
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`: the power mean of power means, in proportion to their sizes."""

@@ -307,6 +307,39 @@ def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch
         torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("times", [None, "mask", "weight", "an empty set"])
+@pytest.mark.parametrize("p", [0.5, 1.0, 3.0, 40.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-10, 1e30])
+def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatch):
+    monkeypatch.setattr(cpu_terms, "CHUNK", 7)
+    x = scale * torch.linspace(-3, 3, 72, dtype=torch.float64).cos().reshape(2, 3, 4, 3)
+    x[0, 0, 0, 0] = 1e-6  # which is epsilon
+    x = x.movedim(1, 3).contiguous().movedim(3, 1) if channels_first else x
+    many, size = None, torch.full((2, 1), 12.0, dtype=torch.float64)
+    if times:
+        many = torch.arange(12).reshape(3, 4).expand(2, -1, -1) % 3 > 0
+        many[0] &= times != "an empty set"
+        x[~many] = torch.nan
+        many = many * torch.linspace(0.5, 2, 4, dtype=torch.float64) if times == "weight" else many
+        size = many.sum((1, 2)).clamp(min=1).double()[:, None]
+    x.requires_grad_()
+    results = []
+    for kernels in (cpu, fused):
+        z = kernels.dense_power(x, p, 1e-6, (1, 2), many, size)
+        slope = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
+        results.append([z, *torch.autograd.grad(z, x, slope)])
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_gradients_of_gradients_of_a_dense_power_mean():
+    x = torch.linspace(0.2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
+    size = torch.full((2, 1), 3.0, dtype=torch.float64)
+    assert gradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, size), [x])
+    assert gradgradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, size), [x])
+
+
 def test_gradients_of_gradients_of_a_dense_softening():
     x = torch.linspace(-2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
     many = torch.tensor([[True, True, False], [True, False, True]])
