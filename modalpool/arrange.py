@@ -21,7 +21,7 @@ from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 __all__ = ["Arranged", "arrange"]
 
 SHORT = 256
-"""Up to how many bounds a list is looked at faster than a tensor."""
+"""Up to how many numbers a list is looked at faster than a tensor."""
 
 
 class Arranged(NamedTuple):
@@ -71,6 +71,13 @@ def _within(index: Tensor, limit: int) -> bool:
     if _plain(index):
         return bool(known(least) >= 0 and known(most) < limit)
     return _holds((least >= 0) & (most < limit))
+
+
+def _met(index: Tensor) -> list[int] | None:
+    """The numbers that occur, in order; None where they are many, or where a look would be a wait."""
+    if index.shape[0] > SHORT or torch.compiler.is_compiling() or not _plain(index):
+        return None
+    return sorted(set(index.tolist()))
 
 
 def _rises(segments: Segments) -> bool:
@@ -270,14 +277,16 @@ def _ragged_sets(
     if index.shape != one_each:
         raise ValueError(f"index: expected one set per element, shape {one_each}, got {tuple(index.shape)}")
     index = index if index.ndim == 1 else index.flatten()
+    met = _met(index)
     if dim_size is None:  # the one place that has to ask the device
-        dim_size = int(index.max()) + 1 if count else 0
-    if count and not _within(index, dim_size):
+        dim_size = (met[-1] if met else int(index.max())) + 1 if count else 0
+    if count and not (0 <= met[0] and met[-1] < dim_size if met else _within(index, dim_size)):
         raise ValueError(
             f"index: expected values from 0 to {dim_size - 1} (dim_size={dim_size}), "
             f"got {index.min().item()} to {index.max().item()}"
         )
-    return RaggedSets(Segments(dim_size, count, index=index), mask=there, weight=many, coords=coords)
+    full = None if met is None else len(met) == dim_size
+    return RaggedSets(Segments(dim_size, count, index=index, full=full), mask=there, weight=many, coords=coords)
 
 
 def _ranks(segments: Segments, kept: int, dtype: torch.dtype) -> Tensor:

@@ -31,6 +31,7 @@ class Segments:
         index: Set of each element, ``(N,)``; None where ``ptr`` says it.
         ptr: Bounds of the sets, ``(S + 1,)``, where the elements are in set order.
         lengths: Number of elements of each set, ``(S,)``, if that is known too.
+        full: Whether every set has elements, if that is known.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Segments:
         index: Tensor | None = None,
         ptr: Tensor | None = None,
         lengths: Tensor | None = None,
+        full: bool | None = None,
     ) -> None:
         self.size = size
         self.count = count
@@ -49,7 +51,7 @@ class Segments:
         self.bags: Bags | None = None
         # What has been worked out so far (dynamo cannot trace functools.cached_property).
         self._index, self._ptr = index, ptr
-        self._lengths = lengths
+        self._lengths, self._full = lengths, full
         self._order: Tensor | None = None
         self._in_order: bool | None = True if self.ordered else None
         self._blocks: tuple[Tensor, Tensor] | None = None
@@ -69,14 +71,11 @@ class Segments:
     @property
     def full(self) -> bool:
         """Whether every set has elements (a CPU looks, of a device it is not known)."""
-        given = self._index if self._ptr is None else self._ptr
-        if self.size == 0 or type(given) is not Tensor or not self._eager_cpu or transformed():
-            return False
-        if self.size > self.count:
-            return False
-        if self.small:  # a list is looked at faster
-            return len(set(given.tolist())) == self.size + (self._ptr is not None)
-        return bool(known(self.lengths.amin()) > 0)
+        if self._full is None:
+            if self.size == 0 or not self._eager_cpu or transformed() or type(self.lengths) is not Tensor:
+                return False
+            self._full = bool(known(self.lengths.amin()) > 0)
+        return self._full
 
     @property
     def index(self) -> Tensor:
