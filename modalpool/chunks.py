@@ -50,7 +50,7 @@ def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
     if x.device.type != "cpu" or path(x) is definition or sets.differentiable:
         return reduction.partial(x, sets)[0]
     parts = sets.parts(x, CHUNK)
-    if len(parts) < 2 or (not reduction.merges and any(part.joins for part in parts)):
+    if len(parts) < 2:
         return reduction.partial(x, sets)[0]
     names = [name for name, _ in reduction.named_parameters()]
     found = apply(_Partial, reduction, parts, names, x, *reduction.parameters())

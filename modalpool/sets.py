@@ -71,6 +71,9 @@ class Sets(ABC):
     kind: str
     """What the names of the kernels for these sets begin with."""
 
+    whole: Tensor | None = None
+    """The `size` of the sets that these are parts of, ``(set axes, 1)``; None = they are whole."""
+
     def __init__(self, group: Any, mask: Tensor | None, weight: Tensor | None, coords: Coords) -> None:
         self.group = group
         self.mask = mask
@@ -203,6 +206,10 @@ class Sets(ABC):
         count = self.count(like)
         return torch.where(count > 0, count, 1.0)
 
+    def whole_size(self, like: Tensor) -> Tensor:
+        """The same of the whole sets, where these are parts."""
+        return self.size(like) if self.whole is None else self.whole
+
     def uniform(self, like: Tensor) -> Tensor:
         """The weights of a mean, multiplicity / N, ``(element axes, 1)``."""
         ones = torch.ones_like(like[..., :1], dtype=accumulation_type(like.dtype))
@@ -255,12 +262,14 @@ class DenseSets(Sets):
         rest = x[:1].numel()
         step = max(limit // max(rest, 1), 1)
         across = long if rest <= limit else max(limit * long // rest, 1)
-        parts = []
+        parts, size = [], self.size(x)
         for first in range(0, x.shape[0], step):
             for low in range(0, long, across):
                 inside = [slice(None)] * (axis - 1)
                 at = (slice(first, first + step), *inside, slice(low, low + across))
-                parts.append(Part(self._cut(at), low > 0, at))
+                sets = self._cut(at)
+                sets.whole = size[at[:axis]]
+                parts.append(Part(sets, low > 0, at))
         return parts
 
     def _cut(self, at: tuple[slice, ...]) -> DenseSets:
@@ -343,7 +352,7 @@ class RaggedSets(Sets):
         segments = self.segments
         if x.device.type != "cpu" or segments.count == 0:
             return []
-        ptr, lengths, order = segments.ptr, segments.lengths, segments.order
+        ptr, lengths, order, size = segments.ptr, segments.lengths, segments.order, self.size(x)
         rows = max(limit // max(x[0].numel(), 1), 1)
         steps = torch.arange(0, segments.count, rows)
         owner = (torch.searchsorted(ptr, steps, right=True) - 1).clamp(max=segments.size - 1)
@@ -360,18 +369,17 @@ class RaggedSets(Sets):
             if joins:
                 first = last = done
             elif starts[k] > ends[k + 1] and first < starts[k]:  # the first piece of a long set, behind empty sets
-                parts.append(self._piece(slice(low, low), slice(first, starts[k]), None, joins=False))
+                parts.append(self._piece(slice(low, low), slice(first, starts[k]), None, size, joins=False))
                 first = starts[k]
-            parts.append(self._piece(slice(low, high), slice(first, last + 1), order, joins=joins))
+            parts.append(self._piece(slice(low, high), slice(first, last + 1), order, size, joins=joins))
             done = last
         if done + 1 < segments.size:
-            parts.append(
-                self._piece(slice(segments.count, segments.count), slice(done + 1, segments.size), None, joins=False)
-            )
+            behind = slice(segments.count, segments.count)
+            parts.append(self._piece(behind, slice(done + 1, segments.size), None, size, joins=False))
         return parts
 
-    def _piece(self, at: slice, sets: slice, order: Tensor | None, *, joins: bool) -> Part:
-        """Elements ``at`` (in set order) of some sets."""
+    def _piece(self, at: slice, sets: slice, order: Tensor | None, size: Tensor, *, joins: bool) -> Part:
+        """Elements ``at`` (in set order) of some sets, of which ``size`` says how large all are."""
         ptr = self.segments.ptr[sets.start : sets.stop + 1].clamp(at.start, at.stop) - at.start
         rows = None if order is None else order[at]
 
@@ -384,6 +392,7 @@ class RaggedSets(Sets):
             weight=take(self.weight),
             coords=lambda: take(self.coords),
         )
+        here.whole = size[sets]
         return Part(here, joins, (at,), rows)
 
     def size(self, like: Tensor) -> Tensor:

@@ -111,6 +111,11 @@ def merge(pool: Pool, a: PoolState, b: PoolState) -> PoolState:
             f"{[tuple(t.shape) for t in a.parts]} and {[tuple(t.shape) for t in b.parts]}; "
             "give all chunks the same batch, channels and kept axes, or the same dim_size"
         )
+    if pool.reduction.sized:
+        raise NotImplementedError(
+            "temperature_scaling='log_n' needs the size of the whole set, which its parts do not know; "
+            "pool the whole at once, or use temperature_scaling='none'"
+        )
     with torch.autocast(a.count.device.type, enabled=False):
         parts = pool.reduction.merge(a.parts, b.parts)
     return PoolState(a.count + b.count, parts, a.axes, torch.promote_types(a.dtype, b.dtype))

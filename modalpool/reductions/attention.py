@@ -86,7 +86,7 @@ class Attention(Average):
         self.vectors = queries if queries > 1 else None
         self.positional = grid is not None
         self.repeats = heads if project else 1
-        self.merges = temperature_scaling == "none"
+        self.sized = temperature_scaling == "log_n"
         self.zero_if_empty = not project  # its biases are not
         # A constant added to all scores of a set changes nothing, so there is no bias.
         self.scores = Scores(channels, queries * heads, score=score, score_channels=score_channels, grid=grid)
@@ -104,8 +104,8 @@ class Attention(Average):
         scores = scores.reshape(*scores.shape[:-1], self.queries, self.heads)
         if self.temperature.hard:
             return hardest(scores, sets)
-        if self.reference_size is not None and self.temperature_scaling == "log_n":
-            growth = sets.size(x).log() / math.log(self.reference_size)
+        if self.reference_size is not None and self.sized:
+            growth = sets.whole_size(x).log() / math.log(self.reference_size)
             scores = scores * sets.expand(growth)[..., None]
         return sets.softmax(scores / self.temperature(scores))
 
@@ -144,15 +144,6 @@ class Attention(Average):
         """Whether scores are products with a matrix and nothing else, so that no element needs any of its own."""
         content_alone = self.score == "linear" and self.grid is None and self.temperature_scaling == "none"
         return content_alone and not (self.temperature.flat or self.temperature.hard)
-
-    def merge(self, a: State, b: State) -> State:
-        """See `Reduction.merge`."""
-        if self.temperature_scaling == "log_n":
-            raise NotImplementedError(
-                "temperature_scaling='log_n' needs the size of the whole set, which its parts do not know; "
-                "pool the whole at once, or use temperature_scaling='none'"
-            )
-        return super().merge(a, b)
 
     def project(self, z: Tensor) -> Tensor:
         """Value matrix head by head, then the output matrix: ``(set axes, K, H·C)`` to ``(set axes, K, C)``."""

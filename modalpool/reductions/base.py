@@ -46,8 +46,8 @@ class Reduction(nn.Module, ABC):
     zero_if_empty = False
     """Whether ``project(finalize(state))`` is zero for a set without elements, whatever is in other sets."""
 
-    merges = True
-    """Whether parts of one set can be joined."""
+    sized = False
+    """Whether the rule looks at the size of the whole set, which parts that come in calls of their own do not know."""
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """Whether `partial` needs memory of the size of ``x``, so that many elements are better reduced in chunks."""

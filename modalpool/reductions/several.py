@@ -39,7 +39,7 @@ class Several(Reduction):
             raise ValueError(f"reduction: expected a list of equally many vectors each, got {sorted(map(str, kinds))}")
         self.members = nn.ModuleList(members)
         self.vectors = members[0].vectors
-        self.merges = all(member.merges for member in members)
+        self.sized = any(member.sized for member in members)
         self.zero_if_empty = all(member.zero_if_empty for member in members)
         self.positional = any(member.positional for member in members)
         self.repeats = sum(member.repeats for member in members)

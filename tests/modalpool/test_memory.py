@@ -19,10 +19,9 @@ CHUNK = 2**14
 FORMS = ["first", "first masked", "first weighted", "last", "last masked", "last weighted"]
 FORMS += ["sorted", "unsorted", "ptr", "ptr masked", "ptr weighted"]
 KINDS = ["sum", "mean", "max", "std", "min", "logsumexp", "softmax", "softmax_flat", "attention", "attention_gated"]
-KINDS += ["pyramid", "mean+std+max"]
+KINDS += ["attention_log_n", "pyramid", "mean+std+max"]
 FORWARD, BACKWARD = 0.5, 1.5
 """Bounds in sizes of x; a buffer as large as x besides the gradient would be one more."""
-WHOLE = "log N scales the scores of a set by its whole size, so that a set does not come in parts"
 KEPT = "the dense kernel of a linear score keeps one number an element and head for the backward"
 KEEPS = ("attention_linear", "first masked")
 
@@ -85,21 +84,19 @@ def check(case, call):
     assert both < BACKWARD
 
 
-def marked(case, form):
-    whole = pytest.mark.xfail(reason=WHOLE, strict=True)
-    marks = whole if case.name == "attention_log_n" else ()
-    return pytest.param(case, form, marks=marks, id=f"{case.name}-{form}")
+def named(case, form):
+    return pytest.param(case, form, id=f"{case.name}-{form}")
 
 
 @pytest.mark.parametrize(
-    ("case", "form"), [marked(BY_NAME[name], FORMS[i % len(FORMS)]) for i, name in enumerate(KINDS)]
+    ("case", "form"), [named(BY_NAME[name], FORMS[i % len(FORMS)]) for i, name in enumerate(KINDS)]
 )
 def test_no_pool_needs_memory_of_the_size_of_its_input(case, form):
     check(case, lay(form))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "form"), [marked(case, form) for case in CASES for form in FORMS])
+@pytest.mark.parametrize(("case", "form"), [named(case, form) for case in CASES for form in FORMS])
 def test_no_pool_needs_memory_of_the_size_of_its_input_in_any_form(case, form):
     check(case, lay(form))
 

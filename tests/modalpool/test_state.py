@@ -1,12 +1,14 @@
 """Parts of a set give what the whole gives."""
 
+import math
+
 import pytest
 import torch
 from every import BY_NAME, CASES, CHANNELS, EVERY, Case, close, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalpool import Pool
+from modalpool import Pool, chunks
 from modalpool.reductions import NAMES
 
 CANNOT_MERGE = ("attention_log_n",)
@@ -179,6 +181,20 @@ def test_the_whole_size_cannot_be_known_from_parts():
     state = pool.update(None, torch.randn(2, CHANNELS, 3))
     with pytest.raises(NotImplementedError, match=r"log_n.*size of the whole set"):
         pool.update(state, torch.randn(2, CHANNELS, 3))
+
+
+def test_but_within_a_call_parts_are_told(monkeypatch):
+    monkeypatch.setattr(chunks, "MANY", 0)
+    monkeypatch.setattr(chunks, "CHUNK", 12)
+    pool = Pool("[n] c", "attention", channels=3, temperature_scaling="log_n", reference_size=4).double()
+    sizes = [5, 0, 11, 1]
+    index = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    x = torch.randn(17, 3, dtype=torch.float64)
+    z = pool(x, index=index, dim_size=4)
+    for i, size in enumerate(sizes):
+        part = x[index == i]
+        scores = part @ pool.reduction.scores.content.weight[0] * math.log(max(size, 1)) / math.log(4)
+        close(z[i], scores.softmax(0) @ part)
 
 
 @EVERY
