@@ -280,7 +280,7 @@ def _ragged_sets(
     met = _met(index)
     if dim_size is None:  # the one place that has to ask the device
         dim_size = (met[-1] if met else int(index.max())) + 1 if count else 0
-    if count and not (0 <= met[0] and met[-1] < dim_size if met else _within(index, dim_size)):
+    if count and not (met[0] >= 0 and met[-1] < dim_size if met else _within(index, dim_size)):
         raise ValueError(
             f"index: expected values from 0 to {dim_size - 1} (dim_size={dim_size}), "
             f"got {index.min().item()} to {index.max().item()}"
