@@ -186,7 +186,7 @@ class Sets(ABC):
 
     def power(self, x: Tensor, p: Tensor | float, eps: float) -> Tensor:
         """Power mean of each channel; see `modalpool.kernels.fused.power`."""
-        mean: Tensor = self._kernel("power", x)(x, p, eps, self.group, self.many, self.size(x))
+        mean: Tensor = self._kernel("power", x)(x, p, eps, self.group, self.many, self.size)
         return mean
 
     def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:

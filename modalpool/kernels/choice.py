@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "few", "finite", "known", "moderate", "single", "sloped"]
+__all__ = ["VAST", "apply", "few", "finite", "known", "moderate", "single", "sloped"]
 
 MODERATE = 16.0
 """How far from zero a score may be to be raised as it is."""
+VAST = 1e30
+"""Up to which sum of powers, and from which inverse on, no type is near its limits."""
 FEW = 2**14
 """Up to how many values the composition is the faster one."""
 

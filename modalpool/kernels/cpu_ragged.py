@@ -150,7 +150,7 @@ class _Ragged(fused.Ragged):
 
 
 def segment_power(
-    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: fused.Size
 ) -> Tensor:
     """See `modalpool.kernels.fused.power`."""
     return fused.power(x, p, eps, _Ragged(segments), many, size)

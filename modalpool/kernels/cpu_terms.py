@@ -17,7 +17,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import cpu_dense, fused, plain
 from modalpool.kernels.blocks import BITS, CHUNK, aligned, back, blank, blocks, memory_order, present
-from modalpool.kernels.choice import apply, finite, known
+from modalpool.kernels.choice import VAST, apply, finite, known
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 
@@ -25,8 +25,6 @@ __all__ = ["dense_power", "dense_soften"]
 
 FAR = 1e18
 """Up to which sum of exponentials they are of moderate numbers: e^41."""
-VAST = 1e30
-"""Up to which sum of powers, and from which inverse on, no type is near its limits."""
 LOG2E = 1.4426950408889634
 
 
@@ -182,13 +180,13 @@ class _Powers(_Terms):
 
 
 def dense_power(
-    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: fused.Size
 ) -> Tensor:
     """See `modalpool.kernels.fused.power`: as it is written, where no set's sum comes near a limit of its type."""
     if not isinstance(p, Tensor) and not (many is not None and many.requires_grad):
         (total,) = apply(_Totals, x, _Powers(p, eps), dims, many)
         least, most = total.detach().aminmax()
         if known(least) > 1 / VAST and known(most) < VAST:
-            root: Tensor = (total / size) ** (1 / p)
+            root: Tensor = (total / size(x)) ** (1 / p)
             return root
     return fused.power(x, p, eps, fused.Dense(dims), many, size)

@@ -309,14 +309,14 @@ def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: f
 
 
 def segment_power(
-    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: fused.Size
 ) -> Tensor:
     """See `modalpool.kernels.fused.power`."""
     return fused.power(x, p, eps, _Ragged(segments), many, size)
 
 
 def dense_power(
-    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: fused.Size
 ) -> Tensor:
     """See `modalpool.kernels.fused.power`."""
     return fused.power(x, p, eps, _Dense(dims), many, size)

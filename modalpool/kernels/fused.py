@@ -168,10 +168,10 @@ def soften(x: Tensor, scale: Tensor | float, group: Group, many: Tensor | None =
     return group.weighted_sum(weight[..., None, :], x, many, exact_zeros=True).squeeze(-2), log_mass
 
 
-def moments(x: Tensor, group: Group, many: Tensor | None, size_for: Size) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, ``(D, C)``, in two passes; the sums are divided by a size, ``(D, 1)``."""
+def moments(x: Tensor, group: Group, many: Tensor | None, size_of: Size) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, ``(D, C)``, in two passes."""
     x = plain.clean(x, many)
-    size = size_for(x)
+    size = size_of(x)
     mean = group.sum(x, many) / size
     centred = x - group.expand(mean)
     # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula). It has no slope.
@@ -180,14 +180,14 @@ def moments(x: Tensor, group: Group, many: Tensor | None, size_for: Size) -> tup
     return mean, var
 
 
-def power(x: Tensor, p: Tensor | float, eps: float, group: Group, many: Tensor | None, size: Tensor) -> Tensor:
-    """Power mean (Σ max(x, ε)^p / N)^(1/p) of each channel, ``(D, C)``; ``size`` divides the sums, ``(D, 1)``.
+def power(x: Tensor, p: Tensor | float, eps: float, group: Group, many: Tensor | None, size: Size) -> Tensor:
+    """Power mean (Σ max(x, ε)^p / N)^(1/p) of each channel, ``(D, C)``.
 
     It is computed relative to the largest value, so that no p overflows. An empty set gives a number.
     """
     x = plain.clean(x, many, eps).clamp(min=eps)
     top = group.max(x.detach()).clamp(eps, torch.finfo(x.dtype).max)  # -inf where a set is empty
-    inner = group.sum((x / group.expand(top)) ** p, many) / size
+    inner = group.sum((x / group.expand(top)) ** p, many) / size(x)
     inner = torch.where(inner == 0, 1.0, inner)  # the root has no slope at zero
     return top * inner ** (1 / p)
 
@@ -217,7 +217,7 @@ def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: Si
 
 
 def segment_power(
-    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: Size
 ) -> Tensor:
     """See `power`."""
     return power(x, p, eps, Ragged(segments), many, size)
@@ -259,7 +259,7 @@ def dense_moments(x: Tensor, dims: tuple[int, ...], many: Tensor | None, size: S
 
 
 def dense_power(
-    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Tensor
+    x: Tensor, p: Tensor | float, eps: float, dims: tuple[int, ...], many: Tensor | None, size: Size
 ) -> Tensor:
     """See `power`."""
     return power(x, p, eps, Dense(dims), many, size)

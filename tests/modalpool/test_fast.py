@@ -126,7 +126,12 @@ def both(operation, x, index, *, many=None, fast=cpu, size=None):
 
 
 MATRIX = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(4, 4)
-SIZE = torch.tensor(SIZES, dtype=torch.float64)[:, None].clamp(min=1)
+
+
+def sizes_of(segments):
+    return segments.lengths.clamp(min=1)[:, None].to
+
+
 OPERATIONS = {
     "sum": lambda k, x, s, many: k.segment_sum(x, s, many),
     "mean": lambda k, x, s, many: k.segment_mean(x, s),
@@ -145,8 +150,9 @@ OPERATIONS = {
     "softmax from far": lambda k, x, s, many: k.segment_softmax(x + 300, s, many),
     "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
     "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
-    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, SIZE.to),
-    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, SIZE.to),
+    "power": lambda k, x, s, many: k.segment_power(x + 3, 2.5, 1e-6, s, many, sizes_of(s)),
+    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, sizes_of(s)),
+    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, sizes_of(s)),
 }
 
 
@@ -195,12 +201,9 @@ def test_half_precision_sums_and_maxima_in_any_order(dtype):
 def test_gradients_of_gradients_of_the_fast_form(name):
     index = torch.tensor([0, 2, 2, 0, 2])
     x = torch.linspace(-2, 2, 20, dtype=torch.float64).cos().reshape(5, 4).requires_grad_()
-    size = torch.tensor([[2.0], [1.0], [3.0]], dtype=torch.float64)
 
     def function(x):
         segments = Segments(3, 5, index=index)
-        if name.startswith("moments"):
-            return cpu.segment_moments(x, segments, None, lambda _: size)
         found = OPERATIONS[name.removesuffix(" of ties")](cpu, x, segments, None)
         found = (found,) if isinstance(found, torch.Tensor) else found
         return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
@@ -216,9 +219,7 @@ FEW = torch.tensor([0, 2, 2, 0, 2])  # set 1 is empty
 def few_elements(name, value=0.0):
     x = torch.linspace(-2, 2, 20, dtype=torch.float64).cos().reshape(5, 4)
     x[1, 0] += value
-    if not name.startswith("moments"):
-        return x, OPERATIONS[name]
-    return x, lambda k, x, s, many: k.segment_moments(x, s, many, torch.tensor([[2.0], [1.0], [3.0]]).to)
+    return x, OPERATIONS[name]
 
 
 @pytest.mark.parametrize("value", [0.0, float("inf"), float("-inf"), float("nan")])
@@ -326,7 +327,7 @@ def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatc
     x.requires_grad_()
     results = []
     for kernels in (cpu, fused):
-        z = kernels.dense_power(x, p, 1e-6, (1, 2), many, size)
+        z = kernels.dense_power(x, p, 1e-6, (1, 2), many, lambda _: size)
         slope = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
         results.append([z, *torch.autograd.grad(z, x, slope)])
     for got, expected in zip(*results, strict=True):
@@ -336,8 +337,8 @@ def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatc
 def test_gradients_of_gradients_of_a_dense_power_mean():
     x = torch.linspace(0.2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
     size = torch.full((2, 1), 3.0, dtype=torch.float64)
-    assert gradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, size), [x])
-    assert gradgradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, size), [x])
+    assert gradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, lambda _: size), [x])
+    assert gradgradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, lambda _: size), [x])
 
 
 def test_gradients_of_gradients_of_a_dense_softening():
@@ -428,7 +429,7 @@ def test_half_means_of_many_elements_are_rounded_once(layout, dtype, memory, mon
 
 
 @pytest.mark.parametrize("offset", [0.0, 20.0, 1e4])
-@pytest.mark.parametrize("name", ["mean", "var", "std", "softmax", "attention"])
+@pytest.mark.parametrize("name", ["mean", "var", "std", "power", "softmax", "attention"])
 def test_few_elements_in_single_precision_against_double(name, offset):
     torch.manual_seed(0)
     x, index = torch.randn(60, 8) + offset, torch.arange(60) % 7
