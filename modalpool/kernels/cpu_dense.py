@@ -31,6 +31,9 @@ __all__ = [
     "dense_weighted_sum",
 ]
 
+MANY = 4 * CHUNK
+"""How many weights are written down at a time where no gradient is wanted; products of fewer are slower."""
+
 
 class _Sum(Function):
     """Masked or half-precision sum over the pooled axes, in the accumulation type."""
@@ -155,16 +158,42 @@ def dense_min(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None)
     return _extreme(values, dims, many, least=True)
 
 
+def _attend(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Pooled vectors ``(B, F, C)``, log masses ``(B, F)`` and weights ``(B, F, N)`` of ``x (B, N, C)``."""
+    scores = torch.bmm(matrix.expand(len(x), -1, -1), x.mT)  # (B, F, N): sets along memory
+    weight, log_mass = dense_softmax(scores.mT, (1,), many)
+    return torch.bmm(weight.mT, x), log_mass, weight.mT
+
+
+def _attend_in_pieces(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Pooled vectors and log masses, without a gradient: some weights at a time."""
+    rows = max(MANY // len(matrix), 1)
+    step = max(rows // x.shape[1], 1)
+    done = []
+    for first in range(0, len(x), step):
+        pieces = []
+        for low in range(0, x.shape[1], rows):
+            at = slice(first, first + step), slice(low, low + rows)
+            pieces.append(_attend(x[at], matrix, None if many is None else many[at])[:2])
+        done.append(pieces[0] if len(pieces) == 1 else _join(pieces))
+    z, log_mass = (torch.cat(parts) for parts in zip(*done, strict=True))
+    return z, log_mass
+
+
+def _join(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The average of averages, in proportion to their masses."""
+    vectors, masses = (torch.stack(parts) for parts in zip(*pieces, strict=True))
+    total = masses.logsumexp(0)
+    share = torch.where(total == -torch.inf, 0.0, (masses - total).exp())
+    return (share[..., None] * vectors).sum(0), total
+
+
 class _Attend(Function):
     """Attention with scores x · matrix over one pooled axis, ``x (B, N, C)``; every head pools all channels."""
 
     @staticmethod
     def forward(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        x, matrix = x.detach(), matrix.detach()
-        scores = torch.bmm(matrix.expand(len(x), -1, -1), x.mT)  # (B, F, N): sets along memory
-        weight, log_mass = dense_softmax(scores.mT, (1,), many)
-        weight = weight.mT
-        return torch.bmm(weight, x), log_mass, weight
+        return _attend(x.detach(), matrix.detach(), many)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -214,8 +243,13 @@ def dense_attend(
         return fused.dense_attend(x, matrix, dims, many, queries=queries, whole=whole)
     flat = x.flatten(1, -2)  # a view, as pooled axes lie together in every common layout
     there = None if many is None else many.expand(x.shape[:-1]).flatten(1)
-    z, log_mass, _ = apply(_Attend, flat, matrix.to(x.dtype), there)
-    if many is not None and not known(z.isfinite().all()):  # something not finite hides where nothing is
+    in_pieces = flat[..., 0].numel() * len(matrix) > MANY and not (sloped(x) or sloped(matrix))
+    if in_pieces:
+        z, log_mass = _attend_in_pieces(flat, matrix.to(x.dtype), there)
+    else:
+        z, log_mass, _ = apply(_Attend, flat, matrix.to(x.dtype), there)
+    if (in_pieces or many is not None) and not known(z.isfinite().all()):
+        # Something not finite hides where nothing is, or is in a piece, which does not join then.
         return fused.dense_attend(x, matrix, dims, many, queries=queries, whole=whole)
     heads = len(matrix) // queries
     if not whole:  # each head keeps its own share of the channels

@@ -10,7 +10,7 @@ from measure import peak_bytes
 from torch.autograd import gradcheck, gradgradcheck
 
 from modalpool import Pool, chunks, sets
-from modalpool.kernels import Segments, bags, choice, cpu, cpu_small, cpu_terms, fused, path
+from modalpool.kernels import Segments, bags, choice, cpu, cpu_dense, cpu_small, cpu_terms, fused, path
 from modalpool.kernels import mean as half_means
 from modalpool.layout import Layout
 from modalpool.reductions import Mean
@@ -356,6 +356,21 @@ def test_gradients_of_gradients_of_a_dense_softmax():
     for mask in (None, many):
         assert gradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
         assert gradgradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
+
+
+@pytest.mark.parametrize("limit", [24, 200])  # some elements at a time, some sets
+@pytest.mark.parametrize("masked", [False, True])
+def test_dense_attention_without_a_gradient_comes_in_pieces(limit, masked, monkeypatch):
+    monkeypatch.setattr(cpu_dense, "MANY", limit)
+    x, matrix = torch.randn(5, 20, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    mask = torch.rand(5, 20) < 0.5
+    mask[0], mask[1, :12] = False, False
+    many = mask if masked else None
+    for value in (0.0, torch.inf):
+        x[2, 3, 1] += value
+        got = cpu.dense_attend(x, matrix, (1,), many, queries=2)
+        expected = fused.dense_attend(x, matrix, (1,), many, queries=2)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def test_sets_are_known_to_be_full_only_where_a_look_is_free():

@@ -22,8 +22,6 @@ KINDS = ["sum", "mean", "max", "std", "min", "logsumexp", "softmax", "softmax_fl
 KINDS += ["attention_log_n", "pyramid", "mean+std+max"]
 FORWARD, BACKWARD = 0.5, 1.5
 """Bounds in sizes of x; a buffer as large as x besides the gradient would be one more."""
-KEPT = "the dense kernel of a linear score keeps one number an element and head for the backward"
-KEEPS = ("attention_linear", "first masked")
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +29,7 @@ def _small_chunks(monkeypatch):
     for module, name in [(chunks, "CHUNK"), (bags, "CHUNK"), (cpu_dense, "CHUNK"), (cpu_terms, "CHUNK")]:
         monkeypatch.setattr(module, name, CHUNK)
     monkeypatch.setattr(chunks, "MANY", 2 * CHUNK)
+    monkeypatch.setattr(cpu_dense, "MANY", CHUNK)
     monkeypatch.setattr(choice, "FEW", 0)
     monkeypatch.setattr(every, "CHANNELS", CHANNELS)
 
@@ -118,19 +117,8 @@ WEIGHING = [BY_NAME[name] for name in ("max", "softmax")]
 WEIGHING += [every.case(f"attention_{score}", "attention", heads=16, score=score) for score in ("gated", "linear")]
 
 
-@pytest.mark.parametrize(
-    ("case", "form"),
-    [
-        pytest.param(
-            case,
-            form,
-            marks=pytest.mark.xfail(reason=KEPT, strict=True) if (case.name, form) == KEEPS else (),
-            id=f"{case.name}-{form}",
-        )
-        for case in WEIGHING
-        for form in ("first masked", "ptr")
-    ],
-)
+@pytest.mark.parametrize("case", WEIGHING, ids=[case.name for case in WEIGHING])
+@pytest.mark.parametrize("form", ["first masked", "ptr"])
 def test_weights_are_only_written_down_when_asked_for(case, form):
     call = lay(form)
     pool = make(case, call.layout).requires_grad_(False)
