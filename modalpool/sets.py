@@ -15,6 +15,7 @@ arithmetic, so it may be NaN or inf without a trace in the output or in a gradie
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ class Sets(ABC):
     def full(self) -> bool:
         """Whether it is known, without looking, that no set is empty."""
         return False
+
+    @property
+    def number(self) -> int | None:
+        """N where, without looking, it is known to be the same for all sets."""
+        return None
 
     @property
     def differentiable(self) -> bool:
@@ -250,6 +256,11 @@ class DenseSets(Sets):
         """See `Sets.full`."""
         return self.mask is None  # a pooled axis of size zero comes with one
 
+    @property
+    def number(self) -> int | None:
+        """See `Sets.number`."""
+        return math.prod(self.shape[self.dims[0] :]) if self.mask is None else None
+
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
         if operation in ("soften", "power"):
@@ -295,9 +306,7 @@ class DenseSets(Sets):
         dtype = accumulation_type(like.dtype)
         sets = self.shape[: self.dims[0]]
         if self.mask is None:
-            size = 1
-            for n in self.shape[self.dims[0] :]:
-                size = size * n
+            size = math.prod(self.shape[self.dims[0] :])
             return torch.full((*sets, 1), size, dtype=dtype, device=like.device)
         there = self.mask if self.weight is None else self.weight
         return there.sum(self.dims, dtype=dtype).unsqueeze(-1)

@@ -17,8 +17,14 @@ __all__ = ["Scores", "linear"]
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """Apply a layer in the type of ``x``, whatever the type of its parameters."""
-    bias = None if layer.bias is None else layer.bias.to(x.dtype)
-    return nn.functional.linear(x, layer.weight.to(x.dtype), bias)
+    weight, bias = layer.weight.to(x.dtype), None if layer.bias is None else layer.bias.to(x.dtype)
+    first = x.movedim(-1, 1)
+    if x.ndim < 3 or x.stride(-1) == 1 or not first.is_contiguous():
+        return nn.functional.linear(x, weight, bias)
+    # Channels lie first in memory, as in an image: so do the scores, and nothing is copied.
+    out = torch.bmm(weight.expand(x.shape[0], -1, -1), first.flatten(2))
+    out = out if bias is None else out + bias[:, None]
+    return out.reshape(x.shape[0], weight.shape[0], *x.shape[1:-1]).movedim(1, -1)
 
 
 class Scores(nn.Module):
@@ -59,14 +65,14 @@ class Scores(nn.Module):
     def forward(self, x: Tensor, sets: Sets) -> Tensor:
         """Scores ``(E, F)``."""
         x = sets.clean(x)
-        total = x.new_zeros((*x.shape[:-1], self.outputs))
-        if self.content is not None:
-            hidden = x
-            if self.hidden is not None:
-                hidden = linear(self.hidden, x).tanh()
-            if self.gate is not None:
-                hidden = hidden * linear(self.gate, x).sigmoid()
-            total = total + linear(self.content, hidden)
-        if self.position is not None:
-            total = total + interpolate(self.position.to(x.dtype), sets.coords)
-        return total
+        place = None if self.position is None else interpolate(self.position.to(x.dtype), sets.coords)
+        if self.content is None:
+            assert place is not None
+            return place.expand(*x.shape[:-1], -1)
+        hidden = x
+        if self.hidden is not None:
+            hidden = linear(self.hidden, x).tanh()
+        if self.gate is not None:
+            hidden = hidden * linear(self.gate, x).sigmoid()
+        content = linear(self.content, hidden)
+        return content if place is None else content + place

@@ -78,6 +78,13 @@ class SizeLaw(Reduction):
         weight = (sets.uniform(x) * sets.expand(self.factor(count)))[..., None, :] if with_weights else None
         return (count[..., None, :], sets.mean(x)[..., None, :]), weight
 
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        """See `Reduction.pool`; where N is known and β given, the factor is a number."""
+        size = sets.number if self.reference_size is None else self.reference_size
+        if sets.number is None or size is None or self.learn_beta:
+            return None
+        return sets.mean(x) * (size**self.beta if self.law == "power" else (1 - self.beta) + self.beta * size)
+
     def merge(self, a: State, b: State) -> State:
         """See `Reduction.merge`."""
         return join_means(a, b)

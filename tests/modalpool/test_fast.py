@@ -308,6 +308,30 @@ def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch
         torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("regions", {"regions": 3, "grid": [2, 2]}),
+        ("regions", {"regions": 3, "score": "none", "grid": [2, 2]}),
+        ("attention", {"score": "gated", "heads": 2}),
+        ("attention", {"score": "linear", "grid": [2, 2]}),
+    ],
+)
+def test_scores_are_the_same_wherever_channels_lie(name, options, masked):
+    x = torch.linspace(-3, 3, 96, dtype=torch.float64).cos().reshape(2, 4, 3, 4)
+    mask = torch.arange(12).reshape(3, 4).expand(2, -1, -1) % 3 > 0 if masked else None
+    first, last = (Pool(layout, name, channels=4, **options).double() for layout in ("b c [h w]", "b [h w] c"))
+    for parameter in first.parameters():
+        torch.nn.init.normal_(parameter)
+    last.load_state_dict(first.state_dict())
+    expected = output_and_gradients(last, x.permute(0, 2, 3, 1).contiguous(), {"mask": mask})
+    got = output_and_gradients(first, x, {"mask": mask})
+    torch.testing.assert_close(got[1].permute(0, 2, 3, 1), expected[1])
+    for one, other in zip((got[0], *got[2:]), (expected[0], *expected[2:]), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("channels_first", [False, True])
 @pytest.mark.parametrize("times", [None, "mask", "weight", "an empty set"])
 @pytest.mark.parametrize("p", [0.5, 1.0, 3.0, 40.0])
