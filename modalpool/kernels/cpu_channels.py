@@ -17,6 +17,7 @@ from torch.autograd import Function
 from modalpool.kernels import fused
 from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, simple, sound
 from modalpool.kernels.choice import apply, finite, known
+from modalpool.kernels.cpu_ragged import segment_max, segment_min
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
@@ -50,9 +51,8 @@ class _Soften(Function):
         shift = torch.zeros(())
         total, mass = _soften(x, scale, bags, None)
         if not sound(total, mass, empty):
-            low = x.new_full((segments.size, x.shape[1]), -torch.inf)
-            shift = low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x * (scale * LOG2E), "amax")
-            shift = torch.where(empty, 0.0, shift)
+            extreme = segment_max(x, segments) if scale > 0 else segment_min(x, segments)
+            shift = torch.where(empty, 0.0, extreme * (scale * LOG2E))
             total, mass = _soften(x, scale, bags, shift)
             if not finite(total) or not finite(mass):
                 z, log_mass = fused.segment_soften(x, scale, segments)

@@ -151,6 +151,7 @@ OPERATIONS = {
     "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
     "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
     "power": lambda k, x, s, many: k.segment_power(x + 3, 2.5, 1e-6, s, many, sizes_of(s)),
+    "soften downward from far": lambda k, x, s, many: k.segment_soften(x + 300, -1.5, s, many),
     "moments": lambda k, x, s, many: k.segment_moments(x, s, many, sizes_of(s)),
     "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, sizes_of(s)),
 }
