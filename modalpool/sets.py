@@ -354,7 +354,7 @@ class RaggedSets(Sets):
 
     def fuses(self, x: Tensor, operation: str) -> bool:
         """See `Sets.fuses`."""
-        return operation != "power" and single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
+        return single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
 
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""

@@ -1,7 +1,7 @@
 """The faster path on a CPU, by the names of the definition: what has none is the definition itself."""
 
 from modalpool.kernels.cpu_attend import segment_attend, segment_softmax, segment_weighted_sum
-from modalpool.kernels.cpu_channels import segment_moments, segment_soften
+from modalpool.kernels.cpu_channels import segment_moments, segment_power, segment_soften
 from modalpool.kernels.cpu_dense import (
     dense_attend,
     dense_max,
@@ -10,7 +10,7 @@ from modalpool.kernels.cpu_dense import (
     dense_sum,
     dense_weighted_sum,
 )
-from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_power, segment_sum
+from modalpool.kernels.cpu_ragged import segment_max, segment_mean, segment_min, segment_sum
 from modalpool.kernels.cpu_terms import dense_power, dense_soften
 from modalpool.kernels.fused import dense_moments
 from modalpool.kernels.mean import dense_mean

@@ -1,4 +1,4 @@
-"""What ragged sets need of each channel by itself, on a CPU: softmax and moments, in chunks that stay in the cache.
+"""Softmax, moments and powers of each channel of ragged sets on a CPU, in chunks that stay in the cache.
 
 Each operation is a fast forward and a fast backward beside its definition, which takes over where the input is not what
 the fast one is made for, and when the backward is itself differentiated.
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from modalpool.kernels import fused
+from modalpool.kernels import cpu_ragged, fused, plain
 from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, simple, sound
-from modalpool.kernels.choice import apply, finite, known
+from modalpool.kernels.choice import VAST, apply, finite, known
 from modalpool.kernels.cpu_ragged import segment_max, segment_min
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
-__all__ = ["segment_moments", "segment_soften"]
+__all__ = ["segment_moments", "segment_power", "segment_soften"]
 
 LOG2E = 1.4426950408889634
 
@@ -166,3 +166,48 @@ def segment_moments(x: Tensor, segments: Segments, many: Tensor | None, size: fu
         return fused.segment_moments(x, segments, many, size)
     mean, var, _ = apply(_Moments, x, segments, size(x))
     return mean, var
+
+
+class _Powers(Function):
+    """Σ max(x, ε)^p of each channel over each set, ``(N, C)`` to ``(S, C)``."""
+
+    @staticmethod
+    def forward(x: Tensor, segments: Segments, p: float, eps: float) -> Tensor:
+        x, bags = x.detach(), bags_of(segments)
+        sums = x.new_empty(bags.count, x.shape[1])
+        for chunk in bags.chunks(x.shape[1]):
+            powers = bags.take(x, chunk).clamp(min=eps).pow_(p)
+            sums[chunk.bags] = add_rows(powers, chunk.rows, chunk.offsets)
+        return bags.combine(sums)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.segments, ctx.p, ctx.eps = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        if plainly(grad):
+            again = lambda x: plain.segment_sum(x.clamp(min=ctx.eps) ** ctx.p, ctx.segments)  # noqa: E731
+            return *vector_product(again, [x], [grad]), None, None, None
+        slope, out = grad * ctx.p, torch.empty_like(x)
+        for rows in row_chunks(x):
+            to = torch.clamp(x[rows], min=ctx.eps, out=out[rows]).pow_(ctx.p - 1)
+            rises = torch.ge(x[rows], ctx.eps, out=torch.empty_like(to))  # booleans take ten times as long
+            to.mul_(rises).mul_(slope.index_select(0, ctx.segments.index[rows]))
+        return out, None, None, None
+
+
+def segment_power(
+    x: Tensor, p: Tensor | float, eps: float, segments: Segments, many: Tensor | None, size: fused.Size
+) -> Tensor:
+    """See `modalpool.kernels.fused.power`: as it is written, where no set's sum comes near a limit of its type."""
+    if simple(x, many) and not isinstance(p, Tensor):
+        empty = segments.lengths[:, None] == 0
+        total = apply(_Powers, x, segments, p, eps).masked_fill(empty, 1.0)
+        least, most = total.detach().aminmax()
+        if known(least) > 1 / VAST and known(most) < VAST:
+            root: Tensor = ((total / size(x)) ** (1 / p)).masked_fill(empty, eps)
+            return root
+    return cpu_ragged.segment_power(x, p, eps, segments, many, size)

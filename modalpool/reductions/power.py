@@ -48,7 +48,7 @@ class Power(Reduction):
         return self.p if self.log_p is None else self.log_p.to(like.dtype).exp()
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`; dense sets have a kernel for a fixed exponent."""
+        """See `Reduction.in_chunks`; a fixed exponent has a kernel."""
         return self.learn_p or not sets.fuses(x, "power")
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:

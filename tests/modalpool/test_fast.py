@@ -150,6 +150,8 @@ OPERATIONS = {
     "softmax from far": lambda k, x, s, many: k.segment_softmax(x + 300, s, many),
     "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
     "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
+    "power cut at one": lambda k, x, s, many: k.segment_power(x + 1, 3.0, 1.0, s, many, sizes_of(s)),
+    "power beyond": lambda k, x, s, many: k.segment_power(x + 3, 90.0, 1e-6, s, many, sizes_of(s)),
     "power": lambda k, x, s, many: k.segment_power(x + 3, 2.5, 1e-6, s, many, sizes_of(s)),
     "soften downward from far": lambda k, x, s, many: k.segment_soften(x + 300, -1.5, s, many),
     "moments": lambda k, x, s, many: k.segment_moments(x, s, many, sizes_of(s)),
