@@ -31,6 +31,8 @@ __all__ = [
     "dense_weighted_sum",
 ]
 
+NEAR = 2**12
+"""Up to how many values a matrix is at hand for every row of a product: then its result is turned, not the rows."""
 MANY = 4 * CHUNK
 """How many weights are written down at a time where no gradient is wanted; products of fewer are slower."""
 
@@ -158,9 +160,16 @@ def dense_min(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None)
     return _extreme(values, dims, many, least=True)
 
 
+def _agreement(x: Tensor, vectors: Tensor) -> Tensor:
+    """Scores x · vectors, ``(B, N, C)`` and ``(B, F, C)`` to ``(B, F, N)``: sets along memory."""
+    if x.stride(2) == 1 and vectors.shape[1] * vectors.shape[2] <= NEAR:
+        return torch.bmm(x, vectors.mT).mT.contiguous()
+    return torch.bmm(vectors, x.mT)
+
+
 def _attend(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Pooled vectors ``(B, F, C)``, log masses ``(B, F)`` and weights ``(B, F, N)`` of ``x (B, N, C)``."""
-    scores = torch.bmm(matrix.expand(len(x), -1, -1), x.mT)  # (B, F, N): sets along memory
+    scores = _agreement(x, matrix.expand(len(x), -1, -1))
     weight, log_mass = dense_softmax(scores.mT, (1,), many)
     return torch.bmm(weight.mT, x), log_mass, weight.mT
 
@@ -217,14 +226,14 @@ class _Attend(Function):
             return *vector_product(again, [x, matrix], [grad, mass_grad]), None
         grad = torch.zeros_like(z) if grad is None else grad
         mean = (z * grad).sum(-1) if mass_grad is None else (z * grad).sum(-1) - mass_grad  # (B, F)
-        slope = torch.bmm(grad, x.mT).sub_(mean[..., None]).mul_(weight)  # (B, F, N)
+        slope = _agreement(x, grad).sub_(mean[..., None]).mul_(weight)  # (B, F, N)
         slopes = torch.bmm(slope, x).sum(0)
         if not ctx.needs_input_grad[0]:
             return None, slopes, None
-        shares = torch.cat([weight, slope], dim=1)
+        shares = torch.cat([weight.mT, slope.mT], dim=2)  # (B, N, 2F): the product is faster along memory
         vectors = torch.cat([grad, matrix.expand(len(x), -1, -1)], dim=1)
         # One product writes the gradient through values and scores, in the order x lies in memory.
-        out = torch.bmm(shares.mT, vectors) if x.stride(2) == 1 else torch.bmm(vectors.mT, shares).mT
+        out = torch.bmm(shares, vectors) if x.stride(2) == 1 else torch.bmm(vectors.mT, shares.mT).mT
         return out, slopes, None
 
 

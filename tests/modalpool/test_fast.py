@@ -311,6 +311,24 @@ def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch
         torch.testing.assert_close(got, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
+@pytest.mark.parametrize("near", [0, 1000])
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_dense_attention_with_small_and_large_matrices(near, channels_first, masked, monkeypatch):
+    monkeypatch.setattr(cpu_dense, "NEAR", near)
+    x = torch.linspace(-3, 3, 48, dtype=torch.float64).cos().reshape(2, 6, 4)
+    x = x.mT.contiguous().mT if channels_first else x
+    many = torch.tensor([[True] * 5 + [False], [False, True] * 3]) if masked else None
+    x, matrix = x.requires_grad_(), MATRIX[:2].clone().requires_grad_()
+    results = []
+    for kernels in (cpu, fused):
+        outputs = kernels.dense_attend(x, matrix, (1,), many)
+        slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in outputs]
+        results.append((*outputs, *torch.autograd.grad(outputs, [x, matrix], slopes)))
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("name", "options"),
