@@ -16,14 +16,11 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import Bags, Chunk, add_rows, bags_of, look_up, row_chunks, rows_at_once, simple, sound
-from modalpool.kernels.choice import apply, finite, known, single
+from modalpool.kernels.choice import apply, finite, known, moderate, single
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
 
 __all__ = ["segment_attend", "segment_softmax", "segment_weighted_sum"]
-
-MODERATE = 40.0
-"""Up to what size scores are exponentiated as they are: a set of them can neither overflow nor vanish in float32."""
 
 
 def _weighted(weight: Tensor, part: Tensor, chunk: Chunk) -> Tensor:
@@ -118,7 +115,7 @@ def segment_weighted_sum(
 def _softmax(scores: Tensor, bags: Bags) -> tuple[Tensor, Tensor] | None:
     """Weights ``(N, F)`` and log masses ``(S, F)`` of finite scores."""
     segments, top = bags.segments, None
-    if not _moderate(scores):
+    if not moderate(scores):
         low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
         top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
         top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
@@ -128,14 +125,6 @@ def _softmax(scores: Tensor, bags: Bags) -> tuple[Tensor, Tensor] | None:
     total = bags.add(weight)
     log_mass = total.log() if top is None else total.log() + top
     return weight.div_(look_up(total, segments.index)), log_mass
-
-
-def _moderate(scores: Tensor) -> bool:
-    """Whether no score is so large or small that its exponential has to be taken around the set's maximum."""
-    if scores.numel() == 0:
-        return True
-    least, most = scores.aminmax()
-    return bool(known(least) >= -MODERATE and known(most) <= MODERATE)
 
 
 class _Softmax(Function):

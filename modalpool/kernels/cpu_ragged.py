@@ -87,7 +87,7 @@ class _Extreme(Function):
         how, worst = ("amin", torch.inf) if least else ("amax", -torch.inf)
         if segments.in_order and single(x):
             top = reduce_rows(x.detach(), steps(segments.count), segments.ptr, None, how)
-            return top.masked_fill_(segments.lengths[:, None] == 0, worst)
+            return top if segments.full else top.masked_fill_(segments.lengths[:, None] == 0, worst)
         low = x.new_full((segments.size, x.shape[1]), worst)
         return low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x.detach(), how)
 
