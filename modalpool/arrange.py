@@ -165,7 +165,7 @@ def arrange(
             many = None if many is None else torch.where(valid, many, 0)
             place = own if place is None else place
         elif place is None:
-            place = partial(_grid, elements.shape, axes, _coordinate_type(x), x.device)
+            place = partial(_grid, elements, axes)
         shown = None if axes.straight else axes
         sets = DenseSets(elements.shape[:-1], len(axes.pooled), mask=there, weight=many, coords=place, axes=shown)
     return Arranged(elements, sets, axes, shape, padded=padded)
@@ -222,10 +222,11 @@ def _coordinate_type(x: Tensor) -> torch.dtype:
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
-def _grid(shape: torch.Size, axes: Axes, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _grid(elements: Tensor, axes: Axes) -> Tensor:
     """Cell centres of the pooled axes in [0, 1], broadcastable to the element axes, ``(1…, pooled…, n)``."""
+    shape, dtype = elements.shape, _coordinate_type(elements)
     first = len(shape) - 1 - len(axes.pooled)
-    lines = [(torch.arange(size, device=device, dtype=dtype) + 0.5) / size for size in shape[first:-1]]
+    lines = [(torch.arange(size, device=elements.device, dtype=dtype) + 0.5) / size for size in shape[first:-1]]
     grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)
     return grid.reshape(*[1] * first, *grid.shape)
 
@@ -253,7 +254,7 @@ def _ragged_sets(
     coords: Coords,
 ) -> RaggedSets:
     """The sets of a layout without batch axis."""
-    count, device = elements.shape[0], elements.device
+    count = elements.shape[0]
     if index is not None and ptr is not None:
         raise ValueError("index/ptr: expected one of them, got both; ptr alone is enough")
     if ptr is not None:
@@ -265,12 +266,12 @@ def _ragged_sets(
         if not _rises(segments):
             raise ValueError(f"ptr: expected to rise from 0 to the number of elements {count}, got {ptr.tolist()}")
         if coords is None and len(axes.pooled) == 1:  # ptr implies an order: the place within the set
-            coords = partial(_ranks, segments, len(axes.kept), _coordinate_type(elements))
+            coords = partial(_ranks, segments, elements)
         return RaggedSets(segments, mask=there, weight=many, coords=coords)
     if index is None:
         if dim_size is not None and dim_size != 1:
             raise ValueError(f"dim_size: without index or ptr there is one set, got dim_size={dim_size}; pass index=")
-        ptr = torch.arange(2, device=device) * count
+        ptr = torch.arange(2, device=elements.device) * count
         return RaggedSets(Segments(1, count, ptr=ptr), mask=there, weight=many, coords=coords)
     index = _integers("index", index, len(axes.pooled))
     one_each = tuple([shape[axis] for axis in axes.pooled])
@@ -289,12 +290,12 @@ def _ragged_sets(
     return RaggedSets(Segments(dim_size, count, index=index, full=full), mask=there, weight=many, coords=coords)
 
 
-def _ranks(segments: Segments, kept: int, dtype: torch.dtype) -> Tensor:
+def _ranks(segments: Segments, elements: Tensor) -> Tensor:
     """The place of each element within its own set, as the centre of its cell, ``(N, 1…, 1)``."""
     index = segments.index
     rank = torch.arange(segments.count, device=index.device) - segments.ptr[:-1].index_select(0, index)
     place = (rank + 0.5) / segments.lengths.index_select(0, index)
-    return place.to(dtype).reshape(-1, *[1] * kept, 1)
+    return place.to(_coordinate_type(elements)).reshape(-1, *[1] * (elements.ndim - 1))
 
 
 def _arrange_jagged(

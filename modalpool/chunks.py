@@ -47,7 +47,7 @@ def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
     """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
     if not _many(reduction, x, sets):
         return reduction.partial(x, sets)[0]
-    if x.device.type != "cpu" or path(x) is definition or sets.differentiable:
+    if not x.is_cpu or path(x) is definition or sets.differentiable:
         return reduction.partial(x, sets)[0]
     parts = sets.parts(x, CHUNK)
     if len(parts) < 2:

@@ -133,8 +133,9 @@ class Pool(nn.Module):
             dim_size=dim_size,
             coords=coords,
         )
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
+        device = "cpu" if x.is_cpu else x.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
                 return self._pool(arranged, x.dtype, return_weights)
         return self._pool(arranged, x.dtype, return_weights)
 

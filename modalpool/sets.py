@@ -359,7 +359,7 @@ class RaggedSets(Sets):
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""
         segments = self.segments
-        if x.device.type != "cpu" or segments.count == 0:
+        if not x.is_cpu or segments.count == 0:
             return []
         ptr, lengths, order, size = segments.ptr, segments.lengths, segments.order, self.size(x)
         rows = max(limit // max(x[0].numel(), 1), 1)

@@ -69,7 +69,7 @@ def split_channels(values: Tensor, groups: int) -> Tensor:
 def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
     """Sum ``(N, *)`` over each set: ``(S, *)``."""
     values = multiply(clean(values, many), many)
-    widen = values.device.type != "mps"  # where there is no float64
+    widen = not values.is_mps  # where there is no float64
     total = values.new_zeros((segments.size, *values.shape[1:]))
     if torch.compiler.is_compiling() and widen:
         # Compiled code widens each value as it adds it, so it needs no blocks. (An unsorted index would need a sort for

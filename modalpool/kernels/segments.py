@@ -61,7 +61,7 @@ class Segments:
     def _eager_cpu(self) -> bool:
         given = self._index if self._ptr is None else self._ptr
         assert given is not None
-        return given.device.type == "cpu" and not torch.compiler.is_compiling()
+        return given.is_cpu and not torch.compiler.is_compiling()
 
     @property
     def small(self) -> bool:
