@@ -152,9 +152,12 @@ def arrange(
         x = x + was.sum()  # keeps the graph connected
         mask, weight, coords = x.new_zeros(longer, dtype=torch.bool).select(axes.channel, 0), None, None
         lengths = None
-    elements = axes.canonical(x)
+    elements = x if axes.same else axes.canonical(x)
 
-    there, many = _mask_and_weight(x, axes, mask, weight)
+    there: Tensor | None = None
+    many: Tensor | None = None
+    if mask is not None or weight is not None:
+        there, many = _mask_and_weight(x, axes, mask, weight)
     place: Coords = None if coords is None else _coords(coords, x, axes)
     if axes.ragged:
         sets: Sets = _ragged_sets(elements, axes, shape, index, ptr, dim_size, there, many, place)

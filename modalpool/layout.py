@@ -49,6 +49,8 @@ class Axes:
     """The permutation back."""
     back: tuple[int, ...] = field(init=False, repr=False)
     """The same for what is left when the pooled axes are gone: from the input's order to the canonical one."""
+    same: bool = field(init=False, repr=False)
+    """Whether elements come as they are to be seen."""
     joins: bool = field(init=False, repr=False)
     """Whether several axes of ragged elements become one."""
 
@@ -63,6 +65,7 @@ class Axes:
         left = [axis for axis in order if axis not in self.pooled]
         object.__setattr__(self, "back", tuple(sorted(left).index(axis) for axis in left))
         object.__setattr__(self, "joins", self.batch is None and len(self.pooled) > 1)
+        object.__setattr__(self, "same", self.straight and not self.joins)
 
     def canonical(self, x: Tensor) -> Tensor:
         """View ``x`` in the canonical order; ragged elements become one axis."""

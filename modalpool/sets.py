@@ -79,17 +79,14 @@ class Sets(ABC):
         self.group = group
         self.mask = mask
         self.weight = weight
+        self.many = mask if weight is None else weight
+        """The multiplicity of each element, as the kernels take it."""
         self._coords = coords
 
     @property
     def coords(self) -> Tensor | None:
         """Position of each element; worked out only when a rule looks at it."""
         return self._coords() if callable(self._coords) else self._coords
-
-    @property
-    def many(self) -> Tensor | None:
-        """The multiplicity of each element, as the kernels take it: the weight, or else the mask."""
-        return self.mask if self.weight is None else self.weight
 
     @property
     def full(self) -> bool:
