@@ -343,4 +343,10 @@ class _PowerMean(Power):
             torch.nn.init.constant_(self.log_p, torch.tensor(self.p).log().item())
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        return super().partial(x.clamp(max=self.clamp_max), sets, with_weights=with_weights)
+        return super().partial(self._cut(x), sets, with_weights=with_weights)
+
+    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
+        return super().pool(self._cut(x), sets)
+
+    def _cut(self, x: Tensor) -> Tensor:
+        return x if self.clamp_max is None else x.clamp(max=self.clamp_max)

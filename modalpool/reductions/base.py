@@ -74,7 +74,10 @@ class Reduction(nn.Module, ABC):
         """Pooled vectors ``(set axes, K, C)``; anything finite where a set is empty."""
 
     def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """Pooled vectors ``(set axes, C)`` of whole sets, zero where one is empty; None = only a state gives them."""
+        """Pooled vectors ``(set axes, C)`` of whole sets, zero where one is empty; None = only a state gives them.
+
+        A rule that changes what another's `partial` does changes this too.
+        """
         return None
 
     def project(self, z: Tensor) -> Tensor:

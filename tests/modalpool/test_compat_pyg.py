@@ -70,6 +70,16 @@ def test_the_same_words(name, options):
         assert messages[0] == messages[1]
 
 
+@pytest.mark.parametrize("learn", [False, True])
+@pytest.mark.parametrize("index", [INDEX, torch.arange(10) // 5], ids=["empty set", "full"])
+def test_power_means_cut_their_elements_above(learn, index):
+    x = elements(10, 4) * 100
+    aggr = ours.PowerMeanAggregation(p=3.0, learn=learn)
+    close(aggr(x, index), aggr(x.clamp(max=100), index))
+    close(aggr(x, index)[0], x.clamp(max=100)[index == 0].pow(3).mean(0).pow(1 / 3), ulp=1e9)  # log p is float32
+    assert (ours.PowerMeanAggregation(p=3.0, clamp_max=None)(x, index) > 100).any()
+
+
 @pytest.mark.parametrize(("name", "options"), SAME)
 def test_index_ptr_and_no_sets_agree(name, options):
     aggr = getattr(ours, name)(**options)
