@@ -104,9 +104,10 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
     top = low.scatter_reduce(0, index, values.detach(), "amax")
     # Differentiable twice: the mean over the elements that attain the maximum.
     best = values.detach() == top.index_select(0, segments.index)
-    ties = segment_sum(best.to(values.dtype), segments)
-    mean = segment_sum(torch.where(best, values, 0.0), segments) / ties.clamp(min=1)
-    return torch.where(ties > 0, mean, top)
+    share = best.to(values.dtype)
+    share = share / segment_sum(share, segments).clamp(min=1).index_select(0, segments.index)
+    mean = segment_sum(torch.where(best, share * values, 0.0), segments)
+    return torch.where(mean.isfinite(), top + (mean - mean.detach()), mean)  # a mean of equals is rounded, they are not
 
 
 def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:

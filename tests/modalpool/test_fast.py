@@ -181,6 +181,19 @@ def test_maxima_of_sets_with_infinities_and_nan(ordered):
         torch.testing.assert_close(got[i], expected, rtol=0, atol=0, equal_nan=True)
 
 
+@pytest.mark.parametrize("value", [0.1, -0.3, 3e38, float("inf"), float("-inf")])
+def test_the_definition_of_a_maximum_rounds_nothing(value):
+    x = torch.full((7, 2), value)
+    x[5:] = min(value, 0.0) - 1
+    x.requires_grad_()
+    top = fused.segment_max(x, Segments(3, 7, index=torch.tensor([0, 2, 2, 2, 2, 2, 0])))
+    assert top[[0, 2]].tolist() == [[x[0, 0].item()] * 2] * 2
+    assert top[1].tolist() == [-torch.inf] * 2
+    (slope,) = torch.autograd.grad(top[[0, 2]], x, torch.ones(2, 2))
+    if value > -torch.inf:  # otherwise all tie
+        torch.testing.assert_close(slope[:, 0], torch.tensor([1, 0.25, 0.25, 0.25, 0.25, 0, 0]))
+
+
 @pytest.mark.parametrize("name", ["sum", "max", "min"])
 @pytest.mark.parametrize("kind", [torch.bool, torch.float64])
 def test_what_is_not_there_is_not_read(name, kind):
