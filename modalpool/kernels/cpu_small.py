@@ -49,7 +49,7 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
         return plain.segment_sum(values, segments, many)
     if segments.ordered and values.ndim == 2 and not sloped(values):
         return add_rows(values, steps(segments.count), segments.ptr)
-    return values.new_zeros((segments.size, *values.shape[1:])).index_add(0, segments.index, values)
+    return values.new_zeros((segments.size, *values.shape[1:])).index_add_(0, segments.index, values)
 
 
 def segment_mean(values: Tensor, segments: Segments) -> Tensor:
@@ -57,11 +57,13 @@ def segment_mean(values: Tensor, segments: Segments) -> Tensor:
     if not segments.small or not single(values):
         return plain.segment_mean(values, segments)
     if sloped(values):
-        return plain.share(segment_sum(values, segments), segments)
+        ones = values.new_ones(segments.count)  # floats: by whole numbers a division takes longer
+        size = values.new_zeros(segments.size).scatter_add_(0, segments.index, ones).clamp_(min=1)
+        return segment_sum(values, segments) / plain.align(size, values)
     if segments.ordered:
         return torch.segment_reduce(values, "mean", offsets=segments.ptr, unsafe=True, initial=0)
     low, index = values.new_zeros((segments.size, *values.shape[1:])), _rows(segments, values)
-    return low.scatter_reduce(0, index, values, "mean", include_self=False)
+    return low.scatter_reduce_(0, index, values, "mean", include_self=False)
 
 
 def _rows(segments: Segments, values: Tensor) -> Tensor:
@@ -75,7 +77,7 @@ def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) 
     if many is not None or not _simply(values):
         return plain.segment_max(values, segments, many)
     low = values.new_full((segments.size, *values.shape[1:]), -torch.inf)
-    return low.scatter_reduce(0, _rows(segments, values), values, "amax")
+    return low.scatter_reduce_(0, _rows(segments, values), values, "amax")
 
 
 def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
@@ -83,7 +85,7 @@ def segment_min(values: Tensor, segments: Segments, many: Tensor | None = None) 
     if many is not None or not _simply(values):
         return plain.segment_min(values, segments, many)
     high = values.new_full((segments.size, *values.shape[1:]), torch.inf)
-    return high.scatter_reduce(0, _rows(segments, values), values, "amin")
+    return high.scatter_reduce_(0, _rows(segments, values), values, "amin")
 
 
 def _simply(values: Tensor) -> bool:

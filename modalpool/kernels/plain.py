@@ -40,7 +40,7 @@ def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
-def _align(small: Tensor, large: Tensor) -> Tensor:
+def align(small: Tensor, large: Tensor) -> Tensor:
     """Append axes of size one to ``small`` until it has as many axes as ``large``."""
     return small.reshape(*small.shape, *[1] * (large.ndim - small.ndim))
 
@@ -51,14 +51,14 @@ def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
         values = values.to(torch.float32)
     if many is None:
         return values
-    return torch.where(_align(many if many.dtype == torch.bool else many > 0, values), values, outside)
+    return torch.where(align(many if many.dtype == torch.bool else many > 0, values), values, outside)
 
 
 def multiply(values: Tensor, many: Tensor | None) -> Tensor:
     """Clean ``values`` times the multiplicity of each element."""
     if many is None or many.dtype == torch.bool:
         return values
-    return _align(many.to(values.dtype), values) * values
+    return align(many.to(values.dtype), values) * values
 
 
 def split_channels(values: Tensor, groups: int) -> Tensor:
@@ -91,7 +91,7 @@ def segment_mean(values: Tensor, segments: Segments) -> Tensor:
 
 def share(total: Tensor, segments: Segments) -> Tensor:
     """Sums ``(S, *)`` divided by how many elements each set has, or by one."""
-    return total / _align(segments.lengths.clamp(min=1), total)
+    return total / align(segments.lengths.clamp(min=1), total)
 
 
 def segment_max(values: Tensor, segments: Segments, many: Tensor | None = None) -> Tensor:
