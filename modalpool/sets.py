@@ -313,7 +313,7 @@ class DenseSets(Sets):
         return self.count(like) if self.mask is None else super().size(like)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean; without a mask it is torch's own, to the bit."""
+        """The mean; without a mask it is torch's own, to the bit (of half precision see `modalpool.kernels.mean`)."""
         if self.mask is None:
             own = self._kernel("mean", values)
             if self.axes is None:
