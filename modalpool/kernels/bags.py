@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.kernels.choice import finite, known, single
+from modalpool.kernels.choice import finite, inside, known, single
 from modalpool.kernels.segments import Segments
 
 __all__ = [
@@ -176,8 +176,7 @@ def rows_at_once(x: Tensor) -> int:
 
 def sound(total: Tensor, mass: Tensor, empty: Tensor) -> bool:
     """Whether no exponential overflowed and no set's vanished: Σ e x, Σ e ``(S, F)``, sets without any ``(S, 1)``."""
-    least, most = mass.masked_fill(empty, 1.0).aminmax()
-    return finite(total) and bool(known(least) > TINY_MASS and known(most) < torch.inf)
+    return finite(total) and inside(mass.masked_fill(empty, 1.0), TINY_MASS, torch.inf)
 
 
 def simple(x: Tensor, many: Tensor | None) -> bool:

@@ -9,9 +9,11 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-__all__ = ["BITS", "CHUNK", "aligned", "back", "blank", "blocks", "memory_order", "present"]
+from modalpool.kernels.plain import present
 
-BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+__all__ = ["CHUNK", "aligned", "back", "bits", "blank", "blocks", "memory_order"]
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integers as wide as a float of so many bytes."""
 CHUNK = 2**19
 """How many values are worked on at a time: two megabytes in float32."""
@@ -32,9 +34,9 @@ def aligned(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
     return many.reshape(*many.shape, *[1] * (x.ndim - many.ndim)).permute(order)
 
 
-def present(many: Tensor) -> Tensor:
-    """Which elements are there."""
-    return many if many.dtype == torch.bool else many > 0
+def bits(many: Tensor, x: Tensor, order: list[int]) -> Tensor:
+    """Which elements are there, as integers of all bits or none, as wide as ``x`` and in the order of its memory."""
+    return aligned(present(many), x, order).to(_BITS[x.element_size()]).neg_()
 
 
 def blank(part: Tensor, mask: Tensor, buffer: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["VAST", "apply", "few", "finite", "known", "moderate", "single", "sloped"]
+__all__ = ["VAST", "apply", "few", "finite", "inside", "known", "moderate", "single", "sloped"]
 
 MODERATE = 16.0
 """How far from zero a score may be to be raised as it is."""
@@ -41,19 +41,20 @@ def apply(function: type[Function], *args: Any) -> Any:
 
 def finite(values: Tensor) -> bool:
     """Whether there are values, and neither infinities nor nan."""
-    return _inside(values, math.inf)
+    return inside(values, -math.inf, math.inf)
 
 
 def moderate(scores: Tensor) -> bool:
     """Whether there are scores, and exp(score) needs no shift: it is exact to a few ulp, and so is a sum of a few."""
-    return _inside(scores, MODERATE)
+    return inside(scores, -MODERATE, MODERATE)
 
 
-def _inside(values: Tensor, limit: float) -> bool:
+def inside(values: Tensor, low: float, high: float) -> bool:
+    """Whether there are values, and all lie between two limits."""
     if values.numel() == 0:
         return False
     least, most = (known(end) for end in values.detach().aminmax())
-    return bool(-limit < least and most < limit)
+    return bool(low < least and most < high)
 
 
 def known(value: Tensor | bool) -> Any:

@@ -16,7 +16,7 @@ from torch.autograd import Function
 
 from modalpool.kernels import cpu_ragged, fused, plain
 from modalpool.kernels.bags import Bags, add_rows, bags_of, row_chunks, simple, sound
-from modalpool.kernels.choice import VAST, apply, finite, known
+from modalpool.kernels.choice import VAST, apply, finite, inside, known
 from modalpool.kernels.cpu_ragged import segment_max, segment_min
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.segments import Segments
@@ -206,8 +206,7 @@ def segment_power(
     if simple(x, many) and not isinstance(p, Tensor):
         empty = segments.lengths[:, None] == 0
         total = apply(_Powers, x, segments, p, eps).masked_fill(empty, 1.0)
-        least, most = total.detach().aminmax()
-        if known(least) > 1 / VAST and known(most) < VAST:
+        if inside(total, 1 / VAST, VAST):
             root: Tensor = ((total / size(x)) ** (1 / p)).masked_fill(empty, eps)
             return root
     return cpu_ragged.segment_power(x, p, eps, segments, many, size)

@@ -16,10 +16,10 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import LONG
-from modalpool.kernels.blocks import BITS, CHUNK, aligned, back, blank, blocks, memory_order, present
+from modalpool.kernels.blocks import CHUNK, aligned, back, bits, blank, blocks, memory_order
 from modalpool.kernels.choice import apply, finite, known, single, sloped
 from modalpool.kernels.differentiate import plainly, vector_product
-from modalpool.kernels.plain import accumulation_type
+from modalpool.kernels.plain import accumulation_type, present
 
 __all__ = [
     "dense_attend",
@@ -47,17 +47,21 @@ class _Sum(Function):
         seen = x.permute(order)
         out = x.new_zeros([1 if axis in dims else x.shape[axis] for axis in order], dtype=kind)
         pooled = [here for here, axis in enumerate(order) if axis in dims]
-        given = [] if many is None else [aligned(present(many), x, order).to(BITS[x.element_size()]).neg_()]
+        given = [] if many is None else [bits(many, x, order)]
         weighted = many is not None and many.dtype != torch.bool
         if many is not None and weighted:
             given.append(aligned(many.to(kind), x, order))
-        buffer = x.new_empty(min(CHUNK, x.numel()) if given else 0)
-        for part, to, *here in blocks(CHUNK if given else 4 * CHUNK, seen, out, *given):
-            part = (blank(part, here[0], buffer) if given else part).to(kind)
+        wide = kind == x.dtype
+        limit = CHUNK if given else 4 * CHUNK if wide else 2 * CHUNK
+        buffer = x.new_empty(min(limit, x.numel()) if given else 0)
+        room = x.new_empty(0 if wide else min(limit, x.numel()), dtype=kind)
+        for part, to, *here in blocks(limit, seen, out, *given):
+            part = blank(part, here[0], buffer) if given else part
+            part = part if wide else room[: part.numel()].view(part.shape).copy_(part)
             if weighted:
                 part = part.mul_(here[1])
             to.add_(part.sum(pooled, keepdim=True))
-        return back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
+        return back(out, order).squeeze(dims)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -81,7 +85,7 @@ class _Sum(Function):
 
 def dense_sum(values: Tensor, dims: tuple[int, ...], many: Tensor | None = None) -> Tensor:
     """See `modalpool.kernels.plain.dense_sum`."""
-    half = values.dtype in (torch.float16, torch.bfloat16)
+    half = values.dtype in plain.HALF
     if (many is None and not half) or (many is not None and many.requires_grad):
         return plain.dense_sum(values, dims, many)
     total: Tensor = apply(_Sum, values, dims, many)
@@ -101,13 +105,12 @@ class _Extreme(Function):
         pooled = [here for here, axis in enumerate(order) if axis in dims]
         worst = torch.full((), torch.inf if least else -torch.inf, dtype=x.dtype)
         out = worst.repeat([1 if axis in dims else x.shape[axis] for axis in order])
-        bits = BITS[x.element_size()]
-        mask = aligned(present(many), x, order).to(bits).neg_()
+        mask = bits(many, x, order)
         better = torch.minimum if least else torch.maximum
-        for part, to, here, instead in blocks(CHUNK, x.permute(order), out, mask, worst.view(bits) & ~mask):
-            part = (part.view(bits) & here).bitwise_or_(instead).view(x.dtype)
+        for part, to, here, instead in blocks(CHUNK, x.permute(order), out, mask, worst.view(mask.dtype) & ~mask):
+            part = (part.view(mask.dtype) & here).bitwise_or_(instead).view(x.dtype)
             better(to, extreme(part, pooled, keepdim=True), out=to)
-        return back(out, order).reshape([size for axis, size in enumerate(x.shape) if axis not in dims])
+        return back(out, order).squeeze(dims)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -69,7 +69,7 @@ def segment_sum(values: Tensor, segments: Segments, many: Tensor | None = None) 
     here, weight = segments, many
     if many is not None:  # what is not there belongs to a set behind the last one, and is never looked at
         weight = None if many.dtype == torch.bool else many
-        here = segments.without(many if many.dtype == torch.bool else many > 0)
+        here = segments.without(plain.present(many))
     total: Tensor = apply(_Sum, values.reshape(len(values), -1), here, weight)
     return total[: segments.size].reshape(segments.size, *values.shape[1:])
 
@@ -123,7 +123,7 @@ class _Extreme(Function):
 def _extreme(values: Tensor, segments: Segments, many: Tensor | None, *, least: bool) -> Tensor:
     if (many is not None and many.ndim > 1) or not values.is_contiguous():
         return (plain.segment_min if least else plain.segment_max)(values, segments, many)
-    here = segments if many is None else segments.without(many if many.dtype == torch.bool else many > 0)
+    here = segments if many is None else segments.without(plain.present(many))
     top: Tensor = apply(_Extreme, values.reshape(len(values), -1), here, least)
     top = top[: segments.size].reshape(segments.size, *values.shape[1:])
     return top.to(accumulation_type(values.dtype))

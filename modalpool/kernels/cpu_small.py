@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modalpool.kernels import fused, plain
 from modalpool.kernels.bags import add_rows, steps
-from modalpool.kernels.choice import VAST, finite, known, moderate, single, sloped
+from modalpool.kernels.choice import VAST, finite, inside, moderate, single, sloped
 from modalpool.kernels.cpu_dense import dense_soften, dense_softmax, dense_weighted_sum
 from modalpool.kernels.fused import dense_attend, dense_max, dense_min, dense_moments, dense_power, dense_sum
 from modalpool.kernels.mean import dense_mean
@@ -184,8 +184,7 @@ def segment_power(
     """See `modalpool.kernels.fused.power`: as it is written, where no mean comes near a limit of its type."""
     if many is None and segments.small and single(x) and not isinstance(p, Tensor):
         mean = segment_mean(x.clamp(min=eps) ** p, segments)
-        least, most = (known(end) for end in mean.detach().aminmax()) if mean.numel() else (0.0, 0.0)
-        if least > 1 / VAST and most < VAST:  # so no set is empty either
+        if inside(mean, 1 / VAST, VAST):  # so no set is empty either
             root: Tensor = mean ** (1 / p)
             return root
     return fused.power(x, p, eps, _Ragged(segments), many, size)

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from modalpool.kernels import cpu_dense, fused, plain
-from modalpool.kernels.blocks import BITS, CHUNK, aligned, back, blank, blocks, memory_order, present
-from modalpool.kernels.choice import VAST, apply, finite, known
+from modalpool.kernels.blocks import CHUNK, aligned, back, bits, blank, blocks, memory_order
+from modalpool.kernels.choice import VAST, apply, finite, inside
 from modalpool.kernels.differentiate import plainly, vector_product
 from modalpool.kernels.plain import accumulation_type
 
@@ -57,7 +57,7 @@ def _walk(
         for part, *here in blocks(CHUNK, x.permute(order), *others):
             yield part.to(kind), None, here
         return
-    mask = aligned(present(many), x, order).to(BITS[x.element_size()]).neg_()
+    mask = bits(many, x, order)
     times = aligned(many.to(kind), x, order)
     buffer = x.new_empty(min(CHUNK, x.numel()))
     for part, there, share, *here in blocks(CHUNK, x.permute(order), mask, times, *others):
@@ -86,8 +86,7 @@ class _Totals(Function):
         for part, times, here in _walk(x, many, order, *out, *given):
             for to, term in zip(here, terms(part, *here[terms.count :]), strict=False):
                 to.add_((term if times is None else term * times).sum(pooled, keepdim=True))
-        left = [size for axis, size in enumerate(x.shape) if axis not in dims]
-        return tuple(back(total, order).reshape(left).to(accumulation_type(x.dtype)) for total in out)
+        return tuple(back(total, order).squeeze(dims).to(accumulation_type(x.dtype)) for total in out)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -151,8 +150,7 @@ def dense_soften(
     if isinstance(scale, Tensor) or (many is not None and many.requires_grad):
         return cpu_dense.dense_soften(x, scale, dims, many)
     mass, total = apply(_Totals, x, _Exponentials(scale), dims, many)
-    least, most = mass.detach().aminmax()
-    if known(least) > 1 / FAR and known(most) < FAR and finite(total):
+    if inside(mass, 1 / FAR, FAR) and finite(total):
         return total / mass, mass.log()
     shift = (cpu_dense.dense_max if scale > 0 else cpu_dense.dense_min)(x.detach(), dims, many)
     if not finite(shift):  # a set is empty, or infinite
@@ -185,8 +183,7 @@ def dense_power(
     """See `modalpool.kernels.fused.power`: as it is written, where no set's sum comes near a limit of its type."""
     if not isinstance(p, Tensor) and not (many is not None and many.requires_grad):
         (total,) = apply(_Totals, x, _Powers(p, eps), dims, many)
-        least, most = total.detach().aminmax()
-        if known(least) > 1 / VAST and known(most) < VAST:
+        if inside(total, 1 / VAST, VAST):
             root: Tensor = (total / size(x)) ** (1 / p)
             return root
     return fused.power(x, p, eps, fused.Dense(dims), many, size)

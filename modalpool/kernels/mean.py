@@ -16,39 +16,19 @@ from torch.autograd import Function
 
 from modalpool.kernels import fused
 from modalpool.kernels.choice import apply, single, sloped
+from modalpool.kernels.cpu_dense import dense_sum
 
 __all__ = ["dense_mean"]
 
-CHUNK = 2**20
-"""How many values are widened at a time: four megabytes."""
+MANY = 2**21
+"""Above how many values a copy in float32 is one too many."""
 
 
 def _half(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     """The mean in float32 of half-precision values."""
-    order = sorted(range(x.ndim), key=x.stride, reverse=True)  # the axes as they lie in memory
-    pooled = [place for place, axis in enumerate(order) if axis in dims]
-    inside, laid = order[pooled[-1] + 1 :], x.permute(order)
-    rows, width = math.prod(x.shape[axis] for axis in dims), math.prod(x.shape[axis] for axis in inside)
-    together = pooled[-1] + 1 - pooled[0] == len(dims) and laid.is_contiguous()
-    if not x.is_cpu or x.numel() <= 2 * CHUNK or not together:
+    if not x.is_cpu or x.numel() <= MANY:
         return x.mean(dims, dtype=torch.float32)
-    total = _sums(laid.reshape(-1, rows, width))
-    kept = [axis for axis in order if axis not in dims]
-    mean = (total / rows).reshape([x.shape[axis] for axis in kept])
-    return mean.permute([kept.index(axis) for axis in sorted(kept)])
-
-
-def _sums(sets: Tensor) -> Tensor:
-    """Sums over the rows of each set, ``(S, N, W)`` to ``(S, W)``, in float32."""
-    size, rows, width = sets.shape
-    total = torch.zeros(size, width)
-    whole = min(max(CHUNK // (rows * width), 1), size)  # sets at a time
-    room = torch.empty(whole, min(max(CHUNK // width, 1), rows), width)
-    for low in range(0, size, whole):
-        for start in range(0, rows, room.shape[1]):
-            part = sets[low : low + whole, start : start + room.shape[1]]
-            total[low : low + whole] += room[: part.shape[0], : part.shape[1]].copy_(part).sum(1)
-    return total
+    return dense_sum(x, dims) / math.prod(x.shape[axis] for axis in dims)
 
 
 class _Mean(Function):

@@ -23,6 +23,7 @@ __all__ = [
     "dense_sum",
     "dense_weighted_sum",
     "multiply",
+    "present",
     "segment_max",
     "segment_mean",
     "segment_min",
@@ -45,13 +46,18 @@ def align(small: Tensor, large: Tensor) -> Tensor:
     return small.reshape(*small.shape, *[1] * (large.ndim - small.ndim))
 
 
+def present(many: Tensor) -> Tensor:
+    """Which elements are there."""
+    return many if many.dtype == torch.bool else many > 0
+
+
 def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     """``values`` in the accumulation type, with ``outside`` where an element is not there."""
     if values.dtype in HALF:
         values = values.to(torch.float32)
     if many is None:
         return values
-    return torch.where(align(many if many.dtype == torch.bool else many > 0, values), values, outside)
+    return torch.where(align(present(many), values), values, outside)
 
 
 def multiply(values: Tensor, many: Tensor | None) -> Tensor:
@@ -170,7 +176,7 @@ def dense_weighted_sum(
         finite = torch.where(values.isfinite(), values, 0.0)
         up = ((values == torch.inf) | values.isnan()).to(values.dtype)
         down = ((values == -torch.inf) | values.isnan()).to(values.dtype)
-        present = (weight != 0).to(values.dtype)
+        meets = (weight != 0).to(values.dtype)
         total = weight @ finite
-        total = total + torch.where(present @ up > 0, torch.inf, 0.0) + torch.where(present @ down > 0, -torch.inf, 0.0)
+        total = total + torch.where(meets @ up > 0, torch.inf, 0.0) + torch.where(meets @ down > 0, -torch.inf, 0.0)
     return total.transpose(-3, -2).flatten(-2)

@@ -487,7 +487,8 @@ def test_half_means_are_torchs_own_to_the_bit(layout, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
 def test_half_means_of_many_elements_are_rounded_once(layout, dtype, memory, monkeypatch):
-    monkeypatch.setattr(half_means, "CHUNK", 2**10)  # sets are cut, and there are several at a time
+    monkeypatch.setattr(half_means, "MANY", 2**11)
+    monkeypatch.setattr(cpu_dense, "CHUNK", 2**9)  # sets are cut, and there are several at a time
     x = (
         torch.randn(3, 16, 12, 10, 8, generator=torch.Generator().manual_seed(0))
         .to(dtype)
@@ -497,8 +498,7 @@ def test_half_means_of_many_elements_are_rounded_once(layout, dtype, memory, mon
     got, own = Pool(layout)(x), x.mean(dims)
     torch.testing.assert_close(got, own, rtol=torch.finfo(dtype).eps, atol=0)
     assert (got == own).float().mean() > 0.99
-    if layout.startswith("b c") or x.is_contiguous():  # what is pooled lies together in memory
-        assert peak_bytes(lambda: Pool(layout)(x), "cpu") < 0.3 * x.nbytes + 5 * got.nbytes
+    assert peak_bytes(lambda: Pool(layout)(x), "cpu") < 0.3 * x.nbytes + 5 * got.nbytes
 
 
 @pytest.mark.parametrize("offset", [0.0, 20.0, 1e4])
