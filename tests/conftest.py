@@ -1,11 +1,8 @@
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "tasks"))  # the toy modality, for class paths in configs
-sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))  # how memory is measured
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from modalpool import Pool
 from modalpool.reductions import NAMES, options_of
 from modalpool.reductions.base import Reduction
 
-PAGE = (Path(__file__).parents[2] / "docs" / "pooling.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "pooling.md").read_text(encoding="utf-8")
 ROWS = {
     cells[0].strip("` "): [cell.strip() for cell in cells[1:]]
     for line in PAGE.splitlines()
