@@ -82,6 +82,7 @@ class Sets(ABC):
         self.many = mask if weight is None else weight
         """The multiplicity of each element, as the kernels take it."""
         self._coords = coords
+        self._count: Tensor | None = None
 
     @property
     def coords(self) -> Tensor | None:
@@ -121,9 +122,19 @@ class Sets(ABC):
     def expand(self, per_set: Tensor) -> Tensor:
         """Give every element its set's value: set tensor to element tensor."""
 
-    @abstractmethod
     def count(self, like: Tensor) -> Tensor:
-        """N, the size of each set (sum of its weights), ``(set axes, 1)`` in the accumulation type of ``like``."""
+        """N, the size of each set (sum of its weights), ``(set axes, 1)`` in the accumulation type of ``like``.
+
+        It is added up once, so asking again costs nothing.
+        """
+        dtype = accumulation_type(like.dtype)
+        if self._count is None or self._count.dtype != dtype:
+            self._count = self._count_up(like, dtype)
+        return self._count
+
+    @abstractmethod
+    def _count_up(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """N, added up, in a type; ``like`` says where, and how many kept axes there are."""
 
     def sum(self, values: Tensor) -> Tensor:
         """Σ over each set."""
@@ -298,9 +309,8 @@ class DenseSets(Sets):
         sets = self.dims[0]
         return per_set.reshape(*per_set.shape[:sets], *[1] * len(self.dims), *per_set.shape[sets:])
 
-    def count(self, like: Tensor) -> Tensor:
-        """N of each set."""
-        dtype = accumulation_type(like.dtype)
+    def _count_up(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """See `Sets.count`."""
         sets = self.shape[: self.dims[0]]
         if self.mask is None:
             size = math.prod(self.shape[self.dims[0] :])
@@ -342,7 +352,6 @@ class RaggedSets(Sets):
     ) -> None:
         super().__init__(segments, mask, weight, coords)
         self.segments = segments
-        self._count: Tensor | None = None
 
     @property
     def full(self) -> bool:
@@ -416,13 +425,10 @@ class RaggedSets(Sets):
         """Look every element's set up."""
         return per_set.index_select(0, self.segments.index)
 
-    def count(self, like: Tensor) -> Tensor:
-        """N of each set."""
-        dtype = accumulation_type(like.dtype)
+    def _count_up(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """See `Sets.count`."""
         if self.mask is None:
-            if self._count is None or self._count.dtype != dtype:
-                count = self.segments.lengths.to(dtype)
-                kept = like.shape[1:-1]
-                self._count = count.reshape(-1, *[1] * len(kept), 1).expand(-1, *kept, 1) if kept else count[:, None]
-            return self._count
+            count = self.segments.lengths.to(dtype)
+            kept = like.shape[1:-1]
+            return count.reshape(-1, *[1] * len(kept), 1).expand(-1, *kept, 1) if kept else count[:, None]
         return self.tally((self.mask if self.weight is None else self.weight).to(dtype)).unsqueeze(-1)
