@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from modalpool import Pool, contributions
-from tasks.localisation import upsample
+from tasks.maps.localisation import upsample
 from tasks.volume import draw_slices, write_map
 from tasks.volume.generated import Phantoms
 

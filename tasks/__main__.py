@@ -4,7 +4,7 @@ import importlib
 import sys
 import warnings
 
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 
 HELP = """Train, test and explain pooled classifiers and regressors on graphs, audio and volumes.
 
@@ -43,9 +43,9 @@ def main(args: list[str] | None = None) -> None:
     try:
         if given[0] in _COMMANDS:  # each in its own file, under its own name
             sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
-            getattr(importlib.import_module(f"tasks.{given[0]}"), given[0])(given[1:])
+            getattr(importlib.import_module(f"tasks.commands.{given[0]}"), given[0])(given[1:])
         else:
-            from tasks.cli import run_cli
+            from tasks.commands.cli import run_cli
 
             run_cli(args)
     except BadInput as error:

@@ -16,10 +16,10 @@ from tasks.audio.rows import (
     read_targets,
     without_duplicates,
 )
-from tasks.data import PoolingData
-from tasks.manifest import Row, read_manifest
-from tasks.problems import BadInput, Problems
-from tasks.splits import PARTS, check_classes, hold_out, split
+from tasks.data.base import PoolingData
+from tasks.data.manifest import Row, read_manifest
+from tasks.data.problems import BadInput, Problems
+from tasks.data.splits import PARTS, check_classes, hold_out, split
 
 
 class AudioManifest(PoolingData):

@@ -8,7 +8,7 @@ from torch import Tensor
 from tasks.audio.clips import Clip, Clips, collate_clips
 from tasks.audio.events import KINDS, make_events
 from tasks.audio.sounds import FORMANTS, Box, make_rhythm, make_timbre, rhythm_patterns, to_hertz
-from tasks.data import PoolingData
+from tasks.data.base import PoolingData
 
 
 class _Generated(PoolingData):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tasks.audio.frontend import to_mel
 from tasks.audio.sounds import Box
-from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
+from tasks.outputs.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 
 _TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
 

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tasks.manifest import Row
-from tasks.problems import Problems
-from tasks.splits import PARTS
+from tasks.data.manifest import Row
+from tasks.data.problems import Problems
+from tasks.data.splits import PARTS
 
 Target = Literal["class", "multilabel", "regression"]
 

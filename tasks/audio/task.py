@@ -15,9 +15,9 @@ from tasks.audio.encoder import SpectrogramNet, valid_frames
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
-from tasks.base import PoolingTask
-from tasks.decisions import Decision
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
+from tasks.task.base import PoolingTask
+from tasks.task.decisions import Decision
 
 Axis = Literal["time", "frequency", "both"]
 LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}

@@ -15,11 +15,11 @@ from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
 
-from tasks.data import PoolingData
+from tasks.data.base import PoolingData
+from tasks.data.problems import Problems
+from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
 from tasks.graph.raw import label_names, read_tu
-from tasks.problems import Problems
-from tasks.splits import check_classes, split
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
 
@@ -39,7 +39,7 @@ class GraphData(PoolingData):
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
             over the nodes cannot count them.
-        kwargs: Options of `tasks.data.PoolingData`.
+        kwargs: Options of `tasks.data.base.PoolingData`.
 
     Example:
         >>> class Rings(GraphData):
@@ -160,7 +160,7 @@ class TUData(GraphData):
         attributes: Use the node attributes where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
-        kwargs: Options of `GraphData` and `tasks.data.PoolingData`.
+        kwargs: Options of `GraphData` and `tasks.data.base.PoolingData`.
     """
 
     def __init__(

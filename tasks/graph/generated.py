@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tasks.data.problems import Problems
 from tasks.graph.data import GraphData
-from tasks.problems import Problems
 
 # Nodes 0 and 1 have three neighbours, nodes 2, 3 and 4 have two.
 MOTIFS = {
@@ -74,7 +74,7 @@ class MotifData(GraphData):
         max_nodes: Most nodes beside the motif's.
         cycles: Edges beyond a tree's, per node beside the motif's: distracting cycles.
         degrees: Highest degree of the one-hot degrees, the graphs' only features; 0 leaves them without.
-        kwargs: Options of `GraphData` and `tasks.data.PoolingData`; `seed` fixes the graphs.
+        kwargs: Options of `GraphData` and `tasks.data.base.PoolingData`; `seed` fixes the graphs.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from torch import Tensor
 
-from tasks.drawing import bar, canvas, centred, save
+from tasks.outputs.drawing import bar, canvas, centred, save
 
 _UNTANGLED = 150  # nodes up to which Kamada-Kawai, which compares all pairs, is quick
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from tasks.problems import Problems
+from tasks.data.problems import Problems
 
 _SHOWN = 20  # lines of one file that a report lists one by one
 

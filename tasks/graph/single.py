@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from tasks.data.problems import BadInput, Problems
 from tasks.graph.data import node_features
 from tasks.graph.raw import read_tu
-from tasks.problems import BadInput, Problems
 
 
 def read_graph(source: str, spec: dict[str, Any]) -> Data:

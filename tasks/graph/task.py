@@ -10,9 +10,9 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import models
 from torch_geometric.utils import degree, dropout_edge, to_undirected
 
-from tasks.base import PoolingTask
-from tasks.decisions import Decision
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
+from tasks.task.base import PoolingTask
+from tasks.task.decisions import Decision
 
 _MODELS = {"gin": models.GIN, "gcn": models.GCN, "sage": models.GraphSAGE, "gat": models.GAT, "pna": models.PNA}
 
@@ -35,7 +35,7 @@ class GraphTask(PoolingTask):
         coarsen: Hierarchical pooling: after every layer but the last, "topk", "sag" or "asap" chooses the nodes that go
             on (`tasks.graph.coarsened.CoarsenedGNN`), and those that stay to the end are pooled. None keeps all nodes.
         ratio: Share of a graph's nodes that stays after a layer, where ``coarsen`` is set.
-        options: Options of `tasks.base.PoolingTask` and of the pool.
+        options: Options of `tasks.task.base.PoolingTask` and of the pool.
     """
 
     element = "node"

@@ -18,9 +18,9 @@ from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
-from tasks.data import PoolingData
-from tasks.problems import BadInput, Problems
-from tasks.splits import PARTS, check_classes, check_overlap, split
+from tasks.data.base import PoolingData
+from tasks.data.problems import BadInput, Problems
+from tasks.data.splits import PARTS, check_classes, check_overlap, split
 from tasks.volume.batches import collate_volumes
 from tasks.volume.checks import check_volume
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from tasks.manifest import read_manifest
-from tasks.problems import BadInput, Problems
-from tasks.splits import PARTS
+from tasks.data.manifest import read_manifest
+from tasks.data.problems import BadInput, Problems
+from tasks.data.splits import PARTS
 from tasks.volume.data import Record, VolumeData
 
 

@@ -9,8 +9,8 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 from torch.utils.data import Dataset
 
-from tasks.problems import BadInput, Problems
-from tasks.splits import PARTS, check_overlap, split
+from tasks.data.problems import BadInput, Problems
+from tasks.data.splits import PARTS, check_overlap, split
 from tasks.volume.checks import check_volume
 from tasks.volume.data import Record
 from tasks.volume.formats import CSVData

@@ -12,9 +12,9 @@ from monai.data import Dataset as MonaiDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tasks.manifest import Row, read_manifest
-from tasks.problems import Problems
-from tasks.splits import PARTS
+from tasks.data.manifest import Row, read_manifest
+from tasks.data.problems import Problems
+from tasks.data.splits import PARTS
 from tasks.volume.data import Record, VolumeData
 from tasks.volume.transforms import Augment, augmentation, foreground_scale
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from tasks.drawing import TRUTH, bar, canvas, centred, outline_legend, save
+from tasks.outputs.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 
 # Name of the plane, what is at the ends of its horizontal axis, and of its vertical one.
 PLANES = (("sagittal", "PA", "IS"), ("coronal", "LR", "IS"), ("axial", "LR", "PA"))

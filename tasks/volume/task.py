@@ -9,11 +9,11 @@ from monai.transforms import Compose
 from torch import Tensor
 from torch.func import functional_call
 
-from tasks.base import PoolingTask
-from tasks.decisions import Decision
-from tasks.elements import grid_numbers
-from tasks.localisation import upsample
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
+from tasks.maps.localisation import upsample
+from tasks.task.base import PoolingTask
+from tasks.task.decisions import Decision
+from tasks.task.embedding import grid_numbers
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.encoders import build_encoder
@@ -25,7 +25,7 @@ class VolumeTask(PoolingTask):
     """Classify or measure volumes.
 
     Args:
-        spec: What the data says of itself (`tasks.data.PoolingData.spec`).
+        spec: What the data says of itself (`tasks.data.base.PoolingData.spec`).
         encoder: MONAI's network before the pooling. ``plain`` (residual units, stride 2 to the power of ``levels``)
             is the choice for small volumes and sharp maps, ``resnet10`` and ``resnet18`` (stride 8) for whole heads,
             ``densenet121`` and ``seresnet`` (stride 32) for large ones, ``unet`` (stride 1) for exact boundaries.
@@ -34,7 +34,7 @@ class VolumeTask(PoolingTask):
         levels: Levels of ``plain``; each halves the grid.
         norm: Normalisation of ``plain``, ``densenet121`` and ``unet``. ``instance`` hides amounts.
         dropout: Dropout in ``plain``, ``densenet121`` and ``unet``.
-        options: Training, reduction and the pool's options (`tasks.base.PoolingTask`).
+        options: Training, reduction and the pool's options (`tasks.task.base.PoolingTask`).
     """
 
     element = "voxel"

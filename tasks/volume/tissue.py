@@ -7,7 +7,7 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 
 
 def white_matter(image: np.ndarray, zooms: tuple[float, float, float]) -> np.ndarray:

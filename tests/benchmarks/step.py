@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from tasks.cli import run_cli
+from tasks.commands.cli import run_cli
 
 WARM, TIMED, ROWS = 3, 20, 12
 

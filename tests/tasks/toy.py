@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from tasks.base import PoolingTask
-from tasks.data import PoolingData
-from tasks.problems import BadInput
+from tasks.data.base import PoolingData
+from tasks.data.problems import BadInput
+from tasks.task.base import PoolingTask
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,8 +7,8 @@ from matplotlib.image import imread
 
 from tasks.audio import AudioTask
 from tasks.audio.pictures import draw_spectrogram
-from tasks.gallery import Gallery
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
+from tasks.outputs.gallery import Gallery
 
 SPEC = {
     "kind": "multiclass",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tasks.audio import AudioManifest
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 
 
 def names(data, part):

@@ -6,7 +6,7 @@ from lightning.pytorch import Trainer
 
 from tasks.audio import AudioManifest, AudioTask, TimbreData
 from tasks.audio.clips import collate_clips
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 
 SMALL = {"widths": [4, 6], "mels": 24, "hop_ms": 16, "pattern_s": 0.3}
 AXES = ["time", "frequency", "both"]

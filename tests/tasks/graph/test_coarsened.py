@@ -9,10 +9,10 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.nn import GCN, GIN, ASAPooling, SAGPooling
 from torch_geometric.nn.pool.select import SelectTopK
 
-from tasks.cli import plan
+from tasks.commands.cli import plan
 from tasks.graph import GraphTask
 from tasks.graph.coarsened import COARSENINGS, CoarsenedGNN, Select
-from tasks.rivals import grad_cam
+from tasks.maps.other_maps import grad_cam
 
 SPEC = {"kind": "multiclass", "classes": ["a", "b", "c"], "channels": 4}
 SPEC |= {"feature_mean": [0.5] * 4, "feature_std": [2.0] * 4, "degree_histogram": [3, 5, 8, 4, 2]}

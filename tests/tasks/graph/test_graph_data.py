@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
+from tasks.data.problems import BadInput, Problems
 from tasks.graph import GraphData, TUData
 from tasks.graph.data import check_graphs, feature_scale, node_features
-from tasks.problems import BadInput, Problems
 
 
 def ring(nodes, label=0, **values):

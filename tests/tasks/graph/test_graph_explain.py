@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from tasks.gallery import Gallery
+from tasks.data.problems import BadInput
 from tasks.graph import GraphTask, TUData
 from tasks.graph.single import read_graph
-from tasks.problems import BadInput
+from tasks.outputs.gallery import Gallery
 
 
 @pytest.fixture

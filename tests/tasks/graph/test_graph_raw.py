@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch_geometric.datasets import TUDataset
 
+from tasks.data.problems import BadInput, Problems
 from tasks.graph import TUData
 from tasks.graph.raw import read_tu
-from tasks.problems import BadInput, Problems
 
 
 def edit(root, key, change, name="SMALL"):

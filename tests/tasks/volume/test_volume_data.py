@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 from tasks.volume.formats import BIDSData, CSVData, DecathlonData
 from tasks.volume.transforms import Augment
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from tasks.gallery import Gallery
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
+from tasks.outputs.gallery import Gallery
 from tasks.volume import CSVData, LesionData, VolumeTask, draw_slices
 
 

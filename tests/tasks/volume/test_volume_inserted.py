@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 from tasks.volume.inserted import InsertedLesionData
 from tasks.volume.lesions import Shape, insert, lesion_shapes
 from tasks.volume.tissue import AroundTissue, white_matter

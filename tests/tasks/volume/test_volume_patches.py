@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.transforms import Compose
 
-from tasks.problems import BadInput
+from tasks.data.problems import BadInput
 from tasks.volume.patches import PatchData
 from tasks.volume.transforms import preprocessing
 

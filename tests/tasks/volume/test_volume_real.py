@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.gallery import Gallery
-from tasks.localisation import upsample
+from tasks.maps.localisation import upsample
+from tasks.outputs.gallery import Gallery
 from tasks.volume import CSVData, VolumeTask
 
 pytestmark = pytest.mark.slow

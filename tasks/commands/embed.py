@@ -1,0 +1,115 @@
+"""``python -m tasks embed -c CONFIG --ckpt_path best``: the vectors of all samples as a table to search in."""
+
+import argparse
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tasks.commands.cli import checkpoint, plan
+from tasks.commands.explain import load_task
+from tasks.data.problems import BadInput
+
+
+def embed(args: list[str]) -> Path:
+    """Write what a trained task's pool makes of every sample: its id, its part, its target and its vector.
+
+    Training samples are taken without random changes (`tasks.data.base.PoolingData.still`). The table is
+    ``embeddings.parquet`` where pyarrow is installed, with the columns id, part, target (in regression one a value) and
+    vector, else ``embeddings.npz`` with arrays of the same names, ``vector`` being ``(N, D)``. Vectors are flat;
+    ``shape`` (in parquet's metadata) says what they were: channels, and the axes that the pool keeps. Where those
+    differ in length, as the frames of clips do, short ones end in zeros.
+
+    Args:
+        args: What `test` takes, and ``--parts train,val,test``, ``--format parquet|npz``.
+
+    Returns:
+        The table, in the folder of the run that wrote the checkpoint.
+
+    Raises:
+        BadInput: If there is no such checkpoint, part or library.
+    """
+    own = argparse.ArgumentParser(prog="python -m tasks embed", description=__doc__, epilog="All flags of test, too.",
+                                  allow_abbrev=False)  # fmt: skip
+    own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    own.add_argument("--parts", help="parts of the data; all there are unless given", default="")
+    own.add_argument("--format", choices=("parquet", "npz"), help="parquet if pyarrow is installed unless given")
+    chosen, rest = own.parse_known_args(args)
+
+    ending = chosen.format or ("parquet" if _arrow() else "npz")
+    if ending == "parquet" and not _arrow():
+        raise BadInput("embed: --format parquet needs pyarrow: run pip install pyarrow, or leave it out for npz")
+    planned = plan(rest)
+    path = checkpoint(chosen.ckpt_path, planned.config["run"])
+    task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
+    data.setup()
+    parts = chosen.parts.split(",") if chosen.parts else list(data.datasets)
+    if unknown := [part for part in parts if part not in data.datasets]:
+        raise BadInput(f"embed: expected parts of {', '.join(data.datasets)}, got {', '.join(unknown)}")
+
+    ids: list[str] = []
+    where: list[str] = []
+    targets: list[Tensor] = []
+    vectors: list[Tensor] = []
+    for part in parts:
+        for batch in tqdm(data.loader(data.still(part), False), desc=f"embed {part}", unit="batch", dynamic_ncols=True):
+            batch = task.transfer_batch_to_device(batch, task.device, 0)
+            with torch.no_grad():
+                vectors += list(task.embed(batch).vectors.float().cpu())
+            ids += task.ids(batch)
+            where += [part] * len(task.ids(batch))
+            targets += list(task.target(batch).cpu())
+    shape = [max(sizes) for sizes in zip(*(vector.shape for vector in vectors), strict=True)]
+    flat = torch.stack([_padded(vector, shape).flatten() for vector in vectors]).numpy()
+    columns = {"id": ids, "part": where, **_targets(targets, data.spec)}
+    table = (path.parent.parent if path.parent.name == "checkpoints" else path.parent) / f"embeddings.{ending}"
+    (_write_parquet if ending == "parquet" else _write_npz)(table, columns, flat, shape)
+    print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
+    print(f"look at: {table}")
+    return table
+
+
+def _arrow() -> bool:
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def _padded(vector: Tensor, shape: list[int]) -> Tensor:
+    """Zeros behind a vector whose kept axes are shorter than others'."""
+    room = [part for size, wanted in zip(reversed(vector.shape), reversed(shape), strict=True)
+            for part in (0, wanted - size)]  # fmt: skip
+    return torch.nn.functional.pad(vector, room)
+
+
+def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:
+    """The columns of the targets: names of classes, names of the labels that hold, or values; empty where unknown."""
+    names = spec["classes"]
+    if spec["kind"] == "regression":
+        return {f"target {name}": [float(target[i]) for target in targets] for i, name in enumerate(names)}
+    words = []
+    for target in targets:
+        if target.is_floating_point() and target.isnan().any():  # samples to predict
+            words.append("")
+        elif spec["kind"] == "multilabel":
+            words.append("|".join(name for name, holds in zip(names, target.tolist(), strict=True) if holds))
+        else:
+            words.append(names[int(target)])
+    return {"target": words}
+
+
+def _write_npz(path: Path, columns: dict[str, list[Any]], vectors: np.ndarray, shape: list[int]) -> None:
+    arrays = {name: np.array(column) for name, column in columns.items()}
+    np.savez_compressed(path, **arrays, vector=vectors, shape=np.array(shape))
+
+
+def _write_parquet(path: Path, columns: dict[str, list[Any]], vectors: np.ndarray, shape: list[int]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    column = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.reshape(-1)), vectors.shape[1])
+    table = pyarrow.table({**columns, "vector": column}).replace_schema_metadata({"shape": json.dumps(shape)})
+    parquet.write_table(table, path)

@@ -1,0 +1,147 @@
+"""``python -m tasks explain --ckpt_path CHECKPOINT --input FILE``: one file in; its prediction, picture and map out."""
+
+import argparse
+import importlib
+import itertools
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from tasks.commands.cli import checkpoint
+from tasks.data.problems import BadInput
+from tasks.outputs.callback import write_predictions
+from tasks.outputs.gallery import Gallery
+from tasks.task.base import PoolingTask
+
+
+def explain(args: list[str]) -> Path:
+    """Predict files with a trained task and show why.
+
+    The checkpoint knows its task and how its data was prepared, so neither config nor data is needed; a config only
+    says where to look for ``best`` and ``last``. An input is a NIfTI file, a sound file, or a graph of a TU folder,
+    ``FOLDER/NAME-17``. All inputs are read and checked before the first is predicted.
+
+    Args:
+        args: ``--input FILE [FILE ...]``, ``--ckpt_path FILE`` or ``-c CONFIG --ckpt_path best``, ``--output FOLDER``.
+
+    Returns:
+        The folder, with a picture and a map for each input, ``index.html`` and ``predictions.csv``.
+
+    Raises:
+        BadInput: Naming every input that cannot be used, or why the checkpoint cannot.
+    """
+    own = argparse.ArgumentParser(prog="python -m tasks explain", description=__doc__, allow_abbrev=False)
+    own.add_argument("--input", nargs="+", required=True, metavar="FILE",
+                     help="NIfTI files, sound files, or graphs of a TU folder as FOLDER/NAME-17")  # fmt: skip
+    own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    own.add_argument("-c", "--config", action="append", default=[], help="names the run whose checkpoint is meant")
+    own.add_argument("--run.name", dest="name", help="the run's name, instead of the config's")
+    own.add_argument("--run.root", dest="root", help="folder of all runs (runs)")
+    own.add_argument("--output", type=Path, help="where to write; explained_N beside the checkpoints unless given")
+    chosen = own.parse_args(args)
+
+    config = read_configs(chosen.config)
+    path = _checkpoint(chosen, config.get("run") or {})
+    task = load_task(path, (config.get("model") or {}).get("class_path"))
+    batches = _read(task, chosen.input)
+
+    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = chosen.output or next(
+        place for number in itertools.count() if not (place := home / f"explained_{number}").exists()
+    )
+    gallery, rows = Gallery(folder), []
+    for batch in batches:
+        batch = task.transfer_batch_to_device(batch, task.device, 0)
+        (entry,) = gallery.add(task, batch, limit=1)
+        with torch.no_grad():
+            predictions = task.predictions(task(batch))[0].cpu()
+        target = task.target(batch)[0].cpu() if entry.decision.target else None
+        rows.append({"id": entry.decision.id, "target": target, "predictions": predictions})
+        print(entry.decision.title)
+        for file in entry.files:
+            print(f"Map: {file}")
+    write_predictions(folder / "predictions.csv", rows, task)
+    page = gallery.write(task)
+    print(f"Look at: {page if len(batches) > 1 else gallery.entries[0].picture}")
+    return folder
+
+
+def read_configs(paths: list[str]) -> dict[str, Any]:
+    """The top level of config files, later ones over earlier ones, section by section.
+
+    Raises:
+        BadInput: If one is missing or no mapping.
+    """
+    merged: dict[str, Any] = {}
+    for path in map(Path, paths):
+        if not path.is_file():
+            raise BadInput(f"config {path} does not exist; correct the path")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise BadInput(f"config {path} is not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise BadInput(f"config {path}: expected sections such as run and model, got {type(content).__name__}")
+        for section, values in content.items():
+            earlier = merged.get(section)
+            merged[section] = (
+                {**earlier, **values} if isinstance(earlier, dict) and isinstance(values, dict) else values
+            )
+    return merged
+
+
+def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:
+    name = chosen.name or run.get("name")
+    if chosen.ckpt_path in ("best", "last") and not name:
+        raise BadInput(f"whose {chosen.ckpt_path}.ckpt? Give --ckpt_path FILE, -c CONFIG or --run.name NAME")
+    return checkpoint(chosen.ckpt_path, {"root": chosen.root or run.get("root") or "runs", "name": name})
+
+
+def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
+    """Load a trained task, whatever its modality, ready to predict.
+
+    Args:
+        path: A checkpoint.
+        class_path: The task's class where the checkpoint does not name it: those that `fit` wrote do.
+
+    Returns:
+        The task in evaluation mode, on the GPU if there is one.
+
+    Raises:
+        BadInput: If it is damaged, names no task or holds another model's weights.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        class_path = stored["hyper_parameters"].get("_class_path") or class_path
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"{path} is not a checkpoint of a task ({_first_line(error)}); give one that fit wrote"
+        ) from error
+    if not class_path:
+        raise BadInput(f"{path} does not name its task's class; give the config that it was trained with, -c CONFIG")
+    module, _, name = class_path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
+    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
+        raise BadInput(f"{path}: cannot build its task {class_path} ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _read(task: PoolingTask, sources: list[str]) -> list[Any]:
+    batches, wrong = [], []
+    for source in sources:
+        try:
+            batches.append(task.read(source))
+        except BadInput as error:
+            wrong.append(str(error))
+    if wrong:
+        raise BadInput("\n  ".join(["these inputs cannot be used:", *wrong]) if len(wrong) > 1 else wrong[0])
+    return batches

@@ -1,0 +1,1 @@
+"""Data of any modality: parts and folds, manifests, batches, and what is wrong with an input."""

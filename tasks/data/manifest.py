@@ -1,0 +1,115 @@
+"""Manifests: a table of files and labels, as CSV, TSV, JSON or JSON lines, with paths relative to the table."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.data.problems import BadInput
+
+
+class Row(dict[str, Any]):
+    """One row of a manifest: its columns, and where it stands."""
+
+    def __init__(self, values: dict[str, Any], *, manifest: Path, number: int):
+        super().__init__(values)
+        self.manifest = manifest
+        self.number = number
+
+    @property
+    def where(self) -> str:
+        """The row as an error names it: ``clips.csv row 7 (a.wav)``. Row 1 is the first after the header."""
+        path = self.get("path")
+        return f"{self.manifest.name} row {self.number}" + (f" ({path})" if path else "")
+
+    def resolve(self, column: str = "path") -> Path:
+        """The file that a column names; relative paths start at the manifest's folder."""
+        return (self.manifest.parent / str(self[column])).resolve()
+
+
+def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label")) -> list[Row]:
+    """Read a manifest.
+
+    CSV and TSV have a header line. JSON is a list of objects, or an object of objects keyed by id (the key becomes the
+    column ``id``). JSONL has one object per line. Empty cells and ``n/a`` count as missing and become None.
+
+    Args:
+        path: The file; its ending (.csv, .tsv, .json, .jsonl) says the format.
+        required: Columns that must be there.
+
+    Returns:
+        The rows, in the file's order.
+
+    Raises:
+        BadInput: If the file is missing, empty, malformed, of an unknown format, or lacks a required column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput(f"manifest {path} does not exist; give the path of a .csv, .tsv, .json or .jsonl file")
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl}
+    if path.suffix.lower() not in readers:
+        raise BadInput(
+            f"manifest {path.name}: expected .csv, .tsv, .json or .jsonl, got '{path.suffix}'; rename or convert it"
+        )
+    try:
+        records = list(readers[path.suffix.lower()](path))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"manifest {path.name}: expected UTF-8 text ({error}); save it as UTF-8") from error
+    if not records:
+        raise BadInput(f"manifest {path.name}: expected at least one row, got none")
+    missing = [name for name in required if not any(name in record for record in records)]
+    if missing:
+        columns = ", ".join(dict.fromkeys(key for record in records for key in record))
+        raise BadInput(
+            f"manifest {path.name}: expected the column{'s' * (len(missing) > 1)} {', '.join(missing)}, got {columns}; "
+            "rename the columns, or name yours in the config"
+        )
+    return [
+        Row({key: _value(value) for key, value in record.items()}, manifest=path, number=number)
+        for number, record in enumerate(records, start=1)
+    ]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip()
+        return None if value.lower() in ("", "n/a") else value
+    return value
+
+
+def _read_csv(path: Path) -> Iterable[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        for number, record in enumerate(reader, start=1):
+            if None in record:
+                raise BadInput(
+                    f"{path.name} row {number}: expected {len(reader.fieldnames or ())} cells as in the header, "
+                    "got more; quote cells that hold a comma"
+                )
+            yield record
+
+
+def _read_json(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise BadInput(f"manifest {path.name}: not valid JSON: {error}") from error
+    if isinstance(content, dict):
+        content = [{"id": key, **value} if isinstance(value, dict) else value for key, value in content.items()]
+    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        raise BadInput(f"manifest {path.name}: expected a list of objects, or an object of objects keyed by id")
+    return content
+
+
+def _read_jsonl(path: Path) -> Iterable[dict[str, Any]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{path.name} line {number}: not valid JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise BadInput(f"{path.name} line {number}: expected an object, got {type(record).__name__}")
+        yield record

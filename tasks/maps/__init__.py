@@ -1,0 +1,1 @@
+"""How good maps are, and what pool and network do to patterns and noise."""

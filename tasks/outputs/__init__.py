@@ -1,0 +1,1 @@
+"""What a run leaves behind: predictions, summary, curves, and pictures on a page."""

@@ -1,0 +1,230 @@
+"""What a run leaves behind besides checkpoints: predictions.csv, summary.json, curves.png and maps/."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from tasks.outputs.gallery import Gallery
+from tasks.task.base import PoolingTask
+from tasks.task.metrics import bootstrap
+
+
+class Outputs(Callback):
+    """Write the results of a test or a prediction into the run folder, and list the files in `written`, page first.
+
+    Args:
+        maps: Number of samples whose maps are drawn into ``maps/``.
+        every: While fitting, draw the same few validation samples each so many epochs; 0 draws none.
+        followed: How many they are, evenly spread over the validation data.
+        bootstrap: Resamples behind the intervals in ``summary.json``; 0 leaves them out.
+    """
+
+    def __init__(self, *, maps: int = 8, every: int = 10, followed: int = 3, bootstrap: int = 500):
+        self.maps = maps
+        self.every, self.followed = every, followed
+        self.bootstrap = bootstrap
+        self._rows: list[dict[str, Any]] = []
+        self._gallery: Gallery | None = None
+        self._drawn = 0
+        self.folder = Path()
+        self.written: list[Path] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Draw the followed samples."""
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
+        epoch = trainer.current_epoch + 1
+        if not fitting or not self.every or epoch % self.every or not self.followed:
+            return
+        self.folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            batch = trainer.precision_plugin.convert_input(spread(trainer.val_dataloaders, self.followed))
+            self._draw(pl_module, trainer.strategy.batch_to_device(batch), self.followed, epoch=epoch)
+
+    def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Refuse data whose classes are not the model's; forget an earlier test."""
+        self._start(trainer)
+        spec = getattr(trainer.datamodule, "spec", pl_module.spec)
+        if list(spec["classes"]) != pl_module.classes:
+            raise ValueError(
+                f"expected data with the model's classes {pl_module.classes}, got {list(spec['classes'])}; "
+                "test on data with the same labels, or train on this data"
+            )
+
+    def on_predict_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Forget an earlier prediction."""
+        self._start(trainer)
+
+    def _start(self, trainer: Trainer) -> None:
+        self._rows, self.written, self._drawn = [], [], 0
+        if self._gallery is not None:
+            self._gallery.forget_final()
+        self.folder = run_folder(trainer)  # asks all ranks, so not later, where one rank acts alone
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        """Keep the batch's predictions and draw its maps while any are wanted."""
+        self._keep(trainer, pl_module, outputs, batch)
+
+    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        """Keep the batch's predictions and draw its maps while any are wanted."""
+        self._keep(trainer, pl_module, outputs, batch)
+
+    def on_test_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Write everything."""
+        rows = _of_all_ranks(self._rows)
+        if trainer.is_global_zero and rows:
+            folder = self.folder
+            write_predictions(folder / "predictions.csv", rows, pl_module)
+            summary = summarise(rows, pl_module, self.bootstrap)
+            (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+            self.written += [*draw_curves(folder), folder / "predictions.csv"]
+            for name, result in summary["test"].items():
+                rank_zero_info(
+                    f"test {name}: {result['value']:.4g}  (95 % interval {result['low']:.4g} to {result['high']:.4g})"
+                )
+
+    def on_predict_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Write the predictions."""
+        rows = _of_all_ranks(self._rows)
+        if trainer.is_global_zero and rows:
+            folder = self.folder
+            write_predictions(folder / "predictions.csv", rows, pl_module)
+            self.written.append(folder / "predictions.csv")
+
+    def _keep(self, trainer: Trainer, task: PoolingTask, outputs: dict[str, Any], batch: Any) -> None:
+        target = outputs.get("target")
+        for i, name in enumerate(outputs["ids"]):
+            self._rows.append(
+                {
+                    "id": name,
+                    "target": None if target is None else target[i].cpu(),
+                    "predictions": outputs["predictions"][i].cpu(),
+                }
+            )
+        if self._drawn < self.maps and trainer.is_global_zero:
+            self._draw(task, batch, self.maps - self._drawn)
+
+    def _draw(self, task: PoolingTask, batch: Any, limit: int, *, epoch: int | None = None) -> None:
+        """Add pictures to the run's gallery, which goes on from fit to test."""
+        if self._gallery is None or self._gallery.folder != self.folder / "maps":
+            self._gallery = Gallery(self.folder / "maps")
+        # Predicting runs in inference mode, where the maps of a head that is not linear have no gradient.
+        with torch.inference_mode(False):
+            added = self._gallery.add(task, _copy(batch), limit=limit, epoch=epoch)
+        page = self._gallery.write(task)
+        if epoch is None:
+            self._drawn += len(added)
+            files = [path for entry in added for path in (entry.picture, *entry.files)]
+            self.written = [page, *self.written[1:], *files]
+
+
+def spread(loader: DataLoader, number: int) -> Any:
+    """A batch of up to ``number`` samples, evenly spread over a loader's data; no random number is drawn."""
+    chosen = torch.linspace(0, len(loader.dataset) - 1, min(number, len(loader.dataset))).round().long().tolist()
+    few = DataLoader(
+        loader.dataset, batch_size=number, sampler=chosen, collate_fn=loader.collate_fn, generator=torch.Generator()
+    )
+    return next(iter(few))
+
+
+def _of_all_ranks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every rank's rows, each sample once: a distributed sampler repeats some to fill its last batch."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows)
+    return list({row["id"]: row for part in parts for row in part}.values())
+
+
+def _copy(batch: Any) -> Any:
+    """Tensors made in inference mode cannot take part in autograd; copies can."""
+    if isinstance(batch, Tensor):
+        return batch.clone()
+    if isinstance(batch, dict):
+        return {key: _copy(value) for key, value in batch.items()}
+    return batch.clone() if hasattr(batch, "clone") else batch
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """The folder of this run; without a logger, the trainer's root folder."""
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_predictions(path: Path, rows: list[dict[str, Any]], task: PoolingTask) -> None:
+    """Write id, target, prediction and one probability per class (or, in regression, one value per target)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_header(task))
+        for row in rows:
+            writer.writerow([row["id"], *_cells(row, task)])
+
+
+def _header(task: PoolingTask) -> list[str]:
+    if task.kind == "regression":
+        return ["id", *(f"target {name}" for name in task.classes), *(f"prediction {name}" for name in task.classes)]
+    return ["id", "target", "prediction", *(f"p({name})" for name in task.classes)]
+
+
+def _cells(row: dict[str, Any], task: PoolingTask) -> list[str]:
+    target, predictions = row["target"], row["predictions"]
+    numbers = [f"{value:.6g}" for value in predictions.tolist()]
+    if task.kind == "regression":
+        return [*([""] * len(numbers) if target is None else [f"{value:.6g}" for value in target.tolist()]), *numbers]
+    if task.kind == "multilabel":
+        names = lambda hits: "|".join(name for name, hit in zip(task.classes, hits, strict=True) if hit)  # noqa: E731
+        return ["" if target is None else names(target.tolist()), names((predictions > 0.5).tolist()), *numbers]
+    return ["" if target is None else task.classes[int(target)], task.classes[int(predictions.argmax())], *numbers]
+
+
+def summarise(rows: list[dict[str, Any]], task: PoolingTask, samples: int) -> dict[str, Any]:
+    """The test metrics with their bootstrap intervals, and what they were measured on."""
+    predictions = torch.stack([row["predictions"] for row in rows])
+    target = torch.stack([row["target"] for row in rows])
+    target = target.long() if task.kind == "multilabel" else target
+    return {
+        "kind": task.kind,
+        "classes": task.classes,
+        "samples": len(rows),
+        "parameters": sum(parameter.numel() for parameter in task.parameters()),
+        "pool": " ".join(str(task.pool).split()),
+        "test": bootstrap(task.kind, len(task.classes), predictions, target, samples=samples),
+    }
+
+
+def draw_curves(folder: Path) -> list[Path]:
+    """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation."""
+    table = folder / "metrics.csv"
+    if not table.is_file():
+        return []
+    with table.open(encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for record in records:
+        for column, value in record.items():
+            part, _, name = column.partition("/")
+            if part in ("train", "val") and value:
+                curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]), float(value)))
+    if not curves:
+        return []
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4 * len(curves), 3.2), layout="constrained")
+    FigureCanvasAgg(figure)  # draws without a screen and without touching the user's pyplot state
+    for axes, (name, parts) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for part, points in parts.items():
+            axes.plot(*zip(*points, strict=True), label=part)
+        axes.set(xlabel="epoch", title=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    path = folder / "curves.png"
+    figure.savefig(path, dpi=120)
+    return [path]

@@ -1,0 +1,340 @@
+"""The task every modality shares: encoder, pool and head, with loss, metrics and maps.
+
+A batch goes through the encoder (the field's library) to features (element axes kept), the pool and the head, and from
+there to loss, metrics and maps.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from modalpool import Pool, contributions
+from tasks.data.problems import BadInput
+from tasks.data.splits import PARTS
+from tasks.task.decisions import Decision
+from tasks.task.embedding import Embedding, embed_batch, grid_numbers
+from tasks.task.flatten import flatten_pool, fully_connected
+from tasks.task.inputs import JudgedMaps
+from tasks.task.metrics import build_metrics
+from tasks.task.regularise import disagreement, mix_pooled
+
+
+class Evidence(NamedTuple):
+    """What made the logits of a batch; in regression maps, sums and what is missing are in the target's units."""
+
+    logits: Tensor
+    """(B, outputs)."""
+    maps: Tensor
+    """Signed, the features' layout with the outputs where the channels were."""
+    sums: Tensor
+    """(B, outputs), a map's sum over a sample's elements."""
+    missing: Tensor
+    """(B, outputs): the logit, less what the head says of nothing, less the sum. Zero where maps are exact."""
+
+
+class PoolingTask(JudgedMaps, LightningModule):
+    """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
+
+    Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the
+    encoder; they implement `encode`, `target`, `ids` and `draw`, and for `python -m tasks judge` what is
+    in `tasks.task.inputs`.
+
+    Args:
+        spec: What the data says of itself (`tasks.data.base.PoolingData.spec`).
+        layout: Axis names of the encoder's output, pooled axes in brackets (`modalpool.Pool`).
+        channels: Channels of the encoder's output.
+        lr: Peak learning rate of AdamW.
+        weight_decay: Weight decay of AdamW; biases and norms are left out.
+        warmup: Share of the steps in which the learning rate rises to its peak; a cosine takes it to zero.
+        balance: Weigh classes by the inverse of their number of training samples.
+        label_smoothing: Share of the target that is spread over all classes (classification).
+        regression_loss: Loss on standardised targets (regression).
+        head_dropout: Dropout on the pooled vector.
+        head_norm: Batch norm of the pooled vector: sums over sets of very different sizes need it.
+        flatten: Do not pool, as a rival: sizes of the features that are flattened for fully connected layers instead.
+        flatten_layers: Neurons of these layers before the last.
+        consistency: Weight of the disagreement of two views of a sample, which augmentation and dropout make different
+            (`tasks.task.regularise`); samples need no label for it (``labelled`` of the data).
+        pooled_mixup: Strength α of mixup of the pooled vectors (`tasks.task.regularise`); 0 turns it off.
+        pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        *,
+        layout: str,
+        channels: int,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        warmup: float = 0.05,
+        balance: bool = False,
+        label_smoothing: float = 0.0,
+        regression_loss: Literal["mse", "l1", "huber"] = "mse",
+        head_dropout: float = 0.0,
+        head_norm: bool = False,
+        flatten: Sequence[int] | None = None,
+        flatten_layers: Sequence[int] = (),
+        consistency: float = 0.0,
+        pooled_mixup: float = 0.0,
+        **pool_options,
+    ):
+        super().__init__()
+        self.spec = spec
+        self.kind: str = spec["kind"]
+        self.classes: list[str] = list(spec["classes"])
+        self.outputs = 1 if self.kind == "binary" else len(self.classes)
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
+        self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
+        self.head_dropout, self.head_norm = head_dropout, head_norm
+        self.consistency, self.pooled_mixup = consistency, pooled_mixup
+        for name in [name for name, value in pool_options.items() if value is None]:
+            del pool_options[name]
+        if flatten:
+            self.pool: Pool = flatten_pool(layout, flatten, channels)
+            widths = [channels * math.prod(flatten), *flatten_layers]
+            self.head: nn.Module = fully_connected(widths, dropout=head_dropout).append(self.linear_head(widths[-1]))
+        else:
+            self.pool = Pool(layout, channels=channels, **pool_options)
+            self.head = self.build_head()
+        self.metrics = nn.ModuleDict(
+            {f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/") for part in PARTS}
+        )
+        self.register_buffer("class_weights", self._class_weights(balance), persistent=False)
+        mean, std = spec.get("target_mean", [0.0] * self.outputs), spec.get("target_std", [1.0] * self.outputs)
+        self.register_buffer("target_mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("target_std", torch.tensor(std), persistent=False)
+
+    # What a modality implements.
+
+    element = "element"
+    """What an element of the input is called under a colour bar: node, bin, voxel."""
+
+    @property
+    def cell(self) -> int:
+        """Elements of the input that one element of the features stands for."""
+        return 1
+
+    @abstractmethod
+    def encode(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Element features in the pool's layout, and the pool's keyword arguments (mask, lengths, index, dim_size)."""
+
+    @abstractmethod
+    def target(self, batch: Any) -> Tensor:
+        """Targets: (B,) class numbers, (B, K) zeros and ones (multilabel), or (B, T) values in original units."""
+
+    @abstractmethod
+    def ids(self, batch: Any) -> list[str]:
+        """A stable name for each sample, as it stands in predictions.csv."""
+
+    @abstractmethod
+    def draw(self, batch: Any, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
+        """Draw sample ``number`` of a batch with its map into a PNG.
+
+        ``shown`` is the map on the grid of the sample's input (`to_inputs`), each element's share of the logit.
+        """
+
+    def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
+        """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
+        return []
+
+    def read(self, source: str) -> Any:
+        """Read one input of the user's, prepared like the data that the task was trained on, as a batch of one.
+
+        Its target is NaN where it is not known.
+
+        Raises:
+            BadInput: If it cannot be used.
+        """
+        raise BadInput(f"{type(self).__name__} cannot read {source}: it has no `read`; write one, or run predict")
+
+    place_names: tuple[str, ...] = ()
+    """What `places` are, with units; none where they are numbers along the axes of the features."""
+
+    def places(self, batch: Any, x: Tensor) -> Tensor:
+        """Where the elements of ``x``, which `encode` made of this batch, are in the input.
+
+        Returns:
+            The axes of ``x`` without channels, sizes of 1 broadcast, and one more for the coordinates. NaN is for what
+            `encode` put beside the input's elements and its mask has to leave out, like a class token.
+        """
+        return grid_numbers(self.pool, x)
+
+    def build_head(self) -> nn.Module:
+        """Map the pooled vectors to the outputs; linear unless a modality needs another."""
+        return self.linear_head(self.pool.out_channels * (self.pool.vectors or 1))
+
+    def linear_head(self, features: int) -> nn.Module:
+        """Flatten, normalise if asked to, drop out, and map ``features`` numbers to the outputs."""
+        norm = [nn.BatchNorm1d(features)] if self.head_norm else []
+        return nn.Sequential(nn.Flatten(1), *norm, nn.Dropout(self.head_dropout), nn.Linear(features, self.outputs))
+
+    def readout(self, sets: dict[str, Any]) -> Callable[[Tensor], Tensor]:
+        """The head for a batch whose `encode` returned ``sets``; the same for every batch unless it must know them."""
+        return self.head
+
+    def mixed(self, batch: Any) -> Any:
+        """A training batch whose samples are mixed with each other; as it is unless a modality does."""
+        return batch
+
+    def batch_loss(self, logits: Tensor, batch: Any) -> Tensor:
+        """The loss of a batch against its targets; mixed samples have more than their own."""
+        return self.loss(logits, self.target(batch))
+
+    # What follows from it.
+
+    def forward(self, batch: Any) -> Tensor:
+        """Logits of a batch, (B, outputs); standardised values in regression."""
+        x, sets = self.encode(batch)
+        return self.readout(sets)(self.pool(x, **sets))
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """Turn logits into what is reported: (B, K) probabilities, or (B, T) values in original units."""
+        logits = logits.float()
+        if self.kind == "binary":
+            positive = logits.sigmoid()
+            return torch.cat([1 - positive, positive], 1)
+        if self.kind == "multiclass":
+            return logits.softmax(1)
+        if self.kind == "multilabel":
+            return logits.sigmoid()
+        return logits * self.target_std + self.target_mean
+
+    def explain(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Predictions (as `predictions`) and signed maps of which element made them.
+
+        Summed over a sample's elements, plus the head's bias, a map gives the logit; in regression maps are in the
+        target's units. A binary task has one map: evidence for its second class.
+        """
+        evidence = self.evidence(batch)
+        return self.predictions(evidence.logits), evidence.maps
+
+    def evidence(self, batch: Any) -> Evidence:
+        """The logits, the maps of `explain`, their sums, and what they miss of the logits."""
+        x, sets = self.encode(batch)
+        logits, maps, missing = contributions(self.pool, self.readout(sets), x, return_gap=True, **sets)
+        axes = self.pool.layout.axes(maps.ndim)
+        if axes.ragged:
+            sums = torch.zeros_like(logits).index_add_(0, sets["index"], maps.to(logits.dtype))
+        else:
+            sums = maps.movedim((axes.batch, axes.channel), (0, 1)).flatten(2).sum(2)
+        if self.kind == "regression":
+            maps = maps * self.target_std.reshape([-1 if i == axes.channel else 1 for i in range(maps.ndim)])
+            sums, missing = sums * self.target_std, missing * self.target_std
+        return Evidence(logits, maps, sums, missing)
+
+    def embed(self, batch: Any) -> Embedding:
+        """The dual features of a batch: a vector of each sample, and of each of its elements with its place.
+
+        The vectors are what the head reads: what is close in them is alike to the task. `python -m tasks embed` writes
+        them as a table. Elements are nodes of a graph, or cells of a spectrogram or volume, and ``places`` says which
+        (`place_names`). Padding and class tokens, which the pool does not count, are not among them.
+
+        Raises:
+            ValueError: If the pool counts an element that has no place in the input.
+        """
+        return embed_batch(self, batch)
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The kind's own loss: cross-entropy, or the chosen regression loss on standardised targets."""
+        if self.kind == "multiclass":
+            return nn.functional.cross_entropy(
+                logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing
+            )
+        if self.kind == "regression":
+            losses = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss, "huber": nn.functional.smooth_l1_loss}
+            return losses[self.regression_loss](logits, ((target - self.target_mean) / self.target_std).to(logits))
+        target = target.reshape(logits.shape).to(logits)
+        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
+
+    def _class_weights(self, balance: bool) -> Tensor | None:
+        if not balance or self.kind == "regression":
+            return None
+        counts = torch.tensor(self.spec["class_counts"], dtype=torch.float)
+        if self.kind == "binary":
+            return counts[:1] / counts[1:]
+        if self.kind == "multilabel":
+            return (self.spec["train_size"] - counts) / counts.clamp(min=1)
+        return counts.sum() / (len(counts) * counts)
+
+    def _step(self, batch: Any, part: str) -> dict[str, Any]:
+        ids, target = self.ids(batch), self.target(batch)
+        if part == "train" and self.pooled_mixup:
+            logits, loss = mix_pooled(self, batch, self.pooled_mixup)
+        else:
+            logits = self(batch)
+            loss = self.batch_loss(logits, batch)
+        predictions = self.predictions(logits.detach())
+        metrics = self.metrics[f"{part}_metrics"]
+        truth = target.long() if self.kind == "multilabel" else target
+        metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
+        shown = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
+        self.log(f"{part}/loss", loss, sync_dist=True, **shown)
+        self.log_dict(metrics, **shown)
+        return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of a training batch; with `consistency` it comes with two views of samples, labelled or not."""
+        views = ()
+        if self.consistency:
+            batch, views = batch["labelled"], batch["views"]
+        loss = self._step(self.mixed(batch), "train")["loss"]
+        if views:
+            gap = disagreement(self.kind, *(self(view) for view in views))
+            self.log("train/disagreement", gap, on_step=False, on_epoch=True, batch_size=len(self.ids(views[0])))
+            loss = loss + self.consistency * gap
+        if not torch.isfinite(loss):
+            names = ", ".join(self.ids(batch)[:8])
+            raise BadInput(
+                f"the training loss became {loss.item()} in batch {batch_idx} (samples {names}, ...); lower --model.lr "
+                "or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
+            )
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Metrics of a validation batch."""
+        return self._step(batch, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Metrics and predictions of a test batch."""
+        return self._step(batch, "test")
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Predictions of a batch, without targets."""
+        return {"ids": self.ids(batch), "predictions": self.predictions(self(batch))}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with linear warm-up and cosine decay, stepped at every batch."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and norms
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=self.lr)
+        total = self.trainer.estimated_stepping_batches
+        rise = max(1, round(self.warmup * total)) if math.isfinite(total) else 100
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            if math.isinf(total):
+                return 1.0
+            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Let this task's lr and weight_decay hold when a checkpoint brought the optimizer's state with other ones."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
+        for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):
+            rate = self.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)
+            group.update(lr=rate, initial_lr=self.lr, weight_decay=decay)

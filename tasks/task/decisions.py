@@ -1,0 +1,131 @@
+"""What a task decided about a sample, in words for a title and in numbers to sort by, and the map that says why."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tasks.task.base import PoolingTask
+
+_LONGEST = 60  # letters of a sample's name in a title
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One sample's decision."""
+
+    id: str
+    target: str
+    """The true class, the labels that hold, or the values; empty where it is not known."""
+    prediction: str
+    sure: float
+    """Probability of the prediction (of the likeliest label, if there are several); NaN in regression."""
+    loss: float
+    """The training's loss on this sample; NaN without a target."""
+    about: str
+    """The class, label or quantity that the map is about."""
+    label: str
+    """What the map's numbers are, for a colour bar."""
+    value: float
+    """The logit, or in regression the predicted value, that the map explains."""
+    sum: float
+    """Sum of the map."""
+    missing: float
+    """What map and bias miss of the value; zero where maps are exact."""
+
+    @property
+    def bias(self) -> float:
+        """What the head says of nothing: ``value - sum - missing``."""
+        return self.value - self.sum - self.missing
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the prediction is the target; None where that is unknown or, in regression, no question."""
+        return None if math.isnan(self.sure) or not self.target else self.target == self.prediction
+
+    @property
+    def title(self) -> str:
+        """Three lines: who, what was right and what was said, and how value, map and bias add up."""
+        name = self.id if len(self.id) <= _LONGEST else f"…{self.id[1 - _LONGEST :]}"
+        sure = "" if math.isnan(self.sure) else f" (p = {self.sure:.2f})"
+        target = f"target {self.target}, " if self.target else ""
+        what = self.about if math.isnan(self.sure) else f"logit of {self.about}"
+        parts = {"map": self.sum, "bias": self.bias, "gap": self.missing}
+        total = " + ".join(f"{part} {number_text(number)}" for part, number in parts.items())
+        said = f"{target}prediction {self.prediction}{sure}"
+        return f"{name}\n{said}\n{what}: {number_text(self.value)} = {total}"
+
+
+def number_text(value: float) -> str:
+    """A number for a title: two decimals, or four digits where that is shorter; never −0.00.
+
+    Example:
+        >>> number_text(-0.001), number_text(1234.567), number_text(-2.5)
+        ('0.00', '1235', '−2.50')
+    """
+    text = f"{value:.2f}" if abs(value) < 100 else f"{value:.4g}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
+
+
+@torch.no_grad()
+def decide(task: "PoolingTask", batch: Any) -> tuple[list[Decision], list[Tensor]]:
+    """What a task decides about each sample of a batch, and the signed maps of why.
+
+    The map is that of the predicted class or of the likeliest label; in a binary task the one there is, evidence for
+    the second class; in regression that of the first value.
+
+    Args:
+        task: A task in evaluation mode.
+        batch: A batch of its data; where a target is NaN it is not known.
+
+    Returns:
+        The decisions, and the maps on the grid of each sample's input, each element's share of the value.
+    """
+    evidence = task.evidence(batch)
+    predictions, target = task.predictions(evidence.logits), task.target(batch)
+    values = predictions if task.kind == "regression" else evidence.logits
+    single = task.kind in ("binary", "regression")
+    outputs = predictions.new_zeros(len(predictions), dtype=torch.long) if single else predictions.argmax(1)
+    decisions = []
+    for i, (name, output) in enumerate(zip(task.ids(batch), outputs.tolist(), strict=True)):
+        known = bool(target[i].isfinite().all())
+        of_sample = {"value": values, "sum": evidence.sums, "missing": evidence.missing}
+        decisions.append(
+            Decision(
+                id=name,
+                target=_words(task, target[i]) if known else "",
+                prediction=_words(task, predictions[i] if task.kind == "regression" else _choice(task, predictions[i])),
+                sure=math.nan if task.kind == "regression" else float(predictions[i].max()),
+                loss=float(task.loss(evidence.logits[i : i + 1], target[i : i + 1])) if known else math.nan,
+                **_about(task, output),
+                **{name: float(of_all[i, output]) for name, of_all in of_sample.items()},
+            )
+        )
+    return decisions, [one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
+
+
+def _choice(task: "PoolingTask", probabilities: Tensor) -> Tensor:
+    return (probabilities > 0.5).float() if task.kind == "multilabel" else probabilities.argmax()
+
+
+def _words(task: "PoolingTask", given: Tensor) -> str:
+    """A target or prediction: a class number, labels as zeros and ones, or values."""
+    if task.kind == "regression":
+        values = [f"{value:.4g}" for value in given.tolist()]
+        if len(values) == 1:
+            return values[0]
+        return ", ".join(f"{name} {value}" for name, value in zip(task.classes, values, strict=True))
+    if task.kind == "multilabel":
+        return "|".join(name for name, hit in zip(task.classes, given.tolist(), strict=True) if hit) or "none"
+    return task.classes[int(given)]
+
+
+def _about(task: "PoolingTask", output: int) -> dict[str, str]:
+    if task.kind == "regression":
+        return {"about": task.classes[0], "label": f"{task.classes[0]} per {task.element}"}
+    about = task.classes[1] if task.kind == "binary" else task.classes[output]
+    against = f", against {task.classes[0]}" if task.kind == "binary" else ""
+    return {"about": about, "label": f"evidence for {about}{against}\n(logit per {task.element})"}

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as judge
+
+from tasks.task.metrics import bootstrap, build_metrics
+
+
+def random_case(kind, count=200):
+    generator = torch.Generator().manual_seed(0)
+    if kind == "regression":
+        target = torch.randn(count, 1, generator=generator)
+        return target + 0.5 * torch.randn(count, 1, generator=generator), target
+    classes = {"binary": 2, "multiclass": 4, "multilabel": 3}[kind]
+    scores = torch.rand(count, classes, generator=generator)
+    if kind == "multilabel":
+        return scores, (torch.rand(count, classes, generator=generator) < scores).long()
+    probabilities = scores / scores.sum(1, keepdim=True)
+    return probabilities, torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
+def test_values_are_those_of_scikit_learn(kind):
+    predictions, target = random_case(kind)
+    p, t = predictions.numpy(), target.numpy()
+    expected = {
+        "binary": lambda: {
+            "acc": judge.accuracy_score(t, p[:, 1] > 0.5),
+            "auroc": judge.roc_auc_score(t, p[:, 1]),
+            "f1": judge.f1_score(t, p[:, 1] > 0.5),
+        },
+        "multiclass": lambda: {
+            "acc": judge.accuracy_score(t, p.argmax(1)),
+            "f1": judge.f1_score(t, p.argmax(1), average="macro"),
+        },
+        "multilabel": lambda: {
+            "acc": np.mean((p > 0.5) == t),
+            "ap": judge.average_precision_score(t, p, average="macro"),
+        },
+        "regression": lambda: {
+            "mae": judge.mean_absolute_error(t, p),
+            "rmse": judge.mean_squared_error(t, p) ** 0.5,
+            "r2": judge.r2_score(t, p),
+        },
+    }[kind]()
+    results = bootstrap(kind, predictions.shape[1], predictions, target, samples=0)
+    assert {name: result["value"] for name, result in results.items()} == pytest.approx(expected, abs=1e-5)
+
+
+def test_interval_matches_the_binomial():
+    # 200 samples, 80 % right: the standard error is sqrt(.8 * .2 / 200) = .0283.
+    target = torch.zeros(200, dtype=torch.long)
+    predictions = torch.tensor([[1.0, 0.0]] * 160 + [[0.0, 1.0]] * 40)
+    result = bootstrap("multiclass", 2, predictions, target, samples=1000)["acc"]
+    assert result["value"] == pytest.approx(0.8)
+    assert (result["high"] - result["low"]) / 3.92 == pytest.approx(0.0283, rel=0.1)
+
+
+def test_one_sample_has_no_r2():
+    metrics = build_metrics("regression", 1)
+    metrics.update(torch.ones(1, 1), torch.zeros(1, 1))
+    assert torch.isnan(metrics.compute()["r2"])
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match="expected kind binary, multiclass, multilabel or regression, got 'ranking'"):
+        build_metrics("ranking", 2)
