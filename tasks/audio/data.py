@@ -16,7 +16,7 @@ from tasks.audio.rows import (
     read_targets,
     without_duplicates,
 )
-from tasks.data.base import PoolingData
+from tasks.data.base import PoolingData, Sample
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, hold_out, split
@@ -119,6 +119,10 @@ class AudioManifest(PoolingData):
                 for row in parts[name]
             ]
             self.datasets[name] = self._dataset(clips, name)
+            groups = self._groups(parts[name]) or [None] * len(clips)
+            self._samples[name] = [
+                Sample(clip_name(row), group, row) for row, group in zip(parts[name], groups, strict=True)
+            ]
         self._spec = {
             "kind": self.target if self.target != "class" else "binary" if len(classes) == 2 else "multiclass",
             "classes": classes,

@@ -1,8 +1,8 @@
 """What every modality's data shares: checked once, in three parts, with a spec that tells a task its shape."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -12,6 +12,17 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tasks.data.buckets import Buckets
 from tasks.data.problems import BadInput, OnBad
 from tasks.data.views import Views, keep_labels
+
+
+class Sample(NamedTuple):
+    """What is known of a sample beside its input and its target."""
+
+    id: str
+    """Its name, as it stands in predictions.csv; the same in every split."""
+    group: str | None = None
+    """Whose it is (a subject, a recording); None = nobody's but its own."""
+    columns: Mapping[str, Any] = {}
+    """Its row, where a table lists it."""
 
 
 class PoolingData(LightningDataModule):
@@ -55,6 +66,7 @@ class PoolingData(LightningDataModule):
         self.labelled = labelled
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset] = {}
+        self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
         self._spec: dict[str, Any] = {}
 
     @abstractmethod
@@ -82,6 +94,18 @@ class PoolingData(LightningDataModule):
             self.load()
             if self.labelled is not None:
                 self._keep_labels(self.labelled)
+
+    def samples(self, part: str) -> list[Sample]:
+        """What is known of a part's samples, in their order; none where there is no such part."""
+        self.setup()
+        if part not in self._samples:
+            dataset = self.still(part) if part in self.datasets else []
+            self._samples[part] = [Sample(self.id_of(dataset[i])) for i in range(len(dataset))]  # type: ignore[arg-type]
+        return self._samples[part]
+
+    def id_of(self, sample: Any) -> str:
+        """The name of a sample."""
+        return str(sample["id"])
 
     def class_of(self, sample: Any) -> int:
         """The class of a sample."""

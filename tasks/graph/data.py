@@ -15,7 +15,7 @@ from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
 
-from tasks.data.base import PoolingData
+from tasks.data.base import PoolingData, Sample
 from tasks.data.problems import Problems
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
@@ -132,6 +132,7 @@ class GraphData(PoolingData):
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
         together = GraphSet(graphs)
         self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
+        self._samples = {part: [Sample(graphs[i].id) for i in numbers] for part, numbers in parts.items()}
         self._spec = spec
 
     def collate(self, samples: Batch | Iterable[Data]) -> Batch:

@@ -18,7 +18,7 @@ from monai.data import Dataset as MonaiDataset
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
-from tasks.data.base import PoolingData
+from tasks.data.base import PoolingData, Sample
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, check_overlap, split
 from tasks.volume.batches import collate_volumes
@@ -126,6 +126,10 @@ class VolumeData(PoolingData):
         self._spec["preprocessing"] = self.geometry
         parts["predict"] = [record for record in good if record.part == "predict"]
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
+        self._samples = {
+            name: [Sample(record.id, record.subject, record.values) for record in members]
+            for name, members in parts.items()
+        }
 
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
         images = {record.path for record in listed}

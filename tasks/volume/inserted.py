@@ -9,6 +9,7 @@ from monai import transforms as mt
 from monai.data import MetaTensor
 from torch.utils.data import Dataset
 
+from tasks.data.base import Sample
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_overlap, split
 from tasks.volume.checks import check_volume
@@ -118,6 +119,14 @@ class InsertedLesionData(CSVData):
         self.patients = {name: [patients[i] for i in members] for name, members in inner.items()}
         check_overlap(self.patients, problems)
 
+    def samples(self, part: str) -> list[Sample]:
+        """Each is a look at a head, and the head is its group."""
+        heads = super().samples(part)
+        if part == "predict":
+            return heads
+        looks = ((number, heads[_head(number, len(heads))]) for number in range(self.counts[part]))
+        return [Sample(_name(head.id, number), head.group, head.columns) for number, head in looks]
+
     def _dataset(self, records: list[Record], part: str) -> Dataset:
         if part == "predict":
             return super()._dataset(records, part)
@@ -177,7 +186,7 @@ class Inserted(Dataset):
         return self.kept[number]
 
     def _draw(self, number: int, generator: np.random.Generator) -> dict[str, Any]:
-        head = self.heads[number // 2 % len(self.heads)]
+        head = self.heads[_head(number, len(self.heads))]
         image, mask = head["image"][0].numpy(), np.zeros(head["image"].shape[1:], dtype=bool)
         zooms = tuple(head["affine"][:3, :3].norm(dim=0).tolist())
         if number % 2 == 0:
@@ -199,12 +208,20 @@ class Inserted(Dataset):
         }
         self.look.set_random_state(int(generator.integers(2**31)))
         both = self.look(both)
-        name = head["id"].removesuffix(".gz").removesuffix(".nii")
         return {
             "image": both["image"].as_tensor().float().contiguous(),
             "mask": both["mask"].as_tensor() > 0,
             "target": 1 - number % 2,
-            "id": f"{name}_{number:04d}",
+            "id": _name(head["id"], number),
             "path": "",  # no file holds this image: it is written beside its map
             "affine": both["image"].affine,
         }
+
+
+def _head(number: int, heads: int) -> int:
+    """Which head a sample looks at: every head with and without lesions."""
+    return number // 2 % heads
+
+
+def _name(head: str, number: int) -> str:
+    return f"{head.removesuffix('.gz').removesuffix('.nii')}_{number:04d}"
