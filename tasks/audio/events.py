@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.audio.sounds import Box, Draw, to_hertz
-from tasks.data.base import take_turns
+from tasks.data.turns import take_turns
 
 KINDS = ("rising", "falling", "pulses", "tones")
 _LONGEST = 0.7  # s of what is in a box

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasks.data.base import take_turns
+from tasks.data.turns import take_turns
 
 Box = tuple[float, float, float, float]
 

@@ -18,6 +18,7 @@ from tasks.audio.readout import PatternReadout
 from tasks.data.problems import BadInput
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
+from tasks.task.regularise import Mixture, own_share
 
 Axis = Literal["time", "frequency", "both"]
 LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}
@@ -148,9 +149,7 @@ class AudioTask(PoolingTask):
         else:
             x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         if "mix" in batch:
-            share, partner = batch["mix"]
-            x = share * x + (1 - share) * x[partner]
-            frames = torch.maximum(frames, frames[partner])
+            x, frames = batch["mix"].mix(x), torch.maximum(frames, frames[batch["mix"].partner])
         if "hidden" in batch:  # (B, F, T)
             x = x.masked_fill(batch["hidden"][:, None], 0.0)
         return self.encoder(self.augment(x), frames)
@@ -193,17 +192,13 @@ class AudioTask(PoolingTask):
         if not self.mixup or self.kind == "regression":
             return batch
         partner = torch.randperm(len(batch["wave"]), device=batch["wave"].device)
-        share = float(torch.distributions.Beta(self.mixup, self.mixup).sample())
-        # The larger share is a clip's own, whose target it is measured against.
-        return {**batch, "mix": (max(share, 1 - share), partner)}
+        return {**batch, "mix": Mixture(partner=partner, share=own_share(self.mixup))}
 
     def batch_loss(self, logits: Tensor, batch: dict[str, Any]) -> Tensor:
         """The loss of a batch; of mixed clips the mixture of the losses."""
-        loss = super().batch_loss(logits, batch)
         if "mix" not in batch:
-            return loss
-        share, partner = batch["mix"]
-        return share * loss + (1 - share) * self.loss(logits, self.target(batch)[partner])
+            return super().batch_loss(logits, batch)
+        return batch["mix"].loss(self.loss, logits, self.target(batch))
 
     def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
         """The bins of each clip's spectrogram in which its known events lie, if the data knows events."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
+from tasks.commands.checkpoints import checkpoint
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import Outputs
@@ -141,55 +141,6 @@ def _said_by_class(error: BaseException | None) -> Exception | None:
             return error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None
-
-
-def checkpoint(given: str, run: dict[str, Any]) -> Path:
-    """The file of ``--ckpt_path``: itself, or the newest run's ``best`` or ``last``.
-
-    Raises:
-        BadInput: If there is none.
-    """
-    if given in ("best", "last"):
-        return newest(run["root"], run["name"], given)
-    if not Path(given).is_file():
-        raise BadInput(f"checkpoint {given} does not exist; give a .ckpt file, best or last")
-    return Path(given)
-
-
-def newest(root: str, name: str, which: str) -> Path:
-    """The newest run's checkpoint called ``which`` (best or last) under ``root/name``.
-
-    Raises:
-        BadInput: If there is none.
-    """
-    found = sorted(Path(root, name).glob(f"*/checkpoints/{which}.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise BadInput(
-            f"no {which}.ckpt under {Path(root, name)}; run fit first, or give --ckpt_path FILE or --run.name NAME"
-        )
-    return found[-1]
-
-
-def check_fold(command: str, folder: Path, data: PoolingData) -> None:
-    """Refuse to look at samples that the run was trained on.
-
-    Args:
-        command: Stands before the error's message.
-        folder: The folder of the run.
-        data: The data whose test part is looked at.
-
-    Raises:
-        BadInput: If the run was trained with another fold of the same data.
-    """
-    if not (folder / "config.yaml").is_file():
-        return
-    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
-    fold = (trained.get("init_args") or {}).get("fold", data.fold)
-    if trained["class_path"].rpartition(".")[2] == type(data).__name__ and fold != data.fold:
-        raise BadInput(
-            f"{command}: expected fold {fold}, which {folder} was not trained on, got {data.fold}; "
-            f"give --data.fold {fold}"
-        )
 
 
 def plan(args: list[str]) -> Plan:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from tasks.commands.cli import plan
-from tasks.commands.costs import Cost, measure
-from tasks.commands.crossval import fit_all, numbered, options, spread
+from tasks.commands.costs import Cost, measure_costs
 from tasks.commands.paired import difference
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
 from tasks.commands.settings import same_settings
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
@@ -60,7 +60,7 @@ def compare(args: list[str]) -> Path:
             raise BadInput(f"compare: {label}: {error}") from None
     same_settings("compare", folder, planned.config)
     device = "cuda" if planned.config["trainer"]["accelerator"] != "cpu" and torch.cuda.is_available() else "cpu"
-    costs = measure(tasks, next(iter(data.train_dataloader())), device=device)
+    costs = measure_costs(tasks, next(iter(data.train_dataloader())), device=device)
     del tasks
 
     (folder / "comparison.json").write_text(json.dumps(started, indent=2) + "\n")
@@ -129,7 +129,7 @@ def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], kno
     base = "mean" if "mean" in runs else next(iter(runs))
     table = []
     for label, rows in runs.items():
-        for metric, both in spread(rows).items():
+        for metric, both in mean_and_sd(rows).items():
             against = difference(rows, runs[base], metric, folds=len(known))
             row = {"reduction": label, "metric": metric, "runs": len(rows), **both}
             row |= {"difference": against.mean, "low": against.low, "high": against.high}

@@ -21,7 +21,7 @@ class Cost(NamedTuple):
     """A training batch, without loading it and without the optimizer's step."""
 
 
-def measure(
+def measure_costs(
     tasks: dict[str, PoolingTask], batch: Any, *, device: torch.device | str = "cpu", rounds: int = 20
 ) -> dict[str, Cost]:
     """Time tasks on one batch, each the median of all rounds.

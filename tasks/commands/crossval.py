@@ -1,24 +1,11 @@
 """``python -m tasks crossval -c CONFIG``: fit and test every fold (and seed), and say how much they differ."""
 
-import argparse
-import contextlib
-import io
-import itertools
-import json
-import logging
-import shutil
-import statistics
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from tqdm import tqdm
-
-from tasks.commands.cli import CLI, plan, run_cli
+from tasks.commands.cli import plan
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
 from tasks.commands.settings import same_settings
-from tasks.commands.tables import write_csv
 
 
 def crossval(args: list[str]) -> Path:
@@ -49,140 +36,11 @@ def crossval(args: list[str]) -> Path:
     return folder
 
 
-def options(command: str, text: str | None) -> argparse.ArgumentParser:
-    """What commands that fit many times take beside the flags of `fit`."""
-    own = argparse.ArgumentParser(
-        prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
-    )
-    own.add_argument("--folds", help="the folds to run, 0,1,2; all of the data's unless given", type=_numbers)
-    own.add_argument("--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=_numbers)
-    own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
-    return own
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
-
-
-def numbered(run: dict[str, Any], name: str, resume: bool) -> Path:
-    """The next free folder ``name_N`` where a run has its versions; to resume, the newest there is."""
-    root = Path(run["root"], run["name"])
-    earlier = sorted((int(path.name.split("_")[1]), path) for path in root.glob(f"{name}_*") if path.is_dir())
-    if resume and earlier:
-        return earlier[-1][1]
-    return root / f"{name}_{earlier[-1][0] + 1 if earlier else 0}"
-
-
-def fit_all(
-    variants: dict[Path, list[str]], folds: list[int], seeds: list[int], title: str
-) -> Iterator[dict[Path, list[dict[str, Any]]]]:
-    """Fit and test each variant on each fold with each seed, all variants of a fold before the next fold.
-
-    Each run gets a folder ``fold_K_seed_S`` of its own. A run that is finished there, by its summary, is not run again;
-    one that was interrupted starts over, because going on from its checkpoint would shuffle otherwise than a run that
-    was not, and runs would no longer be pairs.
-
-    Args:
-        variants: The flags of `fit` by the folder that gets their runs, ``crossval.csv`` and ``summary.json``.
-        folds: The folds.
-        seeds: The seeds.
-        title: Stands before the progress bar.
-
-    Yields:
-        The rows of all variants so far, fold, seed and test metrics: what there is to begin with, and after each run.
-    """
-    runs = [(seed, fold) for seed in seeds for fold in folds]
-    rows = {folder: _finished(folder, runs) for folder in variants}
-    done = sum(map(len, rows.values()))
-    if done:  # what an earlier call left is in the tables from the start
-        for folder, own_rows in rows.items():
-            if own_rows:
-                _write(folder, own_rows)
-        yield rows
-    with tqdm(total=len(variants) * len(runs), initial=done, desc=title, unit="run", dynamic_ncols=True) as bar:
-        for (seed, fold), (folder, args) in itertools.product(runs, variants.items()):
-            place = folder / f"fold_{fold}_seed_{seed}"
-            if (place / "summary.json").is_file():
-                continue
-            shutil.rmtree(place, ignore_errors=True)
-            own = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={place.name}"]
-            own += [f"--data.init_args.fold={fold}", f"--seed_everything={seed}"]
-            _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
-            rows[folder] = _finished(folder, runs)
-            _write(folder, rows[folder])
-            bar.update()
-            yield rows
-
-
-def _finished(folder: Path, runs: list[tuple[int, int]]) -> list[dict[str, Any]]:
-    """The rows of the runs that have a summary, in order."""
-    places = [(seed, fold, folder / f"fold_{fold}_seed_{seed}" / "summary.json") for seed, fold in runs]
-    return [{"fold": fold, "seed": seed, **_values(path)} for seed, fold, path in places if path.is_file()]
-
-
-def _fit(args: list[str], bar: tqdm, title: str) -> None:
-    """One run, which says nothing but how far it is: what it would print is in its folder."""
-    quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        with contextlib.redirect_stdout(io.StringIO()):
-            # Pictures of the training are for somebody who watches it; a config or flag may ask for them.
-            run_cli(["fit", "--outputs.every=0", *args, *quiet], cli_class=_telling(bar, title))
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _telling(bar: tqdm, title: str) -> type[CLI]:
-    """A command line whose trainer tells the bar the epoch."""
-
-    class Epochs(Callback):
-        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            # In a log, which keeps every state of the bar, one a run is enough.
-            state = f"{title}, epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-            bar.set_postfix_str(state, refresh=sys.stderr.isatty())
-
-    class Telling(CLI):
-        def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-            trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(Epochs())
-            return trainer
-
-    return Telling
-
-
-def _values(summary: Path) -> dict[str, float]:
-    return {name: result["value"] for name, result in json.loads(summary.read_text())["test"].items()}
-
-
-def spread(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (n - 1) of each metric over the rows.
-
-    Example:
-        >>> spread([{"fold": 0, "seed": 0, "acc": 0.5}, {"fold": 1, "seed": 0, "acc": 0.7}])["acc"]["mean"]
-        0.6
-    """
-    names = [name for name in rows[0] if name not in ("fold", "seed")]
-    columns = {name: [row[name] for row in rows] for name in names}
-    return {
-        name: {"mean": statistics.fmean(column), "sd": statistics.stdev(column) if len(column) > 1 else 0.0}
-        for name, column in columns.items()
-    }
-
-
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    write_csv(folder / "crossval.csv", rows)
-    (folder / "summary.json").write_text(json.dumps({"runs": len(rows), "test": spread(rows)}, indent=2) + "\n")
-
-
 def _print(folder: Path, rows: list[dict[str, Any]]) -> None:
-    names = list(spread(rows))
+    names = list(mean_and_sd(rows))
     print("  fold  seed  " + "".join(f"{name:>10}" for name in names))
     for row in rows:
         print(f"{row['fold']:>6}{row['seed']:>6}  " + "".join(f"{row[name]:>10.4g}" for name in names))
     for statistic in ("mean", "sd"):
-        print(f"{statistic:>12}  " + "".join(f"{result[statistic]:>10.4g}" for result in spread(rows).values()))
+        print(f"{statistic:>12}  " + "".join(f"{result[statistic]:>10.4g}" for result in mean_and_sd(rows).values()))
     print(f"look at: {folder / 'crossval.csv'}")

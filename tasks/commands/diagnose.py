@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.commands.cli import check_fold, checkpoint, plan
-from tasks.commands.explain import load_task
+from tasks.commands.checkpoints import check_fold, checkpoint, load_task, run_of
+from tasks.commands.cli import plan
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
-from tasks.maps.probes import Measured, Probe, at_pool, block, measure, through_network
+from tasks.maps.probes import Measured, Probe, at_pool, block, perturb, through_network
 from tasks.maps.variance import variance_rows
 from tasks.outputs.drawing import canvas, save
 from tasks.task.base import PoolingTask
@@ -48,7 +48,7 @@ def diagnose(args: list[str]) -> Path:
 
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = run_of(path)
     check_fold("diagnose", folder, planned.datamodule)
     task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
     data.setup()
@@ -99,7 +99,7 @@ def _column(
             return {}, {}
         mask = block(one, generator)
         hidden = _hidden(task, batch, one, mask) if probe is through_network else None
-        for measured in measure(one, other, mask, hidden):
+        for measured in perturb(one, other, mask, hidden):
             found.setdefault(measured.name, []).append(measured)
         pooled.append(one.function(one.x))
         averaged.append(one.x.mean(one.pooled))

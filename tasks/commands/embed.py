@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tasks.commands.cli import checkpoint, plan
-from tasks.commands.explain import load_task
+from tasks.commands.checkpoints import checkpoint, load_task, run_of
+from tasks.commands.cli import plan
 from tasks.data.problems import BadInput
 
 
@@ -67,7 +67,7 @@ def embed(args: list[str]) -> Path:
     shape = [max(sizes) for sizes in zip(*(vector.shape for vector in vectors), strict=True)]
     flat = torch.stack([_padded(vector, shape).flatten() for vector in vectors]).numpy()
     columns = {"id": ids, "part": where, **_targets(targets, data.spec)}
-    table = (path.parent.parent if path.parent.name == "checkpoints" else path.parent) / f"embeddings.{ending}"
+    table = run_of(path) / f"embeddings.{ending}"
     (_write_parquet if ending == "parquet" else _write_npz)(table, columns, flat, shape)
     print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
     print(f"look at: {table}")

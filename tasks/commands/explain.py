@@ -1,19 +1,17 @@
 """``python -m tasks explain --ckpt_path CHECKPOINT --input FILE``: one file in; its prediction, picture and map out."""
 
 import argparse
-import importlib
 import itertools
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from tasks.commands.cli import checkpoint
+from tasks.commands.checkpoints import checkpoint, load_task, run_of
 from tasks.data.problems import BadInput
-from tasks.outputs.callback import write_predictions
 from tasks.outputs.gallery import Gallery
+from tasks.outputs.predictions import write_predictions
 from tasks.task.base import PoolingTask
 
 
@@ -48,9 +46,8 @@ def explain(args: list[str]) -> Path:
     task = load_task(path, (config.get("model") or {}).get("class_path"))
     batches = _read(task, chosen.input)
 
-    home = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     folder = chosen.output or next(
-        place for number in itertools.count() if not (place := home / f"explained_{number}").exists()
+        place for number in itertools.count() if not (place := run_of(path) / f"explained_{number}").exists()
     )
     gallery, rows = Gallery(folder), []
     for batch in batches:
@@ -98,41 +95,6 @@ def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:
     if chosen.ckpt_path in ("best", "last") and not name:
         raise BadInput(f"whose {chosen.ckpt_path}.ckpt? Give --ckpt_path FILE, -c CONFIG or --run.name NAME")
     return checkpoint(chosen.ckpt_path, {"root": chosen.root or run.get("root") or "runs", "name": name})
-
-
-def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
-    """Load a trained task, whatever its modality, ready to predict.
-
-    Args:
-        path: A checkpoint.
-        class_path: The task's class where the checkpoint does not name it: those that `fit` wrote do.
-
-    Returns:
-        The task in evaluation mode, on the GPU if there is one.
-
-    Raises:
-        BadInput: If it is damaged, names no task or holds another model's weights.
-    """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        class_path = stored["hyper_parameters"].get("_class_path") or class_path
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} is not a checkpoint of a task ({_first_line(error)}); give one that fit wrote"
-        ) from error
-    if not class_path:
-        raise BadInput(f"{path} does not name its task's class; give the config that it was trained with, -c CONFIG")
-    module, _, name = class_path.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
-    except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        raise BadInput(f"{path}: cannot build its task {class_path} ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _read(task: PoolingTask, sources: list[str]) -> list[Any]:

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import Subset
 
+from tasks.commands.checkpoints import load_task
 from tasks.commands.cli import plan
 from tasks.commands.costs import Memory, head_memory
-from tasks.commands.crossval import fit_all, numbered, options, spread
-from tasks.commands.explain import load_task
 from tasks.commands.paired import difference
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
 from tasks.commands.settings import same_settings
+from tasks.commands.sizes import largest
 from tasks.commands.tables import write_csv
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
-from tasks.task.flatten import by, largest
+from tasks.task.flatten import by
 from tasks.task.metrics import bootstrap
 
 Row = dict[str, Any]
@@ -178,7 +179,7 @@ def _write(
             one | {name: one[name] - other[name] for name in one if name not in ("fold", "seed")}
             for one, other in zip(train, test, strict=True)
         ]
-        parts = {"test": spread(test), "train": spread(train), "gap": spread(gaps)}
+        parts = {"test": mean_and_sd(test), "train": mean_and_sd(train), "gap": mean_and_sd(gaps)}
         for metric in parts["test"]:
             row = {"head": place.name, "metric": metric, "runs": len(test)}
             row |= {f"{part}_{name}": value for part, all_of in parts.items() for name, value in all_of[metric].items()}

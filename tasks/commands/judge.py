@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tasks.commands.cli import check_fold, checkpoint, run_cli
+from tasks.commands.checkpoints import check_fold, checkpoint, run_of
+from tasks.commands.cli import run_cli
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
 from tasks.maps.faithfulness import area, deletion, insertion, randomised, similarity
@@ -55,7 +56,7 @@ def judge(args: list[str]) -> Path:
 
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = checkpoint(chosen.ckpt_path, built.config["run"])
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = run_of(path)
     check_fold("judge", folder, built.datamodule)
     device = built.trainer.strategy.root_device
     task = type(built.model).load_from_checkpoint(path, map_location=device, weights_only=True).eval()

@@ -25,7 +25,7 @@ def difference(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], metric:
     interval, and says how sure the training is, not how sure the data.
 
     Args:
-        ours: Rows with fold, seed and metrics (`tasks.commands.crossval.fit_all`).
+        ours: Rows with fold, seed and metrics (`tasks.commands.runs.fit_all`).
         theirs: The rows to compare with.
         metric: The metric.
         folds: Number of folds of the data; 1 is a fixed split.

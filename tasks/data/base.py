@@ -187,13 +187,3 @@ class PoolingData(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
         return self.loader(self.datasets.get("predict", self.datasets["test"]), False)
-
-
-def take_turns(options: Any, number: int, classes: int) -> Any:
-    """Of one option, or a list of options that samples take in turns, the one of a sample; all classes get all options.
-
-    Example:
-        >>> [take_turns([16, 32], number, classes=2) for number in range(5)], take_turns(16, 3, classes=2)
-        ([16, 16, 32, 32, 16], 16)
-    """
-    return options[number // classes % len(options)] if isinstance(options, Sequence) else options

@@ -156,7 +156,7 @@ class Measured(NamedTuple):
     by_spread: bool = False
 
 
-def measure(probe: Probe, other: Probe, mask: Tensor, hidden: Callable[[], Tensor] | None = None) -> list[Measured]:
+def perturb(probe: Probe, other: Probe, mask: Tensor, hidden: Callable[[], Tensor] | None = None) -> list[Measured]:
     """What perturbations do to one sample.
 
     Args:

@@ -1,6 +1,5 @@
 """What a run leaves behind besides checkpoints: predictions.csv, summary.json, curves.png and maps/."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tasks.outputs.curves import draw_curves
 from tasks.outputs.gallery import Gallery
+from tasks.outputs.predictions import summarise, write_predictions
 from tasks.task.base import PoolingTask
-from tasks.task.metrics import bootstrap
 
 
 class Outputs(Callback):
@@ -44,7 +44,7 @@ class Outputs(Callback):
             return
         self.folder = run_folder(trainer)
         if trainer.is_global_zero:
-            batch = trainer.precision_plugin.convert_input(spread(trainer.val_dataloaders, self.followed))
+            batch = trainer.precision_plugin.convert_input(spread_evenly(trainer.val_dataloaders, self.followed))
             self._draw(pl_module, trainer.strategy.batch_to_device(batch), self.followed, epoch=epoch)
 
     def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
@@ -124,7 +124,7 @@ class Outputs(Callback):
             self.written = [page, *self.written[1:], *files]
 
 
-def spread(loader: DataLoader, number: int) -> Any:
+def spread_evenly(loader: DataLoader, number: int) -> Any:
     """A batch of up to ``number`` samples, evenly spread over a loader's data; no random number is drawn."""
     chosen = torch.linspace(0, len(loader.dataset) - 1, min(number, len(loader.dataset))).round().long().tolist()
     few = DataLoader(
@@ -156,75 +156,3 @@ def run_folder(trainer: Trainer) -> Path:
     folder = Path(trainer.log_dir or trainer.default_root_dir)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def write_predictions(path: Path, rows: list[dict[str, Any]], task: PoolingTask) -> None:
-    """Write id, target, prediction and one probability per class (or, in regression, one value per target)."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_header(task))
-        for row in rows:
-            writer.writerow([row["id"], *_cells(row, task)])
-
-
-def _header(task: PoolingTask) -> list[str]:
-    if task.kind == "regression":
-        return ["id", *(f"target {name}" for name in task.classes), *(f"prediction {name}" for name in task.classes)]
-    return ["id", "target", "prediction", *(f"p({name})" for name in task.classes)]
-
-
-def _cells(row: dict[str, Any], task: PoolingTask) -> list[str]:
-    target, predictions = row["target"], row["predictions"]
-    numbers = [f"{value:.6g}" for value in predictions.tolist()]
-    if task.kind == "regression":
-        return [*([""] * len(numbers) if target is None else [f"{value:.6g}" for value in target.tolist()]), *numbers]
-    if task.kind == "multilabel":
-        names = lambda hits: "|".join(name for name, hit in zip(task.classes, hits, strict=True) if hit)  # noqa: E731
-        return ["" if target is None else names(target.tolist()), names((predictions > 0.5).tolist()), *numbers]
-    return ["" if target is None else task.classes[int(target)], task.classes[int(predictions.argmax())], *numbers]
-
-
-def summarise(rows: list[dict[str, Any]], task: PoolingTask, samples: int) -> dict[str, Any]:
-    """The test metrics with their bootstrap intervals, and what they were measured on."""
-    predictions = torch.stack([row["predictions"] for row in rows])
-    target = torch.stack([row["target"] for row in rows])
-    target = target.long() if task.kind == "multilabel" else target
-    return {
-        "kind": task.kind,
-        "classes": task.classes,
-        "samples": len(rows),
-        "parameters": sum(parameter.numel() for parameter in task.parameters()),
-        "pool": " ".join(str(task.pool).split()),
-        "test": bootstrap(task.kind, len(task.classes), predictions, target, samples=samples),
-    }
-
-
-def draw_curves(folder: Path) -> list[Path]:
-    """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation."""
-    table = folder / "metrics.csv"
-    if not table.is_file():
-        return []
-    with table.open(encoding="utf-8") as file:
-        records = list(csv.DictReader(file))
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for record in records:
-        for column, value in record.items():
-            part, _, name = column.partition("/")
-            if part in ("train", "val") and value:
-                curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]), float(value)))
-    if not curves:
-        return []
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4 * len(curves), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)  # draws without a screen and without touching the user's pyplot state
-    for axes, (name, parts) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        for part, points in parts.items():
-            axes.plot(*zip(*points, strict=True), label=part)
-        axes.set(xlabel="epoch", title=name)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    path = folder / "curves.png"
-    figure.savefig(path, dpi=120)
-    return [path]

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
+from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision, decide, number_text
-
-if TYPE_CHECKING:
-    from tasks.task.base import PoolingTask
 
 PAGE = Path(__file__).with_suffix(".html")
 _NAMED = 12  # classes that the page's head names
@@ -43,7 +41,7 @@ class Gallery:
         self.folder = folder
         self.entries: list[Entry] = []
 
-    def add(self, task: "PoolingTask", batch: Any, *, limit: int, epoch: int | None = None) -> list[Entry]:
+    def add(self, task: PoolingTask, batch: Any, *, limit: int, epoch: int | None = None) -> list[Entry]:
         """Draw up to ``limit`` samples of a batch.
 
         Args:
@@ -82,7 +80,7 @@ class Gallery:
             path = path.with_name(f"{stem}-{number}.png")
         return path
 
-    def write(self, task: "PoolingTask") -> Path:
+    def write(self, task: PoolingTask) -> Path:
         """Write the page; returns its path."""
         final = [entry for entry in self.entries if entry.epoch is None]
         learned = [entry for entry in self.entries if entry.epoch is not None]

@@ -5,45 +5,29 @@ there to loss, metrics and maps.
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from modalpool import Pool, contributions
-from tasks.data.problems import BadInput
+from modalpool import Pool
 from tasks.data.splits import PARTS
-from tasks.task.decisions import Decision
-from tasks.task.embedding import Embedding, embed_batch, grid_numbers
+from tasks.task.embedding import Embedding, embed_batch
+from tasks.task.evidence import Evidence, choose_maps, find_evidence
+from tasks.task.finite import FiniteLosses
 from tasks.task.flatten import flatten_pool, fully_connected
-from tasks.task.inputs import JudgedMaps
 from tasks.task.metrics import build_metrics
-from tasks.task.regularise import disagreement, mix_pooled
+from tasks.task.modality import Modality
+from tasks.task.regularise import Mixture, disagreement, own_share
 
 
-class Evidence(NamedTuple):
-    """What made the logits of a batch; in regression maps, sums and what is missing are in the target's units."""
-
-    logits: Tensor
-    """(B, outputs)."""
-    maps: Tensor
-    """Signed, the features' layout with the outputs where the channels were."""
-    sums: Tensor
-    """(B, outputs), a map's sum over a sample's elements."""
-    missing: Tensor
-    """(B, outputs): the logit, less what the head says of nothing, less the sum. Zero where maps are exact."""
-
-
-class PoolingTask(JudgedMaps, LightningModule):
+class PoolingTask(Modality, LightningModule):
     """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
 
     Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the
-    encoder; they implement `encode`, `target`, `ids` and `draw`, and for `python -m tasks judge` what is
-    in `tasks.task.inputs`.
+    encoder; what they implement is in `tasks.task.modality.Modality`.
 
     Args:
         spec: What the data says of itself (`tasks.data.base.PoolingData.spec`).
@@ -94,6 +78,7 @@ class PoolingTask(JudgedMaps, LightningModule):
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
         self.consistency, self.pooled_mixup = consistency, pooled_mixup
+        self.finite = FiniteLosses()
         for name in [name for name, value in pool_options.items() if value is None]:
             del pool_options[name]
         if flatten:
@@ -111,60 +96,7 @@ class PoolingTask(JudgedMaps, LightningModule):
         self.register_buffer("target_mean", torch.tensor(mean), persistent=False)
         self.register_buffer("target_std", torch.tensor(std), persistent=False)
 
-    # What a modality implements.
-
-    element = "element"
-    """What an element of the input is called under a colour bar: node, bin, voxel."""
-
-    @property
-    def cell(self) -> int:
-        """Elements of the input that one element of the features stands for."""
-        return 1
-
-    @abstractmethod
-    def encode(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
-        """Element features in the pool's layout, and the pool's keyword arguments (mask, lengths, index, dim_size)."""
-
-    @abstractmethod
-    def target(self, batch: Any) -> Tensor:
-        """Targets: (B,) class numbers, (B, K) zeros and ones (multilabel), or (B, T) values in original units."""
-
-    @abstractmethod
-    def ids(self, batch: Any) -> list[str]:
-        """A stable name for each sample, as it stands in predictions.csv."""
-
-    @abstractmethod
-    def draw(self, batch: Any, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
-        """Draw sample ``number`` of a batch with its map into a PNG.
-
-        ``shown`` is the map on the grid of the sample's input (`to_inputs`), each element's share of the logit.
-        """
-
-    def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
-        """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
-        return []
-
-    def read(self, source: str) -> Any:
-        """Read one input of the user's, prepared like the data that the task was trained on, as a batch of one.
-
-        Its target is NaN where it is not known.
-
-        Raises:
-            BadInput: If it cannot be used.
-        """
-        raise BadInput(f"{type(self).__name__} cannot read {source}: it has no `read`; write one, or run predict")
-
-    place_names: tuple[str, ...] = ()
-    """What `places` are, with units; none where they are numbers along the axes of the features."""
-
-    def places(self, batch: Any, x: Tensor) -> Tensor:
-        """Where the elements of ``x``, which `encode` made of this batch, are in the input.
-
-        Returns:
-            The axes of ``x`` without channels, sizes of 1 broadcast, and one more for the coordinates. NaN is for what
-            `encode` put beside the input's elements and its mask has to leave out, like a class token.
-        """
-        return grid_numbers(self.pool, x)
+    # What a modality may change.
 
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""
@@ -218,16 +150,33 @@ class PoolingTask(JudgedMaps, LightningModule):
     def evidence(self, batch: Any) -> Evidence:
         """The logits, the maps of `explain`, their sums, and what they miss of the logits."""
         x, sets = self.encode(batch)
-        logits, maps, missing = contributions(self.pool, self.readout(sets), x, return_gap=True, **sets)
-        axes = self.pool.layout.axes(maps.ndim)
-        if axes.ragged:
-            sums = torch.zeros_like(logits).index_add_(0, sets["index"], maps.to(logits.dtype))
-        else:
-            sums = maps.movedim((axes.batch, axes.channel), (0, 1)).flatten(2).sum(2)
-        if self.kind == "regression":
-            maps = maps * self.target_std.reshape([-1 if i == axes.channel else 1 for i in range(maps.ndim)])
-            sums, missing = sums * self.target_std, missing * self.target_std
-        return Evidence(logits, maps, sums, missing)
+        unit = self.target_std if self.kind == "regression" else None
+        return find_evidence(self.pool, self.readout(sets), x, sets, unit=unit)
+
+    def explained(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """The output whose map is judged, ``(B,)``, and the sign with which it speaks for the target, ``(B,)`` of ±1.
+
+        The target's class; in a binary task its one output, turned around for the first class; the first label that
+        holds; in regression the first value.
+        """
+        target = self.target(batch)
+        if self.kind == "binary":
+            return torch.zeros_like(target), target * 2 - 1
+        if self.kind == "multiclass":
+            return target, torch.ones_like(target)
+        first = target.argmax(1) if self.kind == "multilabel" else torch.zeros_like(target[:, 0], dtype=torch.long)
+        return first, torch.ones_like(first)
+
+    def sample_maps(self, batch: Any) -> list[Tensor]:
+        """For each sample the signed map of what speaks for its target (`explained`), on the grid of `truth`."""
+        outputs, signs = self.explained(batch)
+        chosen = self.choose(self.explain(batch)[1], outputs, batch)
+        return [one * sign for one, sign in zip(chosen, signs, strict=True)]
+
+    def choose(self, maps: Tensor, outputs: Tensor, batch: Any) -> list[Tensor]:
+        """Of each sample the map of one output, ``outputs`` (B,), on the grid of its input."""
+        sets = self.encode(batch)[1] if self.pool.layout.axes(maps.ndim).ragged else {}
+        return self.to_inputs(choose_maps(self.pool, maps, outputs, sets), batch)
 
     def embed(self, batch: Any) -> Embedding:
         """The dual features of a batch: a vector of each sample, and of each of its elements with its place.
@@ -254,6 +203,16 @@ class PoolingTask(JudgedMaps, LightningModule):
         target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
         return nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
 
+    def mix_pooled(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Logits and loss of a batch whose pooled vectors are mixed in pairs (`tasks.task.regularise.Mixture`)."""
+        x, sets = self.encode(batch)
+        z = self.pool(x, **sets)
+        mixture = Mixture(share=own_share(self.pooled_mixup), partner=torch.randperm(len(z), device=z.device))
+        if "mask" in sets and not self.pool.layout.axes(x.ndim).ragged:  # a mixture is as long as the longer of the two
+            sets = {**sets, "mask": sets["mask"] | sets["mask"][mixture.partner]}
+        logits = self.readout(sets)(mixture.mix(z))
+        return logits, mixture.loss(self.loss, logits, self.target(batch))
+
     def _class_weights(self, balance: bool) -> Tensor | None:
         if not balance or self.kind == "regression":
             return None
@@ -267,7 +226,7 @@ class PoolingTask(JudgedMaps, LightningModule):
     def _step(self, batch: Any, part: str) -> dict[str, Any]:
         ids, target = self.ids(batch), self.target(batch)
         if part == "train" and self.pooled_mixup:
-            logits, loss = mix_pooled(self, batch, self.pooled_mixup)
+            logits, loss = self.mix_pooled(batch)
         else:
             logits = self(batch)
             loss = self.batch_loss(logits, batch)
@@ -290,17 +249,20 @@ class PoolingTask(JudgedMaps, LightningModule):
             gap = disagreement(self.kind, *(self(view) for view in views))
             self.log("train/disagreement", gap, on_step=False, on_epoch=True, batch_size=len(self.ids(views[0])))
             loss = loss + self.consistency * gap
-        if not torch.isfinite(loss):
-            names = ", ".join(self.ids(batch)[:8])
-            raise BadInput(
-                f"the training loss became {loss.item()} in batch {batch_idx} (samples {names}, ...); lower --model.lr "
-                "or look at these inputs; the last epoch's state is in checkpoints/last.ckpt"
-            )
+        self.finite.add(loss, batch_idx, self.ids(batch))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Metrics of a validation batch."""
         return self._step(batch, "val")
+
+    def on_validation_start(self) -> None:
+        """Stop before validation and its checkpoint if a training loss was not finite."""
+        self.finite.look()
+
+    def on_train_epoch_end(self) -> None:
+        """The same where nothing is validated."""
+        self.finite.look()
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Metrics and predictions of a test batch."""
@@ -333,6 +295,7 @@ class PoolingTask(JudgedMaps, LightningModule):
 
     def on_train_start(self) -> None:
         """Let this task's lr and weight_decay hold when a checkpoint brought the optimizer's state with other ones."""
+        self.finite.forget()
         optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
         for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):

@@ -2,15 +2,48 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from tasks.task.base import PoolingTask
+from tasks.task.evidence import Evidence
 
 _LONGEST = 60  # letters of a sample's name in a title
+
+
+class Named(Protocol):
+    """What names what a task says: its kind, its classes and what an element is."""
+
+    kind: str
+    classes: list[str]
+    element: str
+
+
+class Decides(Named, Protocol):
+    """What decides, and says why: the part of a task that a `Decision` is made of."""
+
+    @property
+    def cell(self) -> int:
+        """Elements of the input that one element of the features stands for."""
+
+    def ids(self, batch: Any) -> list[str]:
+        """The samples' names."""
+
+    def target(self, batch: Any) -> Tensor:
+        """What is true."""
+
+    def evidence(self, batch: Any) -> Evidence:
+        """Logits and what made them."""
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """What is reported."""
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The training's loss."""
+
+    def choose(self, maps: Tensor, outputs: Tensor, batch: Any) -> list[Tensor]:
+        """Of each sample one map, on its input."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +104,7 @@ def number_text(value: float) -> str:
 
 
 @torch.no_grad()
-def decide(task: "PoolingTask", batch: Any) -> tuple[list[Decision], list[Tensor]]:
+def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
     """What a task decides about each sample of a batch, and the signed maps of why.
 
     The map is that of the predicted class or of the likeliest label; in a binary task the one there is, evidence for
@@ -107,11 +140,11 @@ def decide(task: "PoolingTask", batch: Any) -> tuple[list[Decision], list[Tensor
     return decisions, [one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
 
 
-def _choice(task: "PoolingTask", probabilities: Tensor) -> Tensor:
+def _choice(task: Named, probabilities: Tensor) -> Tensor:
     return (probabilities > 0.5).float() if task.kind == "multilabel" else probabilities.argmax()
 
 
-def _words(task: "PoolingTask", given: Tensor) -> str:
+def _words(task: Named, given: Tensor) -> str:
     """A target or prediction: a class number, labels as zeros and ones, or values."""
     if task.kind == "regression":
         values = [f"{value:.4g}" for value in given.tolist()]
@@ -123,7 +156,7 @@ def _words(task: "PoolingTask", given: Tensor) -> str:
     return task.classes[int(given)]
 
 
-def _about(task: "PoolingTask", output: int) -> dict[str, str]:
+def _about(task: Named, output: int) -> dict[str, str]:
     if task.kind == "regression":
         return {"about": task.classes[0], "label": f"{task.classes[0]} per {task.element}"}
     about = task.classes[1] if task.kind == "binary" else task.classes[output]

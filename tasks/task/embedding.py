@@ -1,14 +1,23 @@
 """What a network knows of a sample besides its answer: a vector of the whole, and one of each element and its place."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from modalpool import Pool
 
-if TYPE_CHECKING:
-    from tasks.task.base import PoolingTask
+
+class Placed(Protocol):
+    """What is pooled, and where it is: the part of a task that is embedded."""
+
+    pool: Pool
+
+    def encode(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Features, and the pool's keyword arguments."""
+
+    def places(self, batch: Any, x: Tensor) -> Tensor:
+        """Where the features' elements are in the input."""
 
 
 class Embedding(NamedTuple):
@@ -22,7 +31,7 @@ class Embedding(NamedTuple):
     """Of each sample where these elements are, (n, P), in the units of `PoolingTask.place_names`."""
 
 
-def embed_batch(task: "PoolingTask", batch: Any) -> Embedding:
+def embed_batch(task: Placed, batch: Any) -> Embedding:
     """Encode and pool a batch, and divide its elements among the samples.
 
     Raises:

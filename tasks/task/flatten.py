@@ -2,20 +2,14 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from modalpool import Pool
 from modalpool.reductions import Reduction, State
 from modalpool.sets import RaggedSets, Sets
 from tasks.data.problems import BadInput
-
-if TYPE_CHECKING:
-    from tasks.data.base import PoolingData
-    from tasks.task.base import PoolingTask
 
 
 class Flatten(Reduction):
@@ -117,25 +111,3 @@ def fully_connected(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequen
     """
     layers = [nn.Sequential(nn.Dropout(dropout), nn.Linear(*both), nn.ReLU()) for both in itertools.pairwise(widths)]
     return nn.Sequential(nn.Flatten(1), *layers)
-
-
-def largest(task: "PoolingTask", data: "PoolingData") -> list[int]:
-    """The largest size of a task's features along each axis of elements, over all samples of all parts.
-
-    Where an index says which graph a node belongs to, the number of nodes of the largest graph. No target is read.
-
-    Args:
-        task: The task, in evaluation mode; it need not be trained.
-        data: Its data.
-    """
-    found: list[list[int]] = []
-    loaders = [data.loader(data.still(part), False) for part in data.datasets]
-    for batch in tqdm(itertools.chain(*loaders), desc="sizes", total=sum(map(len, loaders)), dynamic_ncols=True):
-        with torch.no_grad():
-            x, sets = task.encode(batch)
-        axes = task.pool.layout.axes(x.ndim)
-        if axes.ragged:
-            found.append([int(torch.bincount(sets["index"]).max())])
-        else:
-            found.append([size for axis, size in enumerate(x.shape) if axis not in (axes.batch, axes.channel)])
-    return [max(along) for along in zip(*found, strict=True)]

@@ -1,13 +1,11 @@
-"""Two regularisers behind the pool: views of a sample are to agree, and pooled vectors are mixed in pairs."""
+"""Two regularisers: views of a sample are to agree, and samples or their pooled vectors are mixed in pairs."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
-
-if TYPE_CHECKING:
-    from tasks.task.base import PoolingTask
 
 
 def disagreement(kind: str, first: Tensor, second: Tensor) -> Tensor:
@@ -32,25 +30,32 @@ def disagreement(kind: str, first: Tensor, second: Tensor) -> Tensor:
     return mse_loss(first.sigmoid(), second.sigmoid())
 
 
-def mix_pooled(task: "PoolingTask", batch: Any, strength: float) -> tuple[Tensor, Tensor]:
-    """Logits and loss of a batch whose pooled vectors are mixed in pairs, z = λ zᵢ + (1 - λ) zⱼ, λ ~ Beta(α, α).
-
-    Manifold mixup (Verma et al. 2019, arXiv 1806.05236) at one place, behind the pool. The loss is
-    λ loss(zᵢ's target) + (1 - λ) loss(zⱼ's target). Behind a linear head the mixed logit is the mixture of the logits;
-    behind a linear encoder with a mean, too, so is that of mixed inputs (Zhang et al. 2018).
+def own_share(strength: float) -> float:
+    """Draw λ ~ Beta(α, α), or 1 - λ if that is larger: a sample's own share, whose target it is measured against.
 
     Args:
-        task: The task.
-        batch: A training batch.
         strength: α.
     """
-    x, sets = task.encode(batch)
-    z = task.pool(x, **sets)
     share = float(torch.distributions.Beta(strength, strength).sample())
-    share = max(share, 1 - share)  # the larger share is a sample's own, whose target it is measured against
-    partner = torch.randperm(len(z), device=z.device)
-    if "mask" in sets and not task.pool.layout.axes(x.ndim).ragged:  # a mixture is as long as the longer of the two
-        sets = {**sets, "mask": sets["mask"] | sets["mask"][partner]}
-    logits = task.readout(sets)(share * z + (1 - share) * z[partner])
-    target = task.target(batch)
-    return logits, share * task.loss(logits, target) + (1 - share) * task.loss(logits, target[partner])
+    return max(share, 1 - share)
+
+
+class Mixture(NamedTuple):
+    """Samples mixed in pairs, λ xᵢ + (1 - λ) xⱼ (mixup, Zhang et al. 2018, arXiv 1710.09412, equation 1).
+
+    Mixed behind the pool it is manifold mixup (Verma et al. 2019, arXiv 1806.05236) at one place: behind a linear head
+    the mixed logit is the mixture of the logits; behind a linear encoder with a mean, too, so is that of mixed inputs.
+    """
+
+    share: float
+    """λ."""
+    partner: Tensor
+    """j of each sample, (B,)."""
+
+    def mix(self, x: Tensor) -> Tensor:
+        """Mix what begins with the samples' axis."""
+        return self.share * x + (1 - self.share) * x[self.partner]
+
+    def loss(self, measure: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor) -> Tensor:
+        """The same mixture of the losses against both samples' targets."""
+        return self.share * measure(logits, target) + (1 - self.share) * measure(logits, target[self.partner])

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tasks.data.base import PoolingData, take_turns
+from tasks.data.base import PoolingData
+from tasks.data.turns import take_turns
 from tasks.volume.batches import collate_volumes
 
 VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels

@@ -128,8 +128,9 @@ def test_a_mixed_loss_that_is_not_finite_names_the_batch(data, batch, monkeypatc
     monkeypatch.setattr(made, "log", lambda *_, **__: None)
     monkeypatch.setattr(made, "log_dict", lambda *_, **__: None)
     torch.nn.init.constant_(made.head[-1].weight, float("nan"))
+    made.training_step(batch, 7)
     with pytest.raises(BadInput, match=r"the training loss became nan in batch 7 \(samples test_0000, .*lower"):
-        made.training_step(batch, 7)
+        made.on_validation_start()
 
 
 def test_the_rhythm_readout_has_its_own_norm(data):

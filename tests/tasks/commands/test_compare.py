@@ -11,7 +11,7 @@ import yaml
 from toy import ToyData, ToyTask
 
 from tasks.__main__ import main
-from tasks.commands.costs import measure
+from tasks.commands.costs import measure_costs
 from tasks.commands.paired import difference
 
 QUICK = ["--trainer.max_epochs=1", "--outputs.bootstrap=0"]
@@ -75,7 +75,7 @@ def test_costs_are_those_of_the_pool_and_of_the_whole_batch():
     plain, slow = ToyTask(data.spec), ToyTask(data.spec, reduction="attention", heads=2)
     pool = slow.pool.forward
     slow.pool.forward = lambda x, **sets: (time.sleep(0.02), pool(x, **sets))[1]
-    found = measure({"plain": plain, "slow": slow}, next(iter(data.train_dataloader())), rounds=3)
+    found = measure_costs({"plain": plain, "slow": slow}, next(iter(data.train_dataloader())), rounds=3)
     assert found["plain"].parameters == 4 * 8 + 8 + 8 + 1  # encoder and head, weights and biases
     assert found["slow"].parameters - found["plain"].parameters == sum(p.numel() for p in slow.pool.parameters()) > 0
     assert min(found["slow"].pool_ms, found["slow"].batch_ms) >= 20 > found["plain"].pool_ms

@@ -13,7 +13,7 @@ from toy import ROOT, ToyData, ToyTask
 from tasks.__main__ import main
 from tasks.commands.costs import head_memory
 from tasks.commands.heads import _train_metrics, head_costs
-from tasks.task.flatten import largest
+from tasks.commands.sizes import largest
 
 FIGURES = [
     pytest.param(7 * 7, 512, (), 4096, 102_764_544, id="VGG-16's first fully connected layer"),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from toy import ToyData, ToyTask
 
 from tasks.__main__ import main
-from tasks.outputs.callback import spread
+from tasks.outputs.callback import spread_evenly
 from tasks.outputs.gallery import Gallery, file_name
 
 
@@ -135,10 +135,10 @@ def test_followed_samples_are_spread_over_the_data_and_draw_no_random_number():
     data.setup()
     loader = DataLoader(data.datasets["test"], batch_size=4, shuffle=True)
     before = torch.get_rng_state()
-    names = spread(loader, 3)["id"]
+    names = spread_evenly(loader, 3)["id"]
     assert torch.equal(before, torch.get_rng_state())
     assert names == ["set 2000", "set 2016", "set 2031"]
-    assert len(spread(loader, 100)["id"]) == 32
+    assert len(spread_evenly(loader, 100)["id"]) == 32
 
 
 def test_fitting_follows_a_few_samples_and_is_not_changed_by_it(tmp_path, monkeypatch):

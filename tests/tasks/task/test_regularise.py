@@ -12,7 +12,7 @@ from tasks.audio import AudioTask, TimbreData
 from tasks.data.problems import BadInput
 from tasks.data.views import Views, keep_labels
 from tasks.graph import GraphTask, MotifData
-from tasks.task.regularise import disagreement, mix_pooled
+from tasks.task.regularise import disagreement
 from tasks.volume import LesionData, VolumeTask
 
 KINDS = ["binary", "multiclass", "multilabel", "regression"]
@@ -70,12 +70,12 @@ def test_both_views_learn():
 @pytest.mark.parametrize("kind", KINDS)
 def test_pooled_mixup_by_hand(kind, monkeypatch):
     data = ToyData(kind=kind)
-    task = ToyTask(data.spec, label_smoothing=0.0)
+    task = ToyTask(data.spec, label_smoothing=0.0, pooled_mixup=0.3)
     batch = next(iter(data.test_dataloader()))
     partner = torch.arange(32).flip(0)
     monkeypatch.setattr(torch, "randperm", lambda n, **_: partner)
     monkeypatch.setattr(torch.distributions.Beta, "sample", lambda self: torch.tensor(0.2))  # 0.8 is the own share
-    logits, loss = mix_pooled(task, batch, 0.3)
+    logits, loss = task.mix_pooled(batch)
     plain = task(batch)
     # a linear head: the mixture of the logits; a linear encoder and a mean: also the logits of mixed inputs
     torch.testing.assert_close(logits, 0.8 * plain + 0.2 * plain[partner])

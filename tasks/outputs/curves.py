@@ -1,0 +1,31 @@
+"""The curves of a training: metrics.csv as a picture."""
+
+import csv
+from pathlib import Path
+
+from tasks.outputs.drawing import canvas, save
+
+
+def draw_curves(folder: Path) -> list[Path]:
+    """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation."""
+    table = folder / "metrics.csv"
+    if not table.is_file():
+        return []
+    with table.open(encoding="utf-8") as file:
+        records = list(csv.DictReader(file))
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for record in records:
+        for column, value in record.items():
+            part, _, name = column.partition("/")
+            if part in ("train", "val") and value:
+                curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]), float(value)))
+    if not curves:
+        return []
+    figure = canvas(4 * len(curves), 3.2)
+    for axes, (name, parts) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for part, points in parts.items():
+            axes.plot(*zip(*points, strict=True), label=part)
+        axes.set(xlabel="epoch", title=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return [save(figure, folder / "curves.png")]
