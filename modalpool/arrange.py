@@ -12,16 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.kernels import Segments
-from modalpool.kernels.choice import known
-from modalpool.kernels.differentiate import transformed
+from modalpool.kernels import Segments, tuning
+from modalpool.kernels.second_order import transformed
+from modalpool.kernels.values import read
 from modalpool.layout import Axes, Layout
 from modalpool.sets import Coords, DenseSets, RaggedSets, Sets
 
 __all__ = ["Arranged", "arrange"]
-
-SHORT = 256
-"""Up to how many numbers a list is looked at faster than a tensor."""
 
 
 class Arranged(NamedTuple):
@@ -52,7 +49,7 @@ class Arranged(NamedTuple):
 def _holds(value: Tensor) -> bool:
     """Whether something about values is true, as far as can be told without waiting for a device."""
     if value.is_cpu:
-        return bool(known(value))
+        return bool(read(value))
     if value.is_cuda:
         torch._assert_async(value, "modalpool: a mask, weight, index, ptr or lengths is out of range")
     return True
@@ -69,13 +66,13 @@ def _within(index: Tensor, limit: int) -> bool:
         return True
     least, most = index.aminmax()
     if _plain(index):
-        return bool(known(least) >= 0 and known(most) < limit)
+        return bool(read(least) >= 0 and read(most) < limit)
     return _holds((least >= 0) & (most < limit))
 
 
 def _met(index: Tensor) -> list[int] | None:
     """The numbers that occur, in order; None where they are many, or where a look would be a wait."""
-    if index.shape[0] > SHORT or torch.compiler.is_compiling() or not _plain(index):
+    if index.shape[0] > tuning.LISTED or torch.compiler.is_compiling() or not _plain(index):
         return None
     return sorted(set(index.tolist()))
 
@@ -85,7 +82,7 @@ def _rises(segments: Segments) -> bool:
     if torch.compiler.is_compiling():
         return True
     ptr, limit = segments.ptr, segments.count
-    if _plain(ptr) and len(ptr) <= SHORT:
+    if _plain(ptr) and len(ptr) <= tuning.LISTED:
         bounds = ptr.tolist()
         return bounds[:1] == [0] and bounds[-1] == limit and bounds == sorted(bounds)
     return len(ptr) > 0 and _holds((ptr[0] == 0) & (ptr[-1] == limit) & (segments.lengths >= 0).all())

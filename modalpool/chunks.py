@@ -19,23 +19,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.func import functional_call
 
-from modalpool.kernels import fused as definition
-from modalpool.kernels import path
-from modalpool.kernels.choice import apply
-from modalpool.kernels.differentiate import plainly, vector_product
+from modalpool.kernels import eager, tuning
+from modalpool.kernels.second_order import apply, plainly, vector_product
 from modalpool.reductions.base import Reduction, State
 from modalpool.sets import Part, Sets
 
 __all__ = ["partial", "whole"]
 
-MANY = 2**21
-"""Above how many values a reduction works in chunks."""
-CHUNK = 2**20
-"""About how many values a chunk has: four megabytes in float32."""
-
 
 def _many(reduction: Reduction, x: Tensor, sets: Sets) -> bool:
-    return not torch.compiler.is_compiling() and x.numel() > MANY and reduction.in_chunks(x, sets)
+    return not torch.compiler.is_compiling() and x.numel() > tuning.MANY and reduction.in_chunks(x, sets)
 
 
 def whole(reduction: Reduction, x: Tensor, sets: Sets) -> Tensor | None:
@@ -47,9 +40,9 @@ def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
     """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
     if not _many(reduction, x, sets):
         return reduction.partial(x, sets)[0]
-    if not x.is_cpu or path(x) is definition or sets.differentiable:
+    if not x.is_cpu or not eager(x) or sets.differentiable:
         return reduction.partial(x, sets)[0]
-    parts = sets.parts(x, CHUNK)
+    parts = sets.parts(x, tuning.RULE_CHUNK)
     if len(parts) < 2:
         return reduction.partial(x, sets)[0]
     names = [name for name, _ in reduction.named_parameters()]

@@ -20,14 +20,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from modalpool import kernels
-from modalpool.kernels import Segments, accumulation_type, path
-from modalpool.kernels.choice import single
+from modalpool.kernels import Frugal, Segments, accumulation_type, path
 from modalpool.layout import Axes
 
 __all__ = ["Coords", "DenseSets", "Part", "RaggedSets", "Sets", "accumulation_type"]
@@ -69,13 +67,12 @@ class Sets(ABC):
         coords: Position of each element, ``(element axes, n)`` in [0, 1], or how to find it; None = unknown.
     """
 
-    kind: str
-    """What the names of the kernels for these sets begin with."""
-
     whole: Tensor | None = None
     """The `size` of the sets that these are parts of, ``(set axes, 1)``; None = they are whole."""
 
-    def __init__(self, group: Any, mask: Tensor | None, weight: Tensor | None, coords: Coords) -> None:
+    def __init__(
+        self, group: tuple[int, ...] | Segments, mask: Tensor | None, weight: Tensor | None, coords: Coords
+    ) -> None:
         self.group = group
         self.mask = mask
         self.weight = weight
@@ -105,18 +102,13 @@ class Sets(ABC):
         given = (self.weight, None if callable(self._coords) else self._coords)
         return any(tensor is not None and tensor.requires_grad for tensor in given)
 
-    @abstractmethod
-    def fuses(self, x: Tensor, operation: str) -> bool:
-        """Whether an operation on ``x`` needs no memory of its size."""
+    def frugal(self, x: Tensor) -> Frugal:
+        """Which operations on ``x`` need no memory of its size."""
+        return path(x, self.group).frugal(x, self.many)
 
     @abstractmethod
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """Cut the sets into parts of about ``limit`` values of ``x``."""
-
-    def _kernel(self, operation: str, values: Tensor) -> Callable[..., Any]:
-        """The kernel of an operation for these sets and values."""
-        kernel: Callable[..., Any] = getattr(path(values), f"{self.kind}_{operation}")
-        return kernel
 
     @abstractmethod
     def expand(self, per_set: Tensor) -> Tensor:
@@ -138,33 +130,28 @@ class Sets(ABC):
 
     def sum(self, values: Tensor) -> Tensor:
         """Σ over each set."""
-        total: Tensor = self._kernel("sum", values)(values, self.group, self.many)
-        return total
+        return path(values, self.group).sum(values, self.many)
 
     def tally(self, values: Tensor) -> Tensor:
         """Σ over each set of values that are clean already, every element once."""
-        total: Tensor = self._kernel("sum", values)(values, self.group)
-        return total
+        return path(values, self.group).sum(values)
 
     def max(self, values: Tensor) -> Tensor:
         """Maximum over each set; -inf where a set is empty; ties share the gradient evenly."""
-        top: Tensor = self._kernel("max", values)(values, self.group, self.many)
-        return top
+        return path(values, self.group).max(values, self.many)
 
     def min(self, values: Tensor) -> Tensor:
         """Minimum over each set; inf where a set is empty; ties share the gradient evenly."""
-        least: Tensor = self._kernel("min", values)(values, self.group, self.many)
-        return least
+        return path(values, self.group).min(values, self.many)
 
     def softmax(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Weights proportional to multiplicity · exp(score) in each set, and the log of what they were divided by.
 
         Returns:
             ``(weights, log_mass)``: an element tensor that sums to one over each set (all zero if it is empty), and a
-            set tensor. Two parts of a set are joined by averaging them with weights proportional to exp(log_mass).
+            set tensor. Two chunks of a set are joined by averaging them with weights proportional to exp(log_mass).
         """
-        both: tuple[Tensor, Tensor] = self._kernel("softmax", scores)(scores, self.group, self.many)
-        return both
+        return path(scores, self.group).softmax(scores, self.many)
 
     def weighted_sum(self, weight: Tensor, values: Tensor, *, exact_zeros: bool = False) -> Tensor:
         """Σ w x over each set, the one operation every linear rule ends in.
@@ -178,30 +165,23 @@ class Sets(ABC):
         Returns:
             ``(set axes, K, C)``.
         """
-        kernel = self._kernel("weighted_sum", values)
-        total: Tensor = kernel(weight, values, self.group, self.many, exact_zeros=exact_zeros)
-        return total
+        return path(values, self.group).weighted_sum(weight, values, self.many, exact_zeros=exact_zeros)
 
     def attend(self, x: Tensor, matrix: Tensor, *, queries: int, whole: bool = False) -> tuple[Tensor, Tensor]:
-        """Average with weights softmax(x · matrix); see `modalpool.kernels.fused.attend`."""
-        kernel = self._kernel("attend", x)
-        both: tuple[Tensor, Tensor] = kernel(x, matrix, self.group, self.many, queries=queries, whole=whole)
-        return both
+        """Average with weights softmax(x · matrix); see `modalpool.kernels.Group.attend`."""
+        return path(x, self.group).attend(x, matrix, self.many, queries=queries, whole=whole)
 
     def soften(self, x: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Average each channel with weights softmax(x · scale); see `modalpool.kernels.fused.soften`."""
-        both: tuple[Tensor, Tensor] = self._kernel("soften", x)(x, scale, self.group, self.many)
-        return both
+        """Average each channel with weights softmax(x · scale); see `modalpool.kernels.Group.soften`."""
+        return path(x, self.group).soften(x, scale, self.many)
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each channel; see `modalpool.kernels.fused.moments`."""
-        both: tuple[Tensor, Tensor] = self._kernel("moments", x)(x, self.group, self.many, self.size)
-        return both
+        """Mean and variance of each channel; see `modalpool.kernels.Group.moments`."""
+        return path(x, self.group).moments(x, self.many, self.size)
 
     def power(self, x: Tensor, p: Tensor | float, eps: float) -> Tensor:
-        """Power mean of each channel; see `modalpool.kernels.fused.power`."""
-        mean: Tensor = self._kernel("power", x)(x, p, eps, self.group, self.many, self.size)
-        return mean
+        """Power mean of each channel; see `modalpool.kernels.Group.power`."""
+        return path(x, self.group).power(x, p, eps, self.many, self.size)
 
     def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
         """``values`` in the accumulation type, with ``outside`` where an element is not there."""
@@ -242,8 +222,6 @@ class DenseSets(Sets):
         axes: The input's own, where the elements came in another order than the canonical one.
     """
 
-    kind = "dense"
-
     def __init__(
         self,
         shape: torch.Size,
@@ -268,12 +246,6 @@ class DenseSets(Sets):
     def number(self) -> int | None:
         """See `Sets.number`."""
         return math.prod(self.shape[self.dims[0] :]) if self.mask is None else None
-
-    def fuses(self, x: Tensor, operation: str) -> bool:
-        """See `Sets.fuses`."""
-        if operation in ("soften", "power"):
-            return self.mask is None
-        return operation == "attend" and self.dims[0] == 1 and single(x)
 
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """See `Sets.parts`: some batch elements, or else some of the first pooled axis of one."""
@@ -323,16 +295,14 @@ class DenseSets(Sets):
         return self.count(like) if self.mask is None else super().size(like)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean; without a mask it is torch's own, to the bit (of half precision see `modalpool.kernels.mean`)."""
-        if self.mask is None:
-            own = self._kernel("mean", values)
-            if self.axes is None:
-                plain: Tensor = own(values, self.dims)
-                return plain
-            # torch adds up in the order of the axes it is shown, so show it the input's own.
-            mean: Tensor = own(values.permute(self.axes.inverse), self.axes.pooled)
-            return mean.permute(self.axes.back)
-        return super().mean(values)
+        """The mean; without a mask it is torch's own, to the bit (half precision: but for rare sums)."""
+        if self.mask is not None:
+            return super().mean(values)
+        if self.axes is None:
+            return path(values, self.dims).mean(values)
+        # torch adds up in the order of the axes it is shown, so show it the input's own.
+        shown = values.permute(self.axes.inverse)
+        return path(shown, self.axes.pooled).mean(shown).permute(self.axes.back)
 
 
 class RaggedSets(Sets):
@@ -345,8 +315,6 @@ class RaggedSets(Sets):
         coords: See `Sets`.
     """
 
-    kind = "segment"
-
     def __init__(
         self, segments: Segments, *, mask: Tensor | None = None, weight: Tensor | None = None, coords: Coords = None
     ) -> None:
@@ -357,10 +325,6 @@ class RaggedSets(Sets):
     def full(self) -> bool:
         """See `Sets.full`."""
         return self.mask is None and self.segments.full
-
-    def fuses(self, x: Tensor, operation: str) -> bool:
-        """See `Sets.fuses`."""
-        return single(x) and x.ndim == 2 and x.is_contiguous() and self.many is None
 
     def parts(self, x: Tensor, limit: int) -> list[Part]:
         """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""
@@ -416,10 +380,7 @@ class RaggedSets(Sets):
 
     def mean(self, values: Tensor) -> Tensor:
         """See `Sets.mean`."""
-        if self.mask is None:
-            mean: Tensor = self._kernel("mean", values)(values, self.segments)
-            return mean
-        return super().mean(values)
+        return super().mean(values) if self.mask is not None else path(values, self.segments).mean(values)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Look every element's set up."""

@@ -1,46 +1,58 @@
 """How the handful of set operations are computed. Numbers never differ between kernels, only the time they take.
 
-`plain` and `fused` are the definition: ordinary torch operations that differentiate twice, compile and export. A faster
-path has the same names and arguments, and is chosen here and nowhere else.
+`definition` says what each operation is, in ordinary torch operations. A fast path is a class that inherits it
+(`modalpool.kernels.cpu`, `modalpool.kernels.cuda`): a new one is a method there, and the choice is made here and
+nowhere else, by the limits of `tuning`.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from modalpool.kernels import cpu, cpu_small, fused
-from modalpool.kernels.choice import few
-from modalpool.kernels.differentiate import transformed
-from modalpool.kernels.plain import accumulation_type, clean, multiply, split_channels
+from modalpool.kernels import cpu, definition, tuning
+from modalpool.kernels.definition import Frugal, Group
 from modalpool.kernels.segments import Segments
+from modalpool.kernels.values import accumulation_type, clean, multiply, split_channels
 
-__all__ = ["Segments", "accumulation_type", "clean", "multiply", "path", "split_channels"]
+__all__ = ["Frugal", "Group", "Segments", "accumulation_type", "clean", "eager", "multiply", "path", "split_channels"]
 
 
-def path(values: Tensor) -> Any:
-    """The module with the operations on ``values``: the definition, or a faster path for their device.
+def path(values: Tensor, sets: tuple[int, ...] | Segments) -> Group:
+    """The operations on ``values``, for sets along pooled axes or segments: the definition, or a faster path."""
+    dense, ragged = _classes(values)
+    return ragged(sets) if isinstance(sets, Segments) else dense(sets)
 
-    Compilers and exporters see the definition, and so do function transforms and forward mode, which need to know what
-    every step does, and tensor subclasses, which may be anything. On a GPU a compiler keeps the kernels, which are
-    torch ops; an exported program has to do without.
+
+def eager(values: Tensor) -> bool:
+    """Whether ``values`` are numbers that are computed on now.
+
+    Compilers and exporters, function transforms and forward mode need to know what every step does, and tensor
+    subclasses may be anything: they see the definition.
     """
-    if type(values) is not Tensor and type(values) is not nn.Parameter:
-        return fused
-    if torch.compiler.is_compiling():
-        exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
-        if not values.is_cuda or exporting():
-            return fused
-    elif transformed():
-        return fused
-    if values.is_cpu:
-        return cpu_small if few(values) else cpu
-    if not values.is_cuda:
-        return fused
-    try:
-        from modalpool.kernels import cuda  # only now: Triton takes time to load
-    except ModuleNotFoundError:  # torch for Windows comes without it
-        return fused
-    return cuda
+    plain = type(values) is Tensor or type(values) is nn.Parameter
+    # What `second_order.transformed` says, without a call: every pool of anything comes by here.
+    transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    return plain and not transformed and not torch.compiler.is_compiling()
+
+
+def _classes(values: Tensor) -> tuple[type[definition.Dense], type[definition.Ragged]]:
+    """The groups of a device; a compiler for a GPU keeps the kernels, which are torch ops, but an exporter cannot."""
+    if values.is_cpu and eager(values):
+        if values.numel() <= tuning.FEW:
+            return definition.Dense, cpu.FewRagged
+        return cpu.Dense, cpu.Ragged
+    if tuning.TRITON and values.is_cuda and (eager(values) or _compiled(values)):
+        try:
+            from modalpool.kernels import cuda  # only now: Triton takes time to load
+        except ModuleNotFoundError:  # torch for Windows comes without it
+            return definition.Dense, definition.Ragged
+        return cuda.Dense, cuda.Ragged
+    return definition.Dense, definition.Ragged
+
+
+def _compiled(values: Tensor) -> bool:
+    """Whether ``values`` go through a compiler, and not into an exported program."""
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # from torch 2.7 on
+    plain = type(values) is Tensor or type(values) is nn.Parameter
+    return plain and torch.compiler.is_compiling() and not exporting()

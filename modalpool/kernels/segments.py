@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from modalpool.kernels.choice import known
-from modalpool.kernels.differentiate import transformed
-
-if TYPE_CHECKING:
-    from modalpool.kernels.bags import Bags
+from modalpool.kernels import tuning
+from modalpool.kernels.second_order import transformed
+from modalpool.kernels.values import read
 
 __all__ = ["Segments"]
-
-BLOCK = 128
-"""How many elements are added one after the other before a partial sum is closed, and the partial sums are added in
-float64: a float32 running sum over a million equal numbers drifts by percents."""
-SMALL = 1024
-"""Up to how many elements one running sum is good enough."""
 
 
 class Segments:
@@ -48,13 +38,13 @@ class Segments:
         self.count = count
         self.ordered = ptr is not None
         """Whether the elements are known to be in set order, without looking."""
-        self.bags: Bags | None = None
         # What has been worked out so far (dynamo cannot trace functools.cached_property).
         self._index, self._ptr = index, ptr
         self._lengths, self._full = lengths, full
         self._order: Tensor | None = None
         self._in_order: bool | None = True if self.ordered else None
-        self._blocks: tuple[Tensor, Tensor] | None = None
+        self._runs: tuple[Tensor, Tensor] | None = None
+        self._row_runs: tuple[Tensor, Tensor | None] | None = None
         self._without: tuple[Tensor, Segments] | None = None
 
     @property
@@ -64,9 +54,9 @@ class Segments:
         return given.is_cpu and not torch.compiler.is_compiling()
 
     @property
-    def small(self) -> bool:
+    def short(self) -> bool:
         """Whether one running sum is good enough."""
-        return self.count <= SMALL
+        return self.count <= tuning.SHORT
 
     @property
     def full(self) -> bool:
@@ -74,7 +64,7 @@ class Segments:
         if self._full is None:
             if self.size == 0 or not self._eager_cpu or transformed() or type(self.lengths) is not Tensor:
                 return False
-            self._full = bool(known(self.lengths.amin()) > 0)
+            self._full = bool(read(self.lengths.amin()) > 0)
         return self._full
 
     @property
@@ -125,22 +115,35 @@ class Segments:
         return self._order
 
     @property
-    def blocks(self) -> tuple[Tensor, Tensor]:
-        """The block of each element, ``(N,)``, and the set of each block, ``(S + N // BLOCK + 1,)``.
+    def runs(self) -> tuple[Tensor, Tensor]:
+        """The run of each element, ``(N,)``, and the set of each run, ``(S + N // RUN + 1,)``; nothing is looked at.
 
-        In set order, element i of set s is in block s + i // BLOCK: one number per pair, because neither falls.
+        In set order, element i of set s is in run s + i // RUN: one number per pair, because neither falls.
         """
-        if self._blocks is None:
-            step = torch.arange(self.count, device=self.index.device) // BLOCK
+        if self._runs is None:
+            step = torch.arange(self.count, device=self.index.device) // tuning.RUN
             if self.ordered:
-                block = self.index + step
+                run = self.index + step
             else:
                 in_order, order = torch.sort(self.index)
-                block = torch.empty_like(self.index).index_copy(0, order, in_order + step)
-            # Blocks without elements stay with set 0, to which they add nothing.
-            owner = self.index.new_zeros(self.size + self.count // BLOCK + 1).index_copy(0, block, self.index)
-            self._blocks = block, owner
-        return self._blocks
+                run = torch.empty_like(self.index).index_copy(0, order, in_order + step)
+            # Runs without elements stay with set 0, to which they add nothing.
+            owner = self.index.new_zeros(self.size + self.count // tuning.RUN + 1).index_copy(0, run, self.index)
+            self._runs = run, owner
+        return self._runs
+
+    @property
+    def row_runs(self) -> tuple[Tensor, Tensor | None]:
+        """Bounds of runs in set order, ``(R + 1,)``, and the set of each; None where each set is one run (CPU only)."""
+        if self._row_runs is None:
+            if self.count <= tuning.SHORT or read(self.lengths.max()) <= tuning.SHORT:
+                self._row_runs = self.ptr, None
+            else:
+                bounds = torch.cat([self.ptr, torch.arange(0, self.count, tuning.ROW_RUN)]).sort().values
+                owner = torch.searchsorted(self.ptr, bounds[:-1], right=True) - 1
+                # Runs behind the last set are empty.
+                self._row_runs = bounds, owner.clamp_(0, self.size - 1)
+        return self._row_runs
 
     def without(self, there: Tensor) -> Segments:
         """The same sets where only some elements, ``(N,)``, are there: the others make up one more set, the last."""

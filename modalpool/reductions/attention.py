@@ -111,7 +111,7 @@ class Attention(Average):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; folded scores have a kernel."""
-        return not (self.folds and sets.fuses(x, "attend"))
+        return not (self.folds and sets.frugal(x).attend)
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; heads that are projected pool all channels each."""

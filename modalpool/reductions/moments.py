@@ -29,7 +29,7 @@ class Var(Reduction):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; ragged sets have a kernel."""
-        return not sets.fuses(x, "moments")
+        return not sets.frugal(x).moments
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, mean, variance)."""

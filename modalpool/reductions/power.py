@@ -49,7 +49,7 @@ class Power(Reduction):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; a fixed exponent has a kernel."""
-        return self.learn_p or not sets.fuses(x, "power")
+        return self.learn_p or not sets.frugal(x).power
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, z)."""

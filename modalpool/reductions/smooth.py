@@ -67,7 +67,7 @@ class LogSumExp(Reduction):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
-        return not (self.temperature.fixed and sets.fuses(x, "soften"))
+        return not (self.temperature.fixed and sets.frugal(x).soften)
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (count, log Σ exp), or the limit's own."""
@@ -148,7 +148,7 @@ class Softmax(Average):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
-        return not (self.temperature.fixed and sets.fuses(x, "soften"))
+        return not (self.temperature.fixed and sets.frugal(x).soften)
 
     def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""

@@ -8,7 +8,8 @@ from every import BY_NAME, CASES, CHANNELS, EVERY, Case, close, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalpool import Pool, chunks
+from modalpool import Pool
+from modalpool.kernels import tuning
 from modalpool.reductions import NAMES
 
 CANNOT_MERGE = ("attention_log_n",)
@@ -184,8 +185,8 @@ def test_the_whole_size_cannot_be_known_from_parts():
 
 
 def test_but_within_a_call_parts_are_told(monkeypatch):
-    monkeypatch.setattr(chunks, "MANY", 0)
-    monkeypatch.setattr(chunks, "CHUNK", 12)
+    monkeypatch.setattr(tuning, "MANY", 0)
+    monkeypatch.setattr(tuning, "RULE_CHUNK", 12)
     pool = Pool("[n] c", "attention", channels=3, temperature_scaling="log_n", reference_size=4).double()
     sizes = [5, 0, 11, 1]
     index = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))

@@ -10,8 +10,7 @@ import torch
 from every import BY_NAME, CASES, EVERY, make, needs_coords
 from measure import peak_bytes
 
-from modalpool import chunks
-from modalpool.kernels import bags, choice, cpu_dense, cpu_terms
+from modalpool.kernels import tuning
 
 CHANNELS = 64
 SETS, LENGTH = 8, 1024
@@ -26,11 +25,8 @@ FORWARD, BACKWARD = 0.5, 1.5
 
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch):
-    for module, name in [(chunks, "CHUNK"), (bags, "CHUNK"), (cpu_dense, "CHUNK"), (cpu_terms, "CHUNK")]:
-        monkeypatch.setattr(module, name, CHUNK)
-    monkeypatch.setattr(chunks, "MANY", 2 * CHUNK)
-    monkeypatch.setattr(cpu_dense, "MANY", CHUNK)
-    monkeypatch.setattr(choice, "FEW", 0)
+    for name, limit in {"CHUNK": CHUNK, "RULE_CHUNK": CHUNK, "MANY": 2 * CHUNK, "FEW": 0}.items():
+        monkeypatch.setattr(tuning, name, limit)
     monkeypatch.setattr(every, "CHANNELS", CHANNELS)
 
 

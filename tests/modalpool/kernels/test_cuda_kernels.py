@@ -31,7 +31,8 @@ if INTERPRETED or torch.cuda.is_available():
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
-    from modalpool.kernels import Segments, cuda, cuda_ops, cuda_walk
+    from modalpool.kernels import Segments, cuda, tuning
+    from modalpool.kernels.cuda import ops
 else:  # the checks below are only collected
     from hypothesis import given, settings
     from hypothesis import strategies as st
@@ -104,13 +105,14 @@ def by_hand(rule, x, sets, many, extra, *, scale=1.0):
 
 
 def by_kernel(rule, x, segments, many, extra, *, scale=1.0):
+    group = cuda.Ragged(segments)
     if rule in ("sum", "max"):
-        return (getattr(cuda, f"segment_{rule}")(x, segments, many),)
+        return (getattr(group, rule)(x, many),)
     if rule == "soften":
-        return cuda.segment_soften(x, scale, segments, many)
+        return group.soften(x, scale, many)
     if rule in ("weighted", "each"):
-        return (cuda.segment_weighted_sum(extra, x, segments, many, exact_zeros=rule == "each"),)
-    z, log_mass = cuda.segment_attend(x, extra, segments, many, queries=2, whole=rule == "whole")
+        return (group.weighted_sum(extra, x, many, exact_zeros=rule == "each"),)
+    z, log_mass = group.attend(x, extra, many, queries=2, whole=rule == "whole")
     return z, log_mass.flatten(1)
 
 
@@ -199,8 +201,8 @@ def check(rule, lengths, channels, *, dtype=torch.float32, many=None, ordered=Tr
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Tiles so small that a few dozen elements are many parts, and parts so few that they have to grow."""
-    monkeypatch.setattr(cuda_walk, "TILE", 2)
-    monkeypatch.setattr(cuda_walk, "PARTS", 4)
+    monkeypatch.setattr(tuning, "TILE", 2)
+    monkeypatch.setattr(tuning, "LAUNCHES", 4)
 
 
 @anywhere
@@ -232,13 +234,13 @@ def test_infinities_share_the_weight_and_nan_stays():
     inf, nan = torch.inf, torch.nan
     x = torch.tensor([[inf, -inf, -inf, nan], [1.0, 2.0, -inf, 1.0], [inf, 3.0, -inf, inf]], device=DEVICE)
     segments = Segments(2, 3, ptr=torch.tensor([0, 3, 3], device=DEVICE))
-    z, log_mass = cuda.segment_soften(x, 1.0, segments)
+    z, log_mass = cuda.Ragged(segments).soften(x, 1.0)
     soft = (2 * torch.exp(torch.tensor(-1.0)) + 3) / (1 + torch.exp(torch.tensor(-1.0)))
     torch.testing.assert_close(z[0].cpu(), torch.tensor([inf, soft.item(), -inf, nan]), equal_nan=True)
     torch.testing.assert_close(z[1].cpu(), torch.zeros(4))
     assert log_mass[0, [0, 2]].tolist() == [inf, -inf]
     assert log_mass[1].tolist() == [-inf] * 4
-    top = cuda.segment_max(x, segments)
+    top = cuda.Ragged(segments).max(x)
     torch.testing.assert_close(top[0].cpu(), torch.tensor([inf, 3.0, -inf, nan]), equal_nan=True)
     assert top[1].tolist() == [-inf] * 4
 
@@ -254,8 +256,8 @@ def test_dense_sets_in_any_memory_order():
     there = mask.expand(2, 2, 3, 4)
     sets = [(b, k) for b in range(2) for k in range(2)]
     for name in ("sum", "max", "soften"):
-        arguments = ((1.0,) if name == "soften" else ()) + ((2, 3), mask.to(DEVICE))
-        got = getattr(cuda, f"dense_{name}")(poisoned, *arguments)
+        arguments = (*((1.0,) if name == "soften" else ()), mask.to(DEVICE))
+        got = getattr(cuda.Dense((2, 3)), name)(poisoned, *arguments)
         got = got if isinstance(got, tuple) else (got,)
         rows = [exact[b, k][there[b, k]] for b, k in sets]
         whole = [torch.arange(len(row)) for row in rows]
@@ -280,7 +282,7 @@ def test_a_set_gives_the_same_bits_in_any_batch():
     def pooled(order):
         x = torch.cat([parts[i] for i in order])
         ptr = torch.tensor([0, *(len(parts[i]) for i in order)], device=DEVICE).cumsum(0)
-        return cuda.segment_soften(x, 1.0, Segments(3, len(x), ptr=ptr))[0]
+        return cuda.Ragged(Segments(3, len(x), ptr=ptr)).soften(x, 1.0)[0]
 
     assert torch.equal(pooled([0, 1, 2])[1], pooled([2, 0, 1])[2])
 
@@ -291,8 +293,8 @@ def test_compiled_as_one_operation():
     ptr = torch.tensor([0, 4, 9], device=DEVICE)
 
     def pool(x, ptr):
-        segments = Segments(2, 9, ptr=ptr)
-        return cuda.segment_sum(x, segments) + cuda.segment_soften(x, 1.0, segments)[0]
+        group = cuda.Ragged(Segments(2, 9, ptr=ptr))
+        return group.sum(x) + group.soften(x, 1.0)[0]
 
     eager = pool(x, ptr)
     compiled = torch.compile(pool, fullgraph=True, backend="aot_eager")(x, ptr)
@@ -316,11 +318,11 @@ def test_ops_keep_what_they_promise(ragged):
     scale = torch.rand(2, device=DEVICE, requires_grad=True)
     matrix = torch.randn(1, 2, 4, device=DEVICE, requires_grad=True)
     sets = (many, ptr, order)
-    torch.library.opcheck(cuda_ops.set_sum, (x, weight, *sets, True))
-    torch.library.opcheck(cuda_ops.set_sum, (x, None, *sets, False))
-    torch.library.opcheck(cuda_ops.set_max, (x, *sets, True))
-    torch.library.opcheck(cuda_ops.set_soften, (x, scale, *sets))
-    torch.library.opcheck(cuda_ops.set_attend, (x, matrix, many[..., 0].contiguous(), ptr, order))
+    torch.library.opcheck(ops.set_sum, (x, weight, *sets, True))
+    torch.library.opcheck(ops.set_sum, (x, None, *sets, False))
+    torch.library.opcheck(ops.set_max, (x, *sets, True))
+    torch.library.opcheck(ops.set_soften, (x, scale, *sets))
+    torch.library.opcheck(ops.set_attend, (x, matrix, many[..., 0].contiguous(), ptr, order))
 
 
 LENGTHS = st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 17, 40]), min_size=1, max_size=6)
@@ -341,11 +343,11 @@ LENGTHS = st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 17, 40]), min_size=1, m
     seed=st.integers(0, 100),
 )
 def test_any_sets(rule, lengths, channels, dtype, many, ordered, turned, tile, seed):
-    before, cuda_walk.TILE = cuda_walk.TILE, tile
+    before, tuning.TILE = tuning.TILE, tile
     try:
         check(rule, lengths, channels, dtype=dtype, many=many, ordered=ordered, turned=turned, seed=seed)
     finally:
-        cuda_walk.TILE = before
+        tuning.TILE = before
 
 
 @anywhere
@@ -354,7 +356,7 @@ def test_any_sets(rule, lengths, channels, dtype, many, ordered, turned, tile, s
 def test_a_million_elements_within_two_ulp(value):
     count = 1_000_000
     x = torch.full((count, 1), value, device=DEVICE)
-    total = cuda.segment_sum(x, Segments(1, count, ptr=torch.tensor([0, count], device=DEVICE)))
+    total = cuda.Ragged(Segments(1, count, ptr=torch.tensor([0, count], device=DEVICE))).sum(x)
     exact = x[0, 0].double().item() * count
     ulp = torch.finfo(torch.float32).eps * 2 ** torch.tensor(exact).log2().floor().item()
     assert abs(total.item() - exact) <= 2 * ulp
@@ -376,10 +378,10 @@ def test_more_than_two_to_the_31_values():
     x = torch.zeros(count, channels, device=DEVICE, dtype=torch.bfloat16)
     x[-10:] = 2.0
     segments = Segments(2, count, ptr=torch.tensor([0, count - 10, count], device=DEVICE))
-    assert (cuda.segment_sum(x, segments)[1] == 20).all()
-    assert (cuda.segment_max(x, segments)[1] == 2).all()
+    assert (cuda.Ragged(segments).sum(x)[1] == 20).all()
+    assert (cuda.Ragged(segments).max(x)[1] == 2).all()
     x.requires_grad_()
-    z = cuda.segment_soften(x, 1.0, segments)[0]
+    z = cuda.Ragged(segments).soften(x, 1.0)[0]
     assert (z[1] == 2).all()
     z[1].sum().backward()
     torch.testing.assert_close(x.grad[-10:].float(), torch.full((10, channels), 0.1, device=DEVICE), rtol=1e-2, atol=0)

@@ -9,28 +9,31 @@ from forms import FORMS, lay, make_sets
 from measure import peak_bytes
 from torch.autograd import gradcheck, gradgradcheck
 
-from modalpool import Pool, chunks, sets
-from modalpool.kernels import Segments, bags, choice, cpu, cpu_dense, cpu_small, cpu_terms, fused, path
-from modalpool.kernels import mean as half_means
+from modalpool import Pool, sets
+from modalpool.kernels import Segments, cpu, definition, path, tuning
 from modalpool.layout import Layout
 from modalpool.reductions import Mean
 
 
 @pytest.fixture(autouse=True)
 def _fast_however_small(monkeypatch):
-    monkeypatch.setattr(choice, "FEW", 0)
+    monkeypatch.setattr(tuning, "FEW", 0)
 
 
 @pytest.fixture
-def definition(monkeypatch):
+def by_definition(monkeypatch):
     """Compute something by the definition."""
 
     def compute(function):
         with monkeypatch.context() as patch:
-            patch.setattr(sets, "path", lambda values: fused)
+            patch.setattr(sets, "path", plain_path)
             return function()
 
     return compute
+
+
+def plain_path(values, of):
+    return definition.Ragged(of) if isinstance(of, Segments) else definition.Dense(of)
 
 
 def output_and_gradients(pool, x, given):
@@ -44,14 +47,14 @@ def output_and_gradients(pool, x, given):
 @EVERY
 @pytest.mark.parametrize(("layout", "limit"), [("dense", 20), ("mask", 12), ("index", 4), ("ptr", 12)])
 def test_every_reduction_in_chunks_is_that_of_everything(case, layout, limit, monkeypatch):
-    monkeypatch.setattr(chunks, "MANY", 0)
-    monkeypatch.setattr(chunks, "CHUNK", limit)
+    monkeypatch.setattr(tuning, "MANY", 0)
+    monkeypatch.setattr(tuning, "RULE_CHUNK", limit)
     monkeypatch.setattr(Mean, "in_chunks", lambda *_: True)
     call = calls(torch.float64, positive=True)[layout]
     pool = make(case, call.layout, dtype=torch.float64)
     given = needs_coords(pool, call)
     got = output_and_gradients(pool, call.x, given)
-    monkeypatch.setattr(chunks, "MANY", 10**9)
+    monkeypatch.setattr(tuning, "MANY", 10**9)
     for one, all_at_once in zip(got, output_and_gradients(pool, call.x, given), strict=True):
         torch.testing.assert_close(one, all_at_once, rtol=1e-10, atol=1e-11)
 
@@ -59,8 +62,8 @@ def test_every_reduction_in_chunks_is_that_of_everything(case, layout, limit, mo
 @LAYOUTS
 @pytest.mark.parametrize("name", ["logsumexp", "attention_gated", "std"])
 def test_gradients_of_gradients_in_chunks(name, layout, monkeypatch):
-    monkeypatch.setattr(chunks, "MANY", 0)
-    monkeypatch.setattr(chunks, "CHUNK", 12)
+    monkeypatch.setattr(tuning, "MANY", 0)
+    monkeypatch.setattr(tuning, "RULE_CHUNK", 12)
     call = calls(torch.float64, positive=True)[layout]
     pool = make(BY_NAME[name], call.layout, dtype=torch.float64)
     x = call.x.requires_grad_()
@@ -71,13 +74,13 @@ def test_gradients_of_gradients_in_chunks(name, layout, monkeypatch):
 @LAYOUTS
 @EVERY
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_reduction_is_its_definition(case, layout, dtype, definition):
+def test_every_reduction_is_its_definition(case, layout, dtype, by_definition):
     call = calls(dtype, positive=True)[layout]
     pool = make(case, call.layout)
     given = needs_coords(pool, call)
     for got, expected in zip(
         output_and_gradients(pool, call.x, given),
-        definition(lambda: output_and_gradients(pool, call.x, given)),
+        by_definition(lambda: output_and_gradients(pool, call.x, given)),
         strict=True,
     ):
         close(got, expected, ulp=64 if got.dtype == torch.float32 else 2)
@@ -86,7 +89,7 @@ def test_every_reduction_is_its_definition(case, layout, dtype, definition):
 @pytest.mark.parametrize("name", ["mean", "sum", "max", "min", "std", "softmax", "attention", "mean+std+max"])
 @pytest.mark.parametrize("form", [form for form in FORMS if not form.startswith("jagged")])  # which are ptr
 @pytest.mark.parametrize("weighted", [False, True])
-def test_masks_weights_poison_and_infinities(name, form, weighted, definition):
+def test_masks_weights_poison_and_infinities(name, form, weighted, by_definition):
     case = BY_NAME[name]
     for real in (0.0, float("inf")):
         given = make_sets(weighted=weighted)
@@ -95,7 +98,7 @@ def test_masks_weights_poison_and_infinities(name, form, weighted, definition):
         pool = make(case, laid.layout, dtype=torch.float64)
         for got, expected in zip(
             output_and_gradients(pool, laid.x, laid.sets)[: 1 if real else None],
-            definition(lambda pool=pool, laid=laid: output_and_gradients(pool, laid.x, laid.sets)),
+            by_definition(lambda pool=pool, laid=laid: output_and_gradients(pool, laid.x, laid.sets)),
             strict=not real,
         ):
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-11, equal_nan=True)
@@ -112,12 +115,12 @@ def ragged(*, ordered, channels=4, dtype=torch.float64):
     return x, index
 
 
-def both(operation, x, index, *, many=None, fast=cpu, size=None):
+def both(operation, x, index, *, many=None, fast=cpu.Ragged, size=None):
     """An operation's outputs and the gradients of x, fast and by definition."""
     results = []
-    for kernels in (fast, fused):
+    for group in (fast, definition.Ragged):
         leaf = x.clone().requires_grad_()
-        outputs = operation(kernels, leaf, Segments(size or len(SIZES), len(x), index=index), many)
+        outputs = operation(group(Segments(size or len(SIZES), len(x), index=index)), leaf, many)
         outputs = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
         finite = [torch.where(out.isfinite(), out, 0.0) for out in outputs]
         slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in outputs]
@@ -128,34 +131,32 @@ def both(operation, x, index, *, many=None, fast=cpu, size=None):
 MATRIX = torch.linspace(-1, 1, 16, dtype=torch.float64).reshape(4, 4)
 
 
-def sizes_of(segments):
-    return segments.lengths.clamp(min=1)[:, None].to
+def sizes_of(group):
+    return group.segments.lengths.clamp(min=1)[:, None].to
 
 
 OPERATIONS = {
-    "sum": lambda k, x, s, many: k.segment_sum(x, s, many),
-    "mean": lambda k, x, s, many: k.segment_mean(x, s),
-    "max": lambda k, x, s, many: k.segment_max(x, s, many),
-    "max of ties": lambda k, x, s, many: k.segment_max(x.round(), s, many),
-    "min": lambda k, x, s, many: k.segment_min(x, s, many),
-    "min of ties": lambda k, x, s, many: k.segment_min(x.round(), s, many),
-    "attend": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2),
-    "attend whole": lambda k, x, s, many: k.segment_attend(x, MATRIX.to(x), s, many, queries=2, whole=True),
-    "attend from far": lambda k, x, s, many: k.segment_attend(x + 300, MATRIX.to(x), s, many, queries=2),
-    "attend one": lambda k, x, s, many: k.segment_attend(x, MATRIX[:1].to(x), s, many),
-    "weighted sum": lambda k, x, s, many: k.segment_weighted_sum(
-        (x[:, :2, None] + x[:, None, 2:]).sigmoid(), x, s, many
-    ),
-    "softmax": lambda k, x, s, many: k.segment_softmax(x, s, many),
-    "softmax from far": lambda k, x, s, many: k.segment_softmax(x + 300, s, many),
-    "soften": lambda k, x, s, many: k.segment_soften(x, 1.5, s, many),
-    "soften from far": lambda k, x, s, many: k.segment_soften(x + 300, 1.5, s, many),
-    "power cut at one": lambda k, x, s, many: k.segment_power(x + 1, 3.0, 1.0, s, many, sizes_of(s)),
-    "power beyond": lambda k, x, s, many: k.segment_power(x + 3, 90.0, 1e-6, s, many, sizes_of(s)),
-    "power": lambda k, x, s, many: k.segment_power(x + 3, 2.5, 1e-6, s, many, sizes_of(s)),
-    "soften downward from far": lambda k, x, s, many: k.segment_soften(x + 300, -1.5, s, many),
-    "moments": lambda k, x, s, many: k.segment_moments(x, s, many, sizes_of(s)),
-    "moments from far": lambda k, x, s, many: k.segment_moments(x + 1000, s, many, sizes_of(s)),
+    "sum": lambda g, x, many: g.sum(x, many),
+    "mean": lambda g, x, many: g.mean(x),
+    "max": lambda g, x, many: g.max(x, many),
+    "max of ties": lambda g, x, many: g.max(x.round(), many),
+    "min": lambda g, x, many: g.min(x, many),
+    "min of ties": lambda g, x, many: g.min(x.round(), many),
+    "attend": lambda g, x, many: g.attend(x, MATRIX.to(x), many, queries=2),
+    "attend whole": lambda g, x, many: g.attend(x, MATRIX.to(x), many, queries=2, whole=True),
+    "attend from far": lambda g, x, many: g.attend(x + 300, MATRIX.to(x), many, queries=2),
+    "attend one": lambda g, x, many: g.attend(x, MATRIX[:1].to(x), many),
+    "weighted sum": lambda g, x, many: g.weighted_sum((x[:, :2, None] + x[:, None, 2:]).sigmoid(), x, many),
+    "softmax": lambda g, x, many: g.softmax(x, many),
+    "softmax from far": lambda g, x, many: g.softmax(x + 300, many),
+    "soften": lambda g, x, many: g.soften(x, 1.5, many),
+    "soften from far": lambda g, x, many: g.soften(x + 300, 1.5, many),
+    "power cut at one": lambda g, x, many: g.power(x + 1, 3.0, 1.0, many, sizes_of(g)),
+    "power beyond": lambda g, x, many: g.power(x + 3, 90.0, 1e-6, many, sizes_of(g)),
+    "power": lambda g, x, many: g.power(x + 3, 2.5, 1e-6, many, sizes_of(g)),
+    "soften downward from far": lambda g, x, many: g.soften(x + 300, -1.5, many),
+    "moments": lambda g, x, many: g.moments(x, many, sizes_of(g)),
+    "moments from far": lambda g, x, many: g.moments(x + 1000, many, sizes_of(g)),
 }
 
 
@@ -163,8 +164,8 @@ OPERATIONS = {
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_ragged_operations_on_short_and_long_sets(name, ordered, wide, chunk, monkeypatch):
-    monkeypatch.setattr(bags, "WIDE", wide)
-    monkeypatch.setattr(bags, "CHUNK", chunk)
+    monkeypatch.setattr(tuning, "WIDE", wide)
+    monkeypatch.setattr(tuning, "CHUNK", chunk)
     x, index = ragged(ordered=ordered)
     for got, expected in both(OPERATIONS[name], x, index):
         # exp(x) is 2^(x log2 e): a relative error of |x| half-ulps.
@@ -175,7 +176,7 @@ def test_ragged_operations_on_short_and_long_sets(name, ordered, wide, chunk, mo
 def test_maxima_of_sets_with_infinities_and_nan(ordered):
     x, index = ragged(ordered=ordered)
     x[::7, 0], x[::5, 1], x[::1000, 2], x[:, 3] = torch.inf, -torch.inf, torch.nan, -torch.inf
-    got = cpu.segment_max(x, Segments(len(SIZES), len(x), index=index))
+    got = cpu.Ragged(Segments(len(SIZES), len(x), index=index)).max(x)
     for i, size in enumerate(SIZES):
         expected = x[index == i].amax(0) if size else torch.full((4,), -torch.inf, dtype=x.dtype)
         torch.testing.assert_close(got[i], expected, rtol=0, atol=0, equal_nan=True)
@@ -186,7 +187,7 @@ def test_the_definition_of_a_maximum_rounds_nothing(value):
     x = torch.full((7, 2), value)
     x[5:] = min(value, 0.0) - 1
     x.requires_grad_()
-    top = fused.segment_max(x, Segments(3, 7, index=torch.tensor([0, 2, 2, 2, 2, 2, 0])))
+    top = definition.Ragged(Segments(3, 7, index=torch.tensor([0, 2, 2, 2, 2, 2, 0]))).max(x)
     assert top[[0, 2]].tolist() == [[x[0, 0].item()] * 2] * 2
     assert top[1].tolist() == [-torch.inf] * 2
     (slope,) = torch.autograd.grad(top[[0, 2]], x, torch.ones(2, 2))
@@ -220,7 +221,7 @@ def test_gradients_of_gradients_of_the_fast_form(name):
 
     def function(x):
         segments = Segments(3, 5, index=index)
-        found = OPERATIONS[name.removesuffix(" of ties")](cpu, x, segments, None)
+        found = OPERATIONS[name.removesuffix(" of ties")](cpu.Ragged(segments), x, None)
         found = (found,) if isinstance(found, torch.Tensor) else found
         return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
 
@@ -242,7 +243,7 @@ def few_elements(name, value=0.0):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_few_elements_take_shorter_steps_to_the_same_numbers(name, value):
     x, operation = few_elements(name, value)
-    for got, expected in both(operation, x, FEW, fast=cpu_small, size=3):
+    for got, expected in both(operation, x, FEW, fast=cpu.FewRagged, size=3):
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
@@ -251,7 +252,8 @@ def test_few_elements_take_shorter_steps_to_the_same_numbers(name, value):
 def test_few_elements_without_gradient(name, bounds):
     x, operation = few_elements(name)
     with torch.no_grad():
-        got, expected = (operation(kernels, x, Segments(3, 5, **bounds), None) for kernels in (cpu_small, fused))
+        groups = (cpu.FewRagged, definition.Ragged)
+        got, expected = (operation(group(Segments(3, 5, **bounds)), x, None) for group in groups)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -260,7 +262,7 @@ def test_gradients_of_gradients_of_few_elements(name):
     x, operation = few_elements(name)
 
     def function(x):
-        found = operation(cpu_small, x, Segments(3, 5, index=FEW), None)
+        found = operation(cpu.FewRagged(Segments(3, 5, index=FEW)), x, None)
         found = (found,) if isinstance(found, torch.Tensor) else found
         return tuple(torch.where(out.isfinite(), out, 0.0) for out in found)
 
@@ -285,9 +287,9 @@ def test_dense_softmax_along_memory_or_across_it(size, channels_first, times):
         x[~many] = torch.nan
         many = many * torch.linspace(0.5, 2, size) if times == "weight" else many
     x = x.requires_grad_()
-    got, expected = cpu.dense_softmax(x, (1,), many), fused.dense_softmax(x, (1,), many)
+    got, expected = cpu.Dense((1,)).softmax(x, many), definition.Dense((1,)).softmax(x, many)
     with torch.no_grad():
-        torch.testing.assert_close(cpu.dense_softmax(x, (1,), many), expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(cpu.Dense((1,)).softmax(x, many), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in got]
     for used in ([0], [1], [0, 1]):
@@ -303,7 +305,7 @@ def test_dense_softmax_along_memory_or_across_it(size, channels_first, times):
 @pytest.mark.parametrize("far", [0.0, 500.0, -500.0, torch.inf])
 @pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
 def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch):
-    monkeypatch.setattr(cpu_terms, "CHUNK", 7)
+    monkeypatch.setattr(tuning, "CHUNK", 7)
     x = torch.linspace(-3, 3, 72).cos().to(kind).reshape(2, 3, 4, 3)
     x = x.movedim(1, 3).contiguous().movedim(3, 1) if channels_first else x
     x[..., 0] += far  # another channel is near
@@ -315,8 +317,8 @@ def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch
         many = many * torch.linspace(0.5, 2, 4, dtype=torch.float64) if times == "weight" else many
     leaf = x.requires_grad_()
     results = []
-    for kernels in (cpu, fused):
-        outputs = kernels.dense_soften(leaf, 1.5, (1, 2), many)
+    for group in (cpu.Dense, definition.Dense):
+        outputs = group((1, 2)).soften(leaf, 1.5, many)
         slopes = [torch.linspace(-1, 2, out.numel()).reshape(out.shape).to(out.dtype) for out in outputs]
         results.append([*outputs, *(torch.autograd.grad(outputs, leaf, slopes) if far < torch.inf else ())])
     for got, expected in zip(*results, strict=True):
@@ -328,14 +330,14 @@ def test_dense_softening_in_blocks(channels_first, times, far, kind, monkeypatch
 @pytest.mark.parametrize("channels_first", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 def test_dense_attention_with_small_and_large_matrices(near, channels_first, masked, monkeypatch):
-    monkeypatch.setattr(cpu_dense, "NEAR", near)
+    monkeypatch.setattr(tuning, "NEAR", near)
     x = torch.linspace(-3, 3, 48, dtype=torch.float64).cos().reshape(2, 6, 4)
     x = x.mT.contiguous().mT if channels_first else x
     many = torch.tensor([[True] * 5 + [False], [False, True] * 3]) if masked else None
     x, matrix = x.requires_grad_(), MATRIX[:2].clone().requires_grad_()
     results = []
-    for kernels in (cpu, fused):
-        outputs = kernels.dense_attend(x, matrix, (1,), many)
+    for group in (cpu.Dense, definition.Dense):
+        outputs = group((1,)).attend(x, matrix, many)
         slopes = [torch.linspace(-1, 2, out.numel(), dtype=out.dtype).reshape(out.shape) for out in outputs]
         results.append((*outputs, *torch.autograd.grad(outputs, [x, matrix], slopes)))
     for got, expected in zip(*results, strict=True):
@@ -371,7 +373,7 @@ def test_scores_are_the_same_wherever_channels_lie(name, options, masked):
 @pytest.mark.parametrize("p", [0.5, 1.0, 3.0, 40.0])
 @pytest.mark.parametrize("scale", [1.0, 1e-10, 1e30])
 def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatch):
-    monkeypatch.setattr(cpu_terms, "CHUNK", 7)
+    monkeypatch.setattr(tuning, "CHUNK", 7)
     x = scale * torch.linspace(-3, 3, 72, dtype=torch.float64).cos().reshape(2, 3, 4, 3)
     x[0, 0, 0, 0] = 1e-6  # which is epsilon
     x = x.movedim(1, 3).contiguous().movedim(3, 1) if channels_first else x
@@ -384,8 +386,8 @@ def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatc
         size = many.sum((1, 2)).clamp(min=1).double()[:, None]
     x.requires_grad_()
     results = []
-    for kernels in (cpu, fused):
-        z = kernels.dense_power(x, p, 1e-6, (1, 2), many, lambda _: size)
+    for group in (cpu.Dense, definition.Dense):
+        z = group((1, 2)).power(x, p, 1e-6, many, lambda _: size)
         slope = torch.linspace(-1, 2, z.numel(), dtype=z.dtype).reshape(z.shape)
         results.append([z, *torch.autograd.grad(z, x, slope)])
     for got, expected in zip(*results, strict=True):
@@ -395,8 +397,8 @@ def test_dense_power_means_in_blocks(channels_first, times, p, scale, monkeypatc
 def test_gradients_of_gradients_of_a_dense_power_mean():
     x = torch.linspace(0.2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
     size = torch.full((2, 1), 3.0, dtype=torch.float64)
-    assert gradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, lambda _: size), [x])
-    assert gradgradcheck(lambda x: cpu.dense_power(x, 3.0, 1e-6, (1,), None, lambda _: size), [x])
+    assert gradcheck(lambda x: cpu.Dense((1,)).power(x, 3.0, 1e-6, None, lambda _: size), [x])
+    assert gradgradcheck(lambda x: cpu.Dense((1,)).power(x, 3.0, 1e-6, None, lambda _: size), [x])
 
 
 def test_gradients_of_gradients_of_a_dense_softening():
@@ -404,30 +406,30 @@ def test_gradients_of_gradients_of_a_dense_softening():
     many = torch.tensor([[True, True, False], [True, False, True]])
     for given in (None, many, many * 1.5):
         for far in (0, 50):  # from where a set's largest value is taken off
-            assert gradcheck(lambda x, m=given, far=far: cpu.dense_soften(x + far, 1.0, (1,), m), [x])
-            assert gradgradcheck(lambda x, m=given, far=far: cpu.dense_soften(x + far, 1.0, (1,), m), [x], atol=1e-4)
+            assert gradcheck(lambda x, m=given, far=far: cpu.Dense((1,)).soften(x + far, 1.0, m), [x])
+            assert gradgradcheck(lambda x, m=given, far=far: cpu.Dense((1,)).soften(x + far, 1.0, m), [x], atol=1e-4)
 
 
 def test_gradients_of_gradients_of_a_dense_softmax():
     x = torch.linspace(-2, 2, 12, dtype=torch.float64).cos().reshape(2, 3, 2).requires_grad_()
     many = torch.tensor([[True, True, False], [True, False, True]])
     for mask in (None, many):
-        assert gradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
-        assert gradgradcheck(lambda x, mask=mask: cpu.dense_softmax(x, (1,), mask), [x])
+        assert gradcheck(lambda x, mask=mask: cpu.Dense((1,)).softmax(x, mask), [x])
+        assert gradgradcheck(lambda x, mask=mask: cpu.Dense((1,)).softmax(x, mask), [x])
 
 
 @pytest.mark.parametrize("limit", [24, 200])  # some elements at a time, some sets
 @pytest.mark.parametrize("masked", [False, True])
 def test_dense_attention_without_a_gradient_comes_in_pieces(limit, masked, monkeypatch):
-    monkeypatch.setattr(cpu_dense, "MANY", limit)
+    monkeypatch.setattr(tuning, "MANY", limit)
     x, matrix = torch.randn(5, 20, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
     mask = torch.rand(5, 20) < 0.5
     mask[0], mask[1, :12] = False, False
     many = mask if masked else None
     for value in (0.0, torch.inf):
         x[2, 3, 1] += value
-        got = cpu.dense_attend(x, matrix, (1,), many, queries=2)
-        expected = fused.dense_attend(x, matrix, (1,), many, queries=2)
+        got = cpu.Dense((1,)).attend(x, matrix, many, queries=2)
+        expected = definition.Dense((1,)).attend(x, matrix, many, queries=2)
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
@@ -442,9 +444,10 @@ def test_sets_are_known_to_be_full_only_where_a_look_is_free():
 
 
 def test_the_number_of_values_chooses_the_path(monkeypatch):
-    monkeypatch.setattr(choice, "FEW", 8)
-    assert path(torch.ones(2, 4)) is cpu_small
-    assert path(torch.ones(3, 4)) is cpu
+    monkeypatch.setattr(tuning, "FEW", 8)
+    segments = Segments(2, 2, ptr=torch.tensor([0, 1, 2]))
+    assert [type(path(torch.ones(2, 4), of)) for of in (segments, (1,))] == [cpu.FewRagged, definition.Dense]
+    assert [type(path(torch.ones(3, 4), of)) for of in (segments, (1,))] == [cpu.Ragged, cpu.Dense]
 
 
 def test_std_is_exact_at_any_offset():
@@ -487,8 +490,8 @@ def test_half_means_are_torchs_own_to_the_bit(layout, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
 def test_half_means_of_many_elements_are_rounded_once(layout, dtype, memory, monkeypatch):
-    monkeypatch.setattr(half_means, "MANY", 2**11)
-    monkeypatch.setattr(cpu_dense, "CHUNK", 2**9)  # sets are cut, and there are several at a time
+    monkeypatch.setattr(tuning, "MANY", 2**11)
+    monkeypatch.setattr(tuning, "CHUNK", 2**9)  # sets are cut, and there are several at a time
     x = (
         torch.randn(3, 16, 12, 10, 8, generator=torch.Generator().manual_seed(0))
         .to(dtype)

@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from modalpool.kernels import tuning
+
 __all__ = [
     "LOG2E",
     "STEPS",
@@ -34,10 +36,8 @@ __all__ = [
     "walk_over",
 ]
 
-UNROLL = tl.constexpr(4)  # tiles that are loaded before the first is used
-STEPS = tl.constexpr(8)  # additions in float32 before a partial sum is closed
-TILE = 1024  # values of a tile; with 4 warps two loads of 16 bytes per thread
-PARTS = 8192  # beyond this many parts they grow instead; several waves on any card
+UNROLL = tl.constexpr(tuning.UNROLL)
+STEPS = tl.constexpr(tuning.STEPS)
 LOG2E = tl.constexpr(1.4426950408889634)
 
 
@@ -72,7 +72,7 @@ def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) ->
     """
     outer, inner, size = x.shape[:3]
     sets = outer * inner if ptr is None else ptr.shape[0] - 1
-    while size > rows * PARTS:
+    while size > rows * tuning.LAUNCHES:
         rows *= 2
     parts = triton.cdiv(size, rows) if ptr is None else size // rows
     items = sets * parts if ptr is None else sets + parts
@@ -87,14 +87,14 @@ def _along(x: Tensor) -> bool:
     return x.stride(2) == 1 and (x.shape[-1] == 1 or x.stride(-1) != 1)
 
 
-def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: int = 128) -> Tiles:
+def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: int = tuning.COLUMNS) -> Tiles:
     """A tile of values ``(rows, channels)`` that suits the sizes and strides of ``x`` ``(A, B, P, …, D)``."""
     size, width = x.shape[2], x.shape[-1]
     if order is None and _along(x):
-        widest = min(widest, 8)
+        widest = min(widest, tuning.NARROW)
     columns = min(triton.next_power_of_2(width), widest)
     mean = size if ptr is None else size // max(ptr.shape[0] - 1, 1)
-    rows = min(max(TILE // columns, 1), triton.next_power_of_2(max(triton.cdiv(mean, UNROLL.value), 1)))
+    rows = min(max(tuning.TILE // columns, 1), triton.next_power_of_2(max(triton.cdiv(mean, tuning.UNROLL), 1)))
     warps = min(max(rows * columns // 256, 1), 8)
     return Tiles({"N": rows, "C": columns, "num_warps": warps}, triton.cdiv(width, columns))
 

@@ -1,7 +1,4 @@
-"""Weighted sums and attention over ragged sets on a CPU, without a tensor of the size of the elements.
-
-Each operation is a fast forward and a fast backward beside its definition, which takes over where the input is not what
-the fast one is made for, and when the backward is itself differentiated.
+"""Softmax, weighted sums and attention of ragged sets on a CPU, without a tensor of the size of the elements.
 
 Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G`` groups of channels.
 """
@@ -14,23 +11,37 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from modalpool.kernels import fused, plain
-from modalpool.kernels.bags import Bags, Chunk, add_rows, bags_of, look_up, row_chunks, rows_at_once, simple, sound
-from modalpool.kernels.choice import apply, finite, known, moderate, single
-from modalpool.kernels.differentiate import plainly, vector_product
+from modalpool.kernels import definition
+from modalpool.kernels.cpu.ragged_sums import RaggedSums
+from modalpool.kernels.cpu.rows import (
+    Chunk,
+    add,
+    add_rows,
+    chunks,
+    combine,
+    look_up,
+    per_run,
+    row_chunks,
+    rows_at_once,
+    simple,
+    sound,
+    take,
+)
+from modalpool.kernels.second_order import apply, plainly, vector_product
 from modalpool.kernels.segments import Segments
+from modalpool.kernels.values import finite, moderate, read, single, split_channels
 
-__all__ = ["segment_attend", "segment_softmax", "segment_weighted_sum"]
+__all__ = ["RaggedAttention"]
 
 
-def _weighted(weight: Tensor, part: Tensor, chunk: Chunk) -> Tensor:
-    """Σ w x over the bags of a chunk: ``weight (n, K, G)`` and ``part (n, C)`` to ``(b, K · C)``."""
+def _weighted(weight: Tensor, x: Tensor, chunk: Chunk) -> Tensor:
+    """Σ w x over the runs of a chunk: ``weight (n, K, G)`` and ``x (n, C)`` to ``(b, K · C)``."""
     sums = []
     for share in weight.unbind(1):  # (n, G)
         if share.shape[1] == 1:
-            sums.append(add_rows(part, chunk.rows, chunk.offsets, share.squeeze(1).contiguous()))
+            sums.append(add_rows(x, chunk.rows, chunk.offsets, share.squeeze(1).contiguous()))
         else:
-            product = plain.split_channels(part, share.shape[1]) * share[..., None]
+            product = split_channels(x, share.shape[1]) * share[..., None]
             sums.append(add_rows(product.flatten(1), chunk.rows, chunk.offsets))
     return torch.cat(sums, dim=1)
 
@@ -40,7 +51,7 @@ def _agree(x: Tensor, grad: Tensor, groups: int, spare: Tensor) -> Tensor:
     slopes = x.new_empty(len(x), grad.shape[1], groups)
     for k in range(grad.shape[1]):
         product = torch.mul(x, grad[:, k], out=spare[: len(x)])
-        torch.sum(plain.split_channels(product, groups), -1, out=slopes[:, k])
+        torch.sum(split_channels(product, groups), -1, out=slopes[:, k])
     return slopes
 
 
@@ -50,14 +61,14 @@ def _mix(weight: Tensor, grad: Tensor, out: Tensor) -> None:
     The gradients are overwritten, and may lie in the memory of ``out``.
     """
     for k in range(grad.shape[1]):
-        plain.split_channels(grad[:, k], weight.shape[2]).mul_(weight[:, k, :, None])
+        split_channels(grad[:, k], weight.shape[2]).mul_(weight[:, k, :, None])
         if k:
             out.add_(grad[:, k])
         elif out.data_ptr() != grad.data_ptr():
             out.copy_(grad[:, k])
 
 
-def _spread_into(grad: Tensor, index: Tensor, out: Tensor | None) -> Tensor:
+def _hand_back_into(grad: Tensor, index: Tensor, out: Tensor | None) -> Tensor:
     """The gradients ``(S, K, C)`` of each element's set, ``(n, K, C)``, in the memory of ``out`` if K is one."""
     if out is None or grad.shape[1] > 1:
         return grad.index_select(0, index)
@@ -69,14 +80,14 @@ class _WeightedSum(Function):
 
     @staticmethod
     def forward(weight: Tensor, x: Tensor, segments: Segments) -> Tensor:
-        weight, x, bags = weight.detach(), x.detach(), bags_of(segments)
+        weight, x = weight.detach(), x.detach()
         vectors, groups = weight.shape[1:]
         if vectors == groups == 1:
-            return bags.add(x, weight.flatten()).unsqueeze(1)
-        total = x.new_empty(bags.count, vectors * x.shape[1])
-        for chunk in bags.chunks(x.shape[1]):
-            total[chunk.bags] = _weighted(bags.take(weight, chunk), bags.take(x, chunk), chunk)
-        return bags.combine(total).reshape(segments.size, vectors, -1)
+            return add(segments, x, weight.flatten()).unsqueeze(1)
+        total = per_run(segments, x, vectors * x.shape[1])
+        for chunk in chunks(segments, x.shape[1]):
+            total[chunk.runs] = _weighted(take(segments, weight, chunk), take(segments, x, chunk), chunk)
+        return combine(segments, total).reshape(segments.size, vectors, -1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -87,42 +98,31 @@ class _WeightedSum(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weight, x = ctx.saved_tensors
         if plainly(grad):
-            again = lambda weight, x: plain.segment_weighted_sum(weight, x, ctx.segments)  # noqa: E731
+            again = definition.Ragged(ctx.segments).weighted_sum
             return *vector_product(again, [weight, x], [grad]), None
         slopes = torch.empty_like(weight, memory_format=torch.contiguous_format)
         out = torch.empty_like(x) if ctx.needs_input_grad[1] else None
         spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
         for rows in row_chunks(x):
             to = None if out is None else out[rows]
-            here = _spread_into(grad, ctx.segments.index[rows], to)
+            here = _hand_back_into(grad, ctx.segments.index[rows], to)
             slopes[rows] = _agree(x[rows], here, weight.shape[2], spare)
             if to is not None:
                 _mix(weight[rows], here, to)
         return slopes, out, None
 
 
-def segment_weighted_sum(
-    weight: Tensor, values: Tensor, segments: Segments, many: Tensor | None = None, *, exact_zeros: bool = False
-) -> Tensor:
-    """See `modalpool.kernels.plain.segment_weighted_sum`."""
-    shared = weight.ndim == 3 and (weight.shape[2] < values.shape[-1] or values.shape[-1] == 1)
-    if exact_zeros or not shared or not simple(values, many):
-        return plain.segment_weighted_sum(weight, values, segments, many, exact_zeros=exact_zeros)
-    total: Tensor = apply(_WeightedSum, weight.to(values.dtype).expand(len(values), -1, -1), values, segments)
-    return total
-
-
-def _softmax(scores: Tensor, bags: Bags) -> tuple[Tensor, Tensor] | None:
+def _softmax(scores: Tensor, segments: Segments) -> tuple[Tensor, Tensor] | None:
     """Weights ``(N, F)`` and log masses ``(S, F)`` of finite scores."""
-    segments, top = bags.segments, None
+    top = None
     if not moderate(scores):
         low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
         top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
         top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
-        if not known(top.isfinite().all()):
+        if not read(top.isfinite().all()):
             return None
     weight = scores.exp() if top is None else (scores - look_up(top, segments.index)).exp_()
-    total = bags.add(weight)
+    total = add(segments, weight)
     log_mass = total.log() if top is None else total.log() + top
     return weight.div_(look_up(total, segments.index)), log_mass
 
@@ -133,8 +133,8 @@ class _Softmax(Function):
     @staticmethod
     def forward(scores: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
         scores = scores.detach()
-        found = _softmax(scores, bags_of(segments))
-        return fused.segment_softmax(scores, segments) if found is None else found
+        found = _softmax(scores, segments)
+        return definition.Ragged(segments).softmax(scores) if found is None else found
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -146,25 +146,17 @@ class _Softmax(Function):
     def backward(ctx: Any, grad: Tensor | None, mass_grad: Tensor | None) -> tuple[Tensor | None, ...]:
         scores, weight = ctx.saved_tensors
         if plainly(grad, mass_grad):
-            again = lambda scores: fused.segment_softmax(scores, ctx.segments)  # noqa: E731
+            again = definition.Ragged(ctx.segments).softmax
             return *vector_product(again, [scores], [grad, mass_grad]), None
-        bags = bags_of(ctx.segments)
-        per_set = torch.zeros(ctx.segments.size, weight.shape[1], dtype=weight.dtype)
+        segments = ctx.segments
+        per_set = torch.zeros(segments.size, weight.shape[1], dtype=weight.dtype)
         if grad is not None:
             grad = grad * weight
-            per_set = bags.add(grad).neg_()
+            per_set = add(segments, grad).neg_()
         if mass_grad is not None:
             per_set = per_set + mass_grad
-        slope = weight * look_up(per_set, ctx.segments.index)
+        slope = weight * look_up(per_set, segments.index)
         return slope if grad is None else slope.add_(grad), None
-
-
-def segment_softmax(scores: Tensor, segments: Segments, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """See `modalpool.kernels.fused.softmax`."""
-    if many is not None or scores.ndim != 2 or not single(scores):
-        return fused.segment_softmax(scores, segments, many)
-    found: tuple[Tensor, Tensor] = apply(_Softmax, scores.contiguous(), segments)
-    return found
 
 
 def _scores(x: Tensor, matrix: Tensor) -> Tensor:
@@ -174,18 +166,18 @@ def _scores(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.mm(x, matrix.T)
 
 
-def _attend(x: Tensor, matrix: Tensor, queries: int, bags: Bags, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+def _attend(x: Tensor, matrix: Tensor, queries: int, segments: Segments, shift: Tensor | None) -> tuple[Tensor, Tensor]:
     """Σ e x, ``(S, K, C)``, and Σ e, ``(S, K · G)``, with e = exp(x · matrix - shift)."""
-    total, mass = x.new_empty(bags.count, queries * x.shape[1]), x.new_empty(bags.count, len(matrix))
-    for chunk in bags.chunks(x.shape[1]):
-        part = bags.take(x, chunk)
-        weight = _scores(part, matrix)
+    total, mass = per_run(segments, x, queries * x.shape[1]), per_run(segments, x, len(matrix))
+    for chunk in chunks(segments, x.shape[1]):
+        here = take(segments, x, chunk)
+        weight = _scores(here, matrix)
         if shift is not None:
-            weight.sub_(look_up(shift, bags.take(bags.segments.index, chunk)))
+            weight.sub_(look_up(shift, take(segments, segments.index, chunk)))
         weight.exp_()
-        mass[chunk.bags] = add_rows(weight, chunk.rows, chunk.offsets)
-        total[chunk.bags] = _weighted(weight.reshape(-1, queries, len(matrix) // queries), part, chunk)
-    return bags.combine(total).reshape(-1, queries, x.shape[1]), bags.combine(mass)
+        mass[chunk.runs] = add_rows(weight, chunk.rows, chunk.offsets)
+        total[chunk.runs] = _weighted(weight.reshape(-1, queries, len(matrix) // queries), here, chunk)
+    return combine(segments, total).reshape(-1, queries, x.shape[1]), combine(segments, mass)
 
 
 def _highest(x: Tensor, matrix: Tensor, segments: Segments) -> Tensor:
@@ -207,19 +199,19 @@ class _Attend(Function):
     def forward(
         x: Tensor, matrix: Tensor, segments: Segments, queries: int, whole: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x, matrix, bags = x.detach(), matrix.detach(), bags_of(segments)
+        x, matrix = x.detach(), matrix.detach()
         vectors = len(matrix) if whole else queries
         empty = segments.lengths[:, None] == 0
         shift = torch.zeros(())
-        total, mass = _attend(x, matrix, vectors, bags, None)
+        total, mass = _attend(x, matrix, vectors, segments, None)
         if not sound(total, mass, empty):
             shift = _highest(x, matrix, segments)
-            total, mass = _attend(x, matrix, vectors, bags, shift)
+            total, mass = _attend(x, matrix, vectors, segments, shift)
             if not finite(total):
-                z, log_mass = fused.segment_attend(x, matrix, segments, queries=queries, whole=whole)
+                z, log_mass = definition.Ragged(segments).attend(x, matrix, queries=queries, whole=whole)
                 return z, log_mass.flatten(1), mass.fill_(torch.nan), shift
         share = torch.where(empty, 0.0, mass.reciprocal()).reshape(-1, vectors, len(matrix) // vectors, 1)
-        z = plain.split_channels(total, share.shape[2]) * share
+        z = split_channels(total, share.shape[2]) * share
         return z.flatten(2), mass.log() + shift, mass, shift
 
     @staticmethod
@@ -235,43 +227,64 @@ class _Attend(Function):
         ctx: Any, grad: Tensor | None, mass_grad: Tensor | None, *_: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         x, matrix, z, mass, shift = ctx.saved_tensors
-        if plainly(grad, mass_grad) or known(mass.isnan().any()):
+        if plainly(grad, mass_grad) or read(mass.isnan().any()):
 
             def again(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-                z, mass = fused.segment_attend(x, matrix, ctx.segments, queries=ctx.queries, whole=ctx.whole)
+                z, mass = definition.Ragged(ctx.segments).attend(x, matrix, queries=ctx.queries, whole=ctx.whole)
                 return z, mass.flatten(1)
 
             return *vector_product(again, [x, matrix], [grad, mass_grad]), None, None, None
         grad = torch.zeros_like(z) if grad is None else grad
         vectors = grad.shape[1]
         groups = len(matrix) // vectors
-        mean = plain.split_channels(z * grad, groups).sum(-1).flatten(1)  # Σ w dw, per set
+        mean = split_channels(z * grad, groups).sum(-1).flatten(1)  # Σ w dw, per set
         mean = mean if mass_grad is None else mean - mass_grad
         out = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         slopes = torch.zeros_like(matrix)
         share = mass.reciprocal()
         spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
         for rows in row_chunks(x):
-            part, index = x[rows], ctx.segments.index[rows]
+            values, index = x[rows], ctx.segments.index[rows]
             to = None if out is None else out[rows]
-            here = _spread_into(grad, index, to)
-            slope = _agree(part, here, groups, spare).flatten(1)
-            weight = torch.mm(part, matrix.T)  # the part is in the cache now
+            here = _hand_back_into(grad, index, to)
+            slope = _agree(values, here, groups, spare).flatten(1)
+            weight = torch.mm(values, matrix.T)  # they are in the cache now
             weight = weight if shift.ndim == 0 else weight.sub_(look_up(shift, index))
             weight = weight.exp_().mul_(look_up(share, index))
             slope = slope.sub_(look_up(mean, index)).mul_(weight)
-            slopes.addmm_(slope.T, part)
+            slopes.addmm_(slope.T, values)
             if to is not None:
                 _mix(weight.reshape(-1, vectors, groups), here, to)
                 to.addcmul_(slope, matrix) if len(matrix) == 1 else to.addmm_(slope, matrix)
         return out, slopes, None, None, None
 
 
-def segment_attend(
-    x: Tensor, matrix: Tensor, segments: Segments, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
-) -> tuple[Tensor, Tensor]:
-    """See `modalpool.kernels.fused.attend`."""
-    if not simple(x, many):
-        return fused.segment_attend(x, matrix, segments, many, queries=queries, whole=whole)
-    z, log_mass, *_ = apply(_Attend, x, matrix.to(x.dtype), segments, queries, whole)
-    return z, log_mass.reshape(segments.size, queries, -1)
+class RaggedAttention(RaggedSums):
+    """Softmax, weighted sums and attention."""
+
+    def weighted_sum(
+        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
+    ) -> Tensor:
+        """FIGURE_RAGGED_WEIGHTED."""
+        shared = weight.ndim == 3 and (weight.shape[2] < values.shape[-1] or values.shape[-1] == 1)
+        if exact_zeros or not shared or not simple(values, many):
+            return super().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
+        weight = weight.to(values.dtype).expand(len(values), -1, -1)
+        total: Tensor = apply(_WeightedSum, weight, values, self.segments)
+        return total
+
+    def softmax(self, scores: Tensor, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """FIGURE_RAGGED_SOFTMAX."""
+        if many is not None or scores.ndim != 2 or not single(scores):
+            return super().softmax(scores, many)
+        found: tuple[Tensor, Tensor] = apply(_Softmax, scores.contiguous(), self.segments)
+        return found
+
+    def attend(
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """FIGURE_RAGGED_ATTEND."""
+        if not simple(x, many):
+            return super().attend(x, matrix, many, queries=queries, whole=whole)
+        z, log_mass, *_ = apply(_Attend, x, matrix.to(x.dtype), self.segments, queries, whole)
+        return z, log_mass.reshape(self.segments.size, queries, -1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda_walk import (
+from modalpool.kernels.cuda.walk import (
     LOG2E,
     UNROLL,
     load_rows,

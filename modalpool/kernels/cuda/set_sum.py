@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda_walk import STEPS, UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import STEPS, UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
 
 __all__ = ["sum_backward", "sum_forward", "sum_join"]
 

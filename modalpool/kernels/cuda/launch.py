@@ -1,6 +1,6 @@
 """From tensors to launches of the Triton kernels: tiles, grids, room for partial results.
 
-Arguments are those of the ops in `modalpool.kernels.cuda_ops`.
+Arguments are those of the ops in `modalpool.kernels.cuda.ops`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from modalpool.kernels import cuda_attend, cuda_max, cuda_soften, cuda_sum
-from modalpool.kernels.cuda_walk import STEPS, UNROLL, Tiles, Walk, tiles_over, walk_over
+from modalpool.kernels import tuning
+from modalpool.kernels.cuda import set_attend, set_max, set_soften, set_sum
+from modalpool.kernels.cuda.walk import Tiles, Walk, tiles_over, walk_over
 
 __all__ = [
     "attend_backward",
@@ -27,7 +28,6 @@ __all__ = [
 ]
 
 Given = Tensor | None
-PROGRAMS = 1024  # that share out the parts where each gathers a result of its own
 
 
 def _types(x: Tensor) -> tuple[torch.dtype, Any]:
@@ -46,10 +46,10 @@ def _bytes(many: Given) -> tuple[Given, bool]:
     return many.view(torch.uint8), False
 
 
-def _plan(x: Tensor, ptr: Given, order: Given, *, widest: int = 128) -> tuple[Walk, int, Tiles]:
+def _plan(x: Tensor, ptr: Given, order: Given, *, widest: int = tuning.COLUMNS) -> tuple[Walk, int, Tiles]:
     """Parts, how many of them, and the tile, for kernels that take channels one by one."""
     tiles = tiles_over(x, ptr, order, widest=widest)
-    return *walk_over(x, ptr, order, tiles.shape["N"] * UNROLL.value * STEPS.value), tiles
+    return *walk_over(x, ptr, order, tiles.shape["N"] * tuning.UNROLL * tuning.STEPS), tiles
 
 
 def _partial(x: Tensor, walk: Walk, *widths: int, dtype: torch.dtype) -> list[Tensor] | list[None]:
@@ -67,8 +67,8 @@ def _joints(walk: Walk) -> int:
 
 def _join_tile(width: int) -> tuple[int, dict[str, int]]:
     """Tiles side by side and their shape, for the kernels that join parts."""
-    columns = min(triton.next_power_of_2(width), 32)
-    return triton.cdiv(width, columns), {"N": 1024 // columns, "C": columns}
+    columns = min(triton.next_power_of_2(width), tuning.JOIN_COLUMNS)
+    return triton.cdiv(width, columns), {"N": tuning.TILE // columns, "C": columns}
 
 
 def sum_forward(x: Tensor, weight: Given, many: Given, ptr: Given, order: Given, exact_zeros: bool) -> Tensor:
@@ -85,14 +85,14 @@ def sum_forward(x: Tensor, weight: Given, many: Given, ptr: Given, order: Given,
     if x.numel() == 0 or out.numel() == 0:
         return out.zero_()
     (partial,) = _partial(x, walk, vectors * groups * width, dtype=torch.float64)
-    cuda_sum.sum_forward[(items * groups * tiles.blocks * vectors,)](
+    set_sum.sum_forward[(items * groups * tiles.blocks * vectors,)](
         x, x.stride(), weight, _strides(weight), many, _strides(many), walk, out, partial,
         vectors, groups, width, tiles.blocks,
         EXACT=exact_zeros, EACH=weight is not None and weight.shape[5] > 1, ACC=acc, **tiles.shape,
     )  # fmt: skip
     if partial is not None:
         blocks, shape = _join_tile(partial.shape[1])
-        cuda_sum.sum_join[(_joints(walk) * blocks,)](partial, walk, out, partial.shape[1], blocks, **shape)
+        set_sum.sum_join[(_joints(walk) * blocks,)](partial, walk, out, partial.shape[1], blocks, **shape)
     return out
 
 
@@ -115,7 +115,7 @@ def sum_backward(
         assert many is not None
         share = many[:, :, :, None, :, None]
     groups, width = x.shape[3:]
-    walk, items, tiles = _plan(x, ptr, order, widest=1024 if for_weight else 128)
+    walk, items, tiles = _plan(x, ptr, order, widest=tuning.GRADIENT_COLUMNS if for_weight else tuning.COLUMNS)
     vectors, each = grad.shape[1], share is not None and share.shape[5] > 1
     grad_x = torch.empty_like(x) if for_x else None
     grad_weight = None
@@ -123,7 +123,7 @@ def sum_backward(
         last = width if each else tiles.blocks
         grad_weight = x.new_empty((x.shape[0] * x.shape[1] * x.shape[2], vectors, groups, last), dtype=grad.dtype)
     if x.numel() > 0 and grad.numel() > 0:
-        cuda_sum.sum_backward[(items * groups * tiles.blocks,)](
+        set_sum.sum_backward[(items * groups * tiles.blocks,)](
             grad, x, x.stride(), share, _strides(share), many, _strides(many), walk, grad_x, _strides(grad_x),
             grad_weight, vectors, groups, width, tiles.blocks,
             EXACT=exact_zeros, EACH=each, ACC=acc, **tiles.shape,
@@ -152,13 +152,13 @@ def max_forward(x: Tensor, many: Given, ptr: Given, order: Given, ties: bool) ->
         return out.fill_(-torch.inf), count.zero_()
     (partial,) = _partial(x, walk, groups * width, dtype=dtype)
     (partial_ties,) = _partial(x, walk, groups * width if ties else 0, dtype=torch.int32)
-    cuda_max.max_forward[(items * groups * tiles.blocks,)](
+    set_max.max_forward[(items * groups * tiles.blocks,)](
         x, x.stride(), many, _strides(many), walk, out, count, partial, partial_ties, groups, width, tiles.blocks,
         TIES=ties, ACC=acc, **tiles.shape,
     )  # fmt: skip
     if partial is not None:
         blocks, shape = _join_tile(partial.shape[1])
-        cuda_max.max_join[(_joints(walk) * blocks,)](
+        set_max.max_join[(_joints(walk) * blocks,)](
             partial, partial_ties, walk, out, count, partial.shape[1], blocks, TIES=ties, **shape
         )
     return out, count
@@ -172,33 +172,33 @@ def max_backward(share: Tensor, top: Tensor, x: Tensor, many: Given, ptr: Given,
     groups, width = x.shape[3:]
     grad_x = torch.empty_like(x)
     if x.numel() > 0:
-        cuda_max.max_backward[(items * groups * tiles.blocks,)](
+        set_max.max_backward[(items * groups * tiles.blocks,)](
             share, top, x, x.stride(), many, _strides(many), walk, grad_x, grad_x.stride(), groups, width, tiles.blocks,
             ACC=acc, **tiles.shape,
         )  # fmt: skip
     return grad_x
 
 
-def soften_forward(x: Tensor, scale: Given, many: Given, ptr: Given, order: Given) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ w x, the largest x, the mass relative to it."""
+def soften_forward(x: Tensor, scale: Given, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
+    """Σ w x, the log of what it was divided by, the largest x, the mass relative to it."""
     dtype, acc = _types(x)
     many, weighed = _bytes(many)
     walk, items, tiles = _plan(x, ptr, order)
     groups, width = x.shape[3:]
     z, top, mass = (x.new_empty((walk.sets, groups, width), dtype=dtype) for _ in range(3))
     if x.numel() == 0 or z.numel() == 0:
-        return z.zero_(), top.fill_(-torch.inf), mass.zero_()
+        return z.zero_(), torch.full_like(top, -torch.inf), top.fill_(-torch.inf), mass.zero_()
     rows = _partial(x, walk, *[groups * width] * 3, dtype=dtype)
-    cuda_soften.soften_forward[(items * groups * tiles.blocks,)](
+    set_soften.soften_forward[(items * groups * tiles.blocks,)](
         x, x.stride(), scale, many, _strides(many), walk, z, top, mass, *rows, groups, width, tiles.blocks,
         WEIGHED=weighed, ACC=acc, **tiles.shape,
     )  # fmt: skip
     if rows[0] is not None:
         blocks, shape = _join_tile(groups * width)
-        cuda_soften.soften_join[(_joints(walk) * blocks,)](
+        set_soften.soften_join[(_joints(walk) * blocks,)](
             *rows, scale, walk, z, top, mass, groups * width, width, blocks, **shape
         )
-    return z, top, mass
+    return z, (top if scale is None else top * scale) + mass.log(), top, mass
 
 
 def soften_backward(
@@ -222,7 +222,7 @@ def soften_backward(
     grad_x = torch.empty_like(x)
     gathered = x.new_zeros((items, groups, width), dtype=dtype) if for_scale else None
     if x.numel() > 0:
-        cuda_soften.soften_backward[(items * groups * tiles.blocks,)](
+        set_soften.soften_backward[(items * groups * tiles.blocks,)](
             grad, grad_log_mass, z, top, mass, x, x.stride(), scale, many, _strides(many), walk,
             grad_x, grad_x.stride(), gathered, groups, width, tiles.blocks, WEIGHED=weighed, ACC=acc, **tiles.shape,
         )  # fmt: skip
@@ -234,33 +234,33 @@ def soften_backward(
 def _attend_tile(x: Tensor) -> dict[str, int]:
     """A tile of whole elements and its warps."""
     heads, columns = (triton.next_power_of_2(size) for size in x.shape[3:])
-    rows = max((2048 if x.dtype == torch.float64 else 4096) // (heads * columns), 1)
+    rows = max(tuning.ATTEND_TILE // (2 if x.dtype == torch.float64 else 1) // (heads * columns), 1)
     return {"N": rows, "HEADS": heads, "C": columns, "num_warps": 8 if heads * columns >= 2048 else 4}
 
 
-def attend_forward(x: Tensor, matrix: Tensor, many: Given, ptr: Given, order: Given) -> tuple[Tensor, Tensor, Tensor]:
-    """Σ w x, the largest score, the mass relative to it."""
+def attend_forward(x: Tensor, matrix: Tensor, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
+    """Σ w x, the log of what it was divided by, the largest score, the mass relative to it."""
     dtype, acc = _types(x)
     many, weighed = _bytes(many)
     tile = _attend_tile(x)
-    walk, items = walk_over(x, ptr, order, tile["N"] * STEPS.value)
+    walk, items = walk_over(x, ptr, order, tile["N"] * tuning.STEPS)
     queries, heads, width = matrix.shape[0], *x.shape[3:]
     z = x.new_empty((walk.sets, queries, heads, width), dtype=dtype)
     top, mass = (x.new_empty(z.shape[:3], dtype=dtype) for _ in range(2))
     if x.numel() == 0 or z.numel() == 0:
-        return z.zero_(), top.fill_(-torch.inf), mass.zero_()
+        return z.zero_(), torch.full_like(top, -torch.inf), top.fill_(-torch.inf), mass.zero_()
     scores = queries * heads
     rows = _partial(x, walk, scores, scores, scores * width, dtype=dtype)
-    cuda_attend.attend_forward[(items * queries,)](
+    set_attend.attend_forward[(items * queries,)](
         x, x.stride(), matrix, many, _strides(many), walk, z, top, mass, *rows, queries, heads, width,
         WEIGHED=weighed, ACC=acc, **tile,
     )  # fmt: skip
     if rows[0] is not None:
         blocks, shape = _join_tile(width)
-        cuda_attend.attend_join[(_joints(walk) * scores * blocks,)](
+        set_attend.attend_join[(_joints(walk) * scores * blocks,)](
             *rows, walk, z, top, mass, scores, width, blocks, **shape
         )
-    return z, top, mass
+    return z, top + mass.log(), top, mass
 
 
 def attend_backward(
@@ -278,17 +278,17 @@ def attend_backward(
     dtype, acc = _types(x)
     there, weighed = _bytes(many)
     tile = _attend_tile(x)
-    walk, items = walk_over(x, ptr, order, tile["N"] * STEPS.value)
+    walk, items = walk_over(x, ptr, order, tile["N"] * tuning.STEPS)
     queries, heads, width = matrix.shape[0], *x.shape[3:]
     scores = queries * heads
     grad_x = torch.empty_like(x)
     if x.numel() == 0 or grad.numel() == 0:
         return grad_x.zero_(), torch.zeros_like(matrix)
     # With a single score each program gathers its share of the matrix's gradient; with more, that takes another read.
-    programs = min(items, PROGRAMS) if scores == 1 else items
+    programs = min(items, tuning.PROGRAMS) if scores == 1 else items
     gathered = x.new_empty((programs, width), dtype=dtype) if scores == 1 else None
     steep = x.new_empty((*x.shape[:3], scores, 1, 1), dtype=dtype) if scores > 1 else None
-    cuda_attend.attend_backward[(programs,)](
+    set_attend.attend_backward[(programs,)](
         grad, slack, top, mass, x, x.stride(), matrix, there, _strides(there), walk, grad_x, grad_x.stride(),
         steep, gathered, items, queries, heads, width, WEIGHED=weighed, ACC=acc, **tile,
     )  # fmt: skip

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
-__all__ = ["plainly", "transformed", "vector_product"]
+__all__ = ["apply", "plainly", "transformed", "vector_product"]
+
+
+def apply(function: type[Function], *args: Any) -> Any:
+    """The result of an autograd function."""
+    return function.apply(*args)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def transformed() -> bool:

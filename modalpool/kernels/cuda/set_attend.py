@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda_walk import LOG2E, load_rows, load_tile, merge_soft, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import LOG2E, load_rows, load_tile, merge_soft, origin, parts_of, rows_from, take_part
 
 __all__ = ["attend_backward", "attend_forward", "attend_join"]
 

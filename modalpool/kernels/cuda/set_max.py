@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda_walk import UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
 
 __all__ = ["max_backward", "max_forward", "max_join"]
 

@@ -1,0 +1,5 @@
+"""The faster path of a GPU: Triton kernels, each value read once. No card has judged them: see `tuning.TRITON`."""
+
+from modalpool.kernels.cuda.groups import Dense, Ragged
+
+__all__ = ["Dense", "Ragged"]

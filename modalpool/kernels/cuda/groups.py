@@ -1,0 +1,201 @@
+"""Dense and ragged sets of a GPU: from what callers have to the one view that the ops take, and back.
+
+The view is ``(A, B, P, G, D)``: set axes, elements, groups that share a multiplicity or a weight, channels of a group.
+What has no kernel is the definition, put together from what has.
+
+Legend: ``S`` ragged sets, ``C`` channels, ``*`` anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from torch import Tensor
+
+from modalpool.kernels import definition, tuning
+from modalpool.kernels.cuda import ops
+from modalpool.kernels.definition import Frugal
+from modalpool.kernels.values import accumulation_type, learned, sloped
+
+__all__ = ["Dense", "Ragged"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which elements make up which set."""
+
+    shape: tuple[int, ...]  # of the sets
+    dims: tuple[int, ...] | None = None  # pooled axes of dense sets
+    full: tuple[int, ...] | None = None  # of the element axes of dense sets
+    ptr: Tensor | None = None  # of ragged sets
+    order: Tensor | None = None
+
+    def elements(self, tensor: Tensor, kept: int, groups: int = 1) -> Tensor:
+        """``(element axes, *)`` as ``(A, B, P, G, D)``: ``kept`` axes are elements' too, ``groups`` split the rest."""
+        if self.dims is None:
+            tensor = tensor[None, None]
+        else:
+            tensor = tensor.flatten(self.dims[0], self.dims[-1])
+            axes = len(self.shape)
+            tensor = tensor.flatten(0, axes - 2) if axes > 2 else tensor[(None,) * (2 - axes)]
+        front = tensor.shape[3 : 3 + kept]
+        return tensor.reshape(*tensor.shape[:3], prod(front) * groups, prod(tensor.shape[3 + kept :]) // groups)
+
+    def times(self, many: Tensor | None, kept: int, groups: int = 1) -> Tensor | None:
+        """Multiplicities as ``(A, B, P, G)``."""
+        if many is None:
+            return None
+        many = self.elements(many if self.full is None else many.expand(self.full), kept)
+        return many.expand(*many.shape[:4], groups).flatten(3)
+
+
+def _sum(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
+    first = 1 if where.dims is None else where.dims[-1] + 1
+    rest = values.shape[first:]
+    kept = 0 if many is None else many.ndim - first
+    x = where.elements(values, kept)
+    z: Tensor = ops.set_sum(x, None, where.times(many, kept), where.ptr, where.order, False)
+    return z.reshape(*where.shape, *rest)
+
+
+def _max(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
+    first = 1 if where.dims is None else where.dims[-1] + 1
+    kept = 0 if many is None else many.ndim - first
+    x = where.elements(values, kept)
+    top: Tensor = ops.set_max(x, where.times(many, kept), where.ptr, where.order, sloped(x))[0]
+    return top.reshape(*where.shape, *values.shape[first:])
+
+
+def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | None, exact_zeros: bool) -> Tensor:
+    kept = values.ndim - 2 if where.dims is None else 0
+    vectors, groups = weight.shape[-2:]
+    weight = weight.expand(*values.shape[:-1], vectors, groups)
+    each = groups == values.shape[-1] > 1
+    groups = 1 if each else groups
+    share = where.elements(weight.movedim(-2, -1), kept, 1)  # (A, B, P, kept, groups · K)
+    share = share.reshape(*share.shape[:4], weight.shape[-1], vectors).movedim(-1, 3)  # (A, B, P, K, kept, groups)
+    share = share if each else share.flatten(4).unsqueeze(-1)
+    x = where.elements(values, kept, groups)
+    z: Tensor = ops.set_sum(x, share, where.times(many, kept, groups), where.ptr, where.order, exact_zeros)
+    front = values.shape[1:-1] if where.dims is None else ()
+    z = z.reshape(*z.shape[:2], prod(front), groups, z.shape[-1]).movedim(1, 2)  # (S, kept, K, groups, D)
+    return z.reshape(*where.shape, *front, vectors, values.shape[-1])
+
+
+def _soften(x: Tensor, scale: Tensor | float, where: Where, many: Tensor | None) -> tuple[Tensor, Tensor]:
+    kept = x.ndim - 2 if where.dims is None else 0
+    rate = None
+    if isinstance(scale, Tensor):
+        rate = scale.to(accumulation_type(x.dtype)).expand(x.shape[-1]).contiguous()
+    elif scale != 1:
+        rate = x.new_full((x.shape[-1],), scale, dtype=accumulation_type(x.dtype))
+    seen = where.elements(x, kept)
+    z, log_mass, _, _ = ops.set_soften(seen, rate, where.times(many, kept), where.ptr, where.order)
+    shape = (*where.shape, *(x.shape[1:] if where.dims is None else x.shape[-1:]))
+    return z.reshape(shape), log_mass.reshape(shape)
+
+
+def _attend(
+    x: Tensor, matrix: Tensor, where: Where, many: Tensor | None, queries: int, whole: bool
+) -> tuple[Tensor, Tensor]:
+    heads = matrix.shape[0] // queries
+    by_query = (queries * heads, 1) if whole else (queries, heads)
+    seen = where.elements(x, 0, by_query[1])
+    times = where.times(many, 0)
+    rows = matrix.to(accumulation_type(x.dtype)).reshape(*by_query, x.shape[-1])
+    z, log_mass, _, _ = ops.set_attend(
+        seen, rows.contiguous(), None if times is None else times[..., 0], where.ptr, where.order
+    )
+    return z.reshape(*where.shape, queries * (heads if whole else 1), x.shape[-1]), log_mass.reshape(
+        *where.shape, queries, heads
+    )
+
+
+def _too_many(x: Tensor, matrix: Tensor, queries: int, whole: bool) -> bool:
+    """Whether a tile cannot hold an element, or would be read too often."""
+    heads = 1 if whole else matrix.shape[0] // queries
+    return x.shape[-1] > tuning.WIDEST or heads > tuning.HEADS or matrix.shape[0] > tuning.SCORES
+
+
+class Ragged(definition.Ragged):
+    """Ragged sets whose sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
+
+    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
+        """What is one read."""
+        return Frugal(soften=not learned(many), attend=x.ndim == 2 and not learned(many))
+
+    def _where(self) -> Where:
+        segments = self.segments
+        return Where((segments.size,), ptr=segments.ptr.contiguous(), order=segments.order)
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """One read."""
+        return super().sum(values, many) if learned(many) else _sum(values, self._where(), many)
+
+    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """One read, which counts ties too."""
+        return _max(values, self._where(), many)
+
+    def weighted_sum(
+        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
+    ) -> Tensor:
+        """One read."""
+        return _weighted_sum(weight, values, self._where(), many, exact_zeros)
+
+    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One read: an online softmax."""
+        return super().soften(x, scale, many) if learned(many) else _soften(x, scale, self._where(), many)
+
+    def attend(
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """One read of whole elements: an online softmax of their scores."""
+        if learned(many) or x.ndim != 2 or _too_many(x, matrix, queries, whole):
+            return super().attend(x, matrix, many, queries=queries, whole=whole)
+        return _attend(x, matrix, self._where(), many, queries, whole)
+
+
+class Dense(definition.Dense):
+    """Dense sets whose masked sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
+
+    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
+        """What is one read."""
+        return Frugal(soften=not learned(many), attend=not learned(many))
+
+    def _where(self, values: Tensor) -> Where:
+        return Where(tuple(values.shape[: self.dims[0]]), self.dims, tuple(values.shape[: self.dims[-1] + 1]))
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """Torch's own without a mask, and one read with one."""
+        if many is None:
+            return values.sum(self.dims, dtype=accumulation_type(values.dtype))
+        return super().sum(values, many) if learned(many) else _sum(values, self._where(values), many)
+
+    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """One read, which counts ties too."""
+        return _max(values, self._where(values), many)
+
+    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """The maximum, turned over."""
+        return -self.max(-values, many)
+
+    def weighted_sum(
+        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
+    ) -> Tensor:
+        """One read, where it is not a matrix product."""
+        if many is None and not exact_zeros and weight.shape[-2] > 1 and weight.shape[-1] < values.shape[-1]:
+            return super().weighted_sum(weight, values)
+        return _weighted_sum(weight, values, self._where(values), many, exact_zeros)
+
+    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One read: an online softmax."""
+        return super().soften(x, scale, many) if learned(many) else _soften(x, scale, self._where(x), many)
+
+    def attend(
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """One read of whole elements: an online softmax of their scores."""
+        if learned(many) or _too_many(x, matrix, queries, whole):
+            return super().attend(x, matrix, many, queries=queries, whole=whole)
+        return _attend(x, matrix, self._where(x), many, queries, whole)

@@ -1,0 +1,281 @@
+"""The Triton kernels as torch ops, so that compilation, autocast and autograd see each as a single operation.
+
+Elements come as views ``x`` ``(A, B, P, G, D)`` of any strides: dense sets are the pairs (a, b) with P elements each;
+for ragged sets A = B = 1 and ``ptr`` says where they begin along P, ``order`` which element is at each place. ``many``
+``(A, B, P, G)`` is how often an element is there, bool or float; None = once. S sets, G groups of D channels.
+
+A gradient that is itself to be differentiated is worked out by the plain composition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from modalpool.kernels import definition
+from modalpool.kernels.cuda import launch
+from modalpool.kernels.definition import Group
+from modalpool.kernels.second_order import transformed, vector_product
+from modalpool.kernels.segments import Segments
+from modalpool.kernels.values import accumulation_type
+
+__all__ = ["set_attend", "set_max", "set_soften", "set_sum"]
+
+SETS = "Tensor? many, Tensor? ptr, Tensor? order"
+
+
+def _op(name: str, schema: str, launched: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    """A torch op that launches on the device of its first tensor, and its shapes."""
+
+    def on_its_device(x: Tensor, *rest: Any) -> Any:
+        with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+            return launched(x, *rest)
+
+    op = custom_op(f"modalpool::{name}", on_its_device, mutates_args=(), schema=schema)
+    op.register_fake(fake)
+    return op
+
+
+def _shape(x: Tensor, ptr: Tensor | None) -> tuple[int, ...]:
+    """Sets, groups, channels."""
+    return x.shape[0] * x.shape[1] if ptr is None else ptr.shape[0] - 1, *x.shape[3:]
+
+
+def _new(x: Tensor, *shape: int) -> Tensor:
+    return x.new_empty(shape, dtype=accumulation_type(x.dtype))
+
+
+def _plainly(
+    compute: Callable[..., Any],
+    tensors: Sequence[Tensor],
+    many: Tensor | None,
+    ptr: Tensor | None,
+    order: Tensor | None,
+    *,
+    grouped: bool = True,
+) -> Any:
+    """``compute(group, *tensors, many)`` by the definition, for views ``(A, B, P, G, …)``; results begin with S, G.
+
+    Without ``grouped`` G is not an axis of its own, and results begin with S.
+    """
+    given: list[Tensor | None] = [*tensors, many]
+    if ptr is not None:
+        rows = [t if t is None else t[0, 0] if order is None else t[0, 0].index_select(0, order) for t in given]
+        segments = Segments(ptr.shape[0] - 1, tensors[0].shape[2], ptr=ptr)
+        return compute(definition.Ragged(segments), *rows)
+    if grouped:  # groups are one more set axis
+        given = [t if t is None else t.transpose(2, 3) for t in given]
+    results = compute(definition.Dense((3,) if grouped else (2,)), *given)
+    return tuple(z.flatten(0, 1) for z in results) if isinstance(results, tuple) else results.flatten(0, 1)
+
+
+def _again(
+    compute: Callable[..., Any], x: Tensor, parameter: Tensor | None, grads: Sequence[Tensor], others: int
+) -> tuple[Tensor | None, ...] | None:
+    """Gradients of x and a parameter by the definition, if they will be differentiated; None for what is left."""
+    if not (torch.is_grad_enabled() or transformed()):
+        return None
+    inputs = (x,) if parameter is None else (x, parameter)
+    return *vector_product(compute, inputs, grads), *(None,) * (2 - len(inputs) + others)
+
+
+# --- sums
+
+
+def _fake_sum(x: Tensor, weight: Tensor | None, many: Any, ptr: Tensor | None, order: Any, exact_zeros: bool) -> Tensor:
+    sets, *rest = _shape(x, ptr)
+    return _new(x, sets, 1 if weight is None else weight.shape[3], *rest)
+
+
+def _fake_sum_backward(grad: Tensor, x: Tensor, weight: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    *_, for_x, for_weight = rest
+    grad_x = torch.empty_like(x) if for_x else x.new_empty(0)
+    return grad_x, torch.empty_like(weight) if for_weight and weight is not None else x.new_empty(0)
+
+
+set_sum = _op(
+    "set_sum", f"(Tensor x, Tensor? weight, {SETS}, bool exact_zeros) -> Tensor", launch.sum_forward, _fake_sum
+)
+"""Σ w x, ``(S, K, G, D)``; weight ``(A, B, P, K, G, D or 1)``, None = ``many``."""
+_sum_backward = _op(
+    "set_sum_backward",
+    f"(Tensor grad, Tensor x, Tensor? weight, {SETS}, bool exact_zeros, bool for_x, bool for_weight)"
+    " -> (Tensor, Tensor)",
+    launch.sum_backward,
+    _fake_sum_backward,
+)
+
+
+def _keep_sum(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.exact_zeros = inputs[5]
+
+
+def _differentiate_sum(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, weight, *sets = ctx.saved_tensors
+    for_x, for_weight = ctx.needs_input_grad[:2]
+
+    def compute(x: Tensor, weight: Tensor | None = None) -> Tensor:
+        if weight is None:
+            z: Tensor = _plainly(lambda group, x, many: group.sum(x, many), (x,), *sets)
+            return z[:, None]
+        # The weights of a group beside its values: (A, B, P, G, K, D or 1).
+        beside = weight.transpose(3, 4)
+        z = _plainly(
+            lambda group, x, weight, many: group.weighted_sum(weight, x, many, exact_zeros=ctx.exact_zeros),
+            (x, beside),
+            *sets,
+        )
+        return z.transpose(1, 2)
+
+    again = _again(compute, x, weight, (grad,), 4)
+    if again is not None:
+        return again
+    grad_x, grad_weight = _sum_backward(grad.contiguous(), x, weight, *sets, ctx.exact_zeros, for_x, for_weight)
+    return grad_x if for_x else None, grad_weight if for_weight else None, *(None,) * 4
+
+
+set_sum.register_autograd(_differentiate_sum, setup_context=_keep_sum)
+
+
+# --- maximum
+
+
+def _fake_max(x: Tensor, many: Any, ptr: Tensor | None, order: Any, ties: bool) -> tuple[Tensor, Tensor]:
+    return _new(x, *_shape(x, ptr)), _new(x, *(_shape(x, ptr) if ties else (0,)))
+
+
+set_max = _op("set_max", f"(Tensor x, {SETS}, bool ties) -> (Tensor, Tensor)", launch.max_forward, _fake_max)
+"""The maximum, ``(S, G, D)``, and (for the gradient) how many elements attain it."""
+_max_backward = _op(
+    "set_max_backward",
+    f"(Tensor share, Tensor top, Tensor x, {SETS}) -> Tensor",
+    launch.max_backward,
+    lambda share, top, x, *sets: torch.empty_like(x),
+)
+
+
+def _keep_max(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate_max(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    x, *sets, top, ties = ctx.saved_tensors
+    again = _again(lambda x: _plainly(lambda group, x, many: group.max(x, many), (x,), *sets), x, None, (grad,), 3)
+    if again is not None:
+        return again
+    share = grad / ties.clamp(min=1)
+    return _max_backward(share.contiguous(), top, x, *sets), *(None,) * 4
+
+
+set_max.register_autograd(_differentiate_max, setup_context=_keep_max)
+
+
+# --- softmax of each channel
+
+
+def _fake_soften(x: Tensor, scale: Any, many: Any, ptr: Tensor | None, order: Any) -> tuple[Tensor, ...]:
+    return tuple(_new(x, *_shape(x, ptr)) for _ in range(4))
+
+
+set_soften = _op(
+    "set_soften",
+    f"(Tensor x, Tensor? scale, {SETS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    launch.soften_forward,
+    _fake_soften,
+)
+"""Σ w x with w = softmax(scale · x), scale ``(D,)`` positive (None = 1), and the log of what it was divided by.
+
+Also the largest x and the mass relative to it, for the gradient; all ``(S, G, D)``.
+"""
+_soften_backward = _op(
+    "set_soften_backward",
+    "(Tensor grad, Tensor grad_log_mass, Tensor z, Tensor top, Tensor mass, Tensor x, Tensor? scale, "
+    f"{SETS}, bool for_scale) -> (Tensor, Tensor)",
+    launch.soften_backward,
+    lambda grad, grad_log_mass, z, top, mass, x, *rest: (torch.empty_like(x), _new(x, x.shape[-1] if rest[-1] else 0)),
+)
+
+
+def _keep_soft(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    z, _, top, mass = output
+    ctx.save_for_backward(*inputs, z, top, mass)
+    ctx.mark_non_differentiable(top, mass)
+
+
+def _differentiate_soften(
+    ctx: Any, grad: Tensor, grad_log_mass: Tensor, _: Tensor | None, __: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    x, scale, *sets, z, top, mass = ctx.saved_tensors
+
+    def compute(x: Tensor, scale: Tensor | None = None) -> Any:
+        rate = 1.0 if scale is None else scale
+        return _plainly(lambda group, x, many: group.soften(x, rate, many), (x,), *sets)
+
+    again = _again(compute, x, scale, (grad, grad_log_mass), 3)
+    if again is not None:
+        return again
+    for_scale = ctx.needs_input_grad[1]
+    grad_x, grad_scale = _soften_backward(
+        grad.contiguous(), grad_log_mass.contiguous(), z, top, mass, x, scale, *sets, for_scale
+    )
+    return grad_x, grad_scale if for_scale else None, *(None,) * 3
+
+
+set_soften.register_autograd(_differentiate_soften, setup_context=_keep_soft)
+
+
+# --- attention with a linear score
+
+
+def _fake_attend(x: Tensor, matrix: Tensor, many: Any, ptr: Tensor | None, order: Any) -> tuple[Tensor, ...]:
+    sets, heads, channels = _shape(x, ptr)
+    shape = (sets, matrix.shape[0], heads)
+    return _new(x, *shape, channels), _new(x, *shape), _new(x, *shape), _new(x, *shape)
+
+
+set_attend = _op(
+    "set_attend",
+    f"(Tensor x, Tensor matrix, {SETS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    launch.attend_forward,
+    _fake_attend,
+)
+"""Σ w x with w = softmax(matrix · x), ``(S, K, G, D)``, and the log of what it was divided by, ``(S, K, G)``.
+
+Here the groups are heads: matrix ``(K, G, G·D)`` scores whole elements, many is ``(A, B, P)``. Also the largest score
+and the mass relative to it, for the gradient.
+"""
+_attend_backward = _op(
+    "set_attend_backward",
+    f"(Tensor grad, Tensor slack, Tensor top, Tensor mass, Tensor x, Tensor matrix, {SETS}) -> (Tensor, Tensor)",
+    launch.attend_backward,
+    lambda grad, slack, top, mass, x, matrix, *sets: (torch.empty_like(x), torch.empty_like(matrix)),
+)
+
+
+def _differentiate_attend(
+    ctx: Any, grad: Tensor, grad_log_mass: Tensor, _: Tensor | None, __: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    x, matrix, *sets, z, top, mass = ctx.saved_tensors
+    queries, heads = matrix.shape[:2]
+
+    def compute(x: Tensor, matrix: Tensor) -> Any:
+        def attend(group: Group, x: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
+            return group.attend(x, matrix.flatten(0, 1), many, queries=queries)
+
+        z, log_mass = _plainly(attend, (x.flatten(3),), *sets, grouped=False)
+        return z.unflatten(-1, (heads, -1)), log_mass
+
+    again = _again(compute, x, matrix, (grad, grad_log_mass), 3)
+    if again is not None:
+        return again
+    slack = (grad * z).sum(-1) - grad_log_mass
+    return *_attend_backward(grad.contiguous(), slack.contiguous(), top, mass, x, matrix, *sets), *(None,) * 3
+
+
+set_attend.register_autograd(_differentiate_attend, setup_context=_keep_soft)
