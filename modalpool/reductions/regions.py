@@ -44,7 +44,9 @@ class _Parts(Average):
         weight = parts / sets.expand(torch.where(mass > 0, mass, 1.0))
         mass = mass.expand(*sets.count(x).shape[:-1], -1)
         return weight[..., None].expand(*x.shape[:-1], -1, -1), torch.where(
-            mass > 0, torch.where(mass > 0, mass, 1.0).log(), -torch.inf
+            mass <= 0,
+            -torch.inf,
+            torch.where(mass <= 0, 1.0, mass).log(),  # nan is not nothing
         )[..., None]
 
     def absent(self, state: State) -> Tensor | None:

@@ -172,4 +172,7 @@ def pooled(x, a, u, reduction):
     if len(here) == 0:
         channels = x.shape[1] * (len(reduction.members) if hasattr(reduction, "members") else 1)
         return np.zeros((reduction.vectors or 1, channels))
-    return BY_CLASS[type(reduction).__name__](x[here], a[here], u[here], reduction)
+    formula = BY_CLASS.get(type(reduction).__name__)
+    if formula is None:
+        raise NotImplementedError(f"write the formula of {type(reduction).__name__} in {__file__}")
+    return formula(x[here], a[here], u[here], reduction)

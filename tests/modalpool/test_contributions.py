@@ -4,44 +4,9 @@ import functools
 
 import pytest
 import torch
-from every import EVERY, make
-from forms import FORMS, SIZES, give, lay, make_sets, read
 from torch import nn
 
 from modalpool import Pool, contributions
-
-FORM = pytest.mark.parametrize("form", [form for form in FORMS if "kept" not in form])
-
-
-@EVERY
-@FORM
-@pytest.mark.parametrize("head", ["linear", "deep"])
-def test_maps_add_up_to_the_logits(case, form, head):
-    sets = make_sets(weighted=True)
-    sets = sets._replace(x=sets.x.abs() + 0.1)
-    positional = make(case, "[n] c").reduction.positional
-    laid = lay(form, sets, weighted=True, coords=positional, poison=float("nan"))
-    pool = make(case, laid.layout, dtype=torch.float64)
-    width = pool.out_channels * (pool.vectors or 1)
-    linear = nn.Linear(width, 3).double()
-    flat = nn.Sequential(nn.Flatten(), linear)
-    deep = nn.Sequential(nn.Flatten(), linear, nn.LeakyReLU(), nn.Linear(3, 3).double())
-    module = deep if head == "deep" else linear if pool.vectors is None else flat
-    x = give(laid, laid.x)
-    logits, maps, gap = contributions(pool, module, x, **laid.sets, return_gap=True)
-    torch.testing.assert_close(logits, module(pool(x, **laid.sets)).detach())
-    elements = read(laid, maps)
-    assert elements.shape == (8, 3)
-    sums = torch.stack([part.sum(0) for part in elements.split(SIZES)])
-    if case.name not in ("pyramid", "attention_projected"):  # an empty cell, a bias after the sum: not at zero
-        zero = torch.zeros(1, width, dtype=torch.float64)
-        zero = zero if pool.vectors is None else zero.reshape(1, pool.vectors, -1)
-        torch.testing.assert_close(gap, logits - module(zero).detach() - sums, rtol=1e-9, atol=1e-9)
-    if head == "linear" and "logsumexp" not in case.name:
-        assert gap.abs().max() < 1e-8
-    if laid.name in ("mask", "lengths"):
-        hidden = maps.mT[~(torch.arange(6) < torch.tensor(SIZES)[:, None])]
-        assert (hidden == 0).all()
 
 
 def test_class_activation_maps_are_the_heads_weight_over_n():

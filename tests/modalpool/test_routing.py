@@ -20,7 +20,6 @@ SHAPES = {
     "[n] c": (9, 4),
     "[n] c f": (9, 4, 3),
 }
-LINEAR = ("mean", "attention", "attention_projected", "regions", "mean+std+max")
 
 
 def combinations():
@@ -28,7 +27,7 @@ def combinations():
         for case in CASES:
             if case.name in ("attention_grid", "pyramid") and layout == "b c [d h w]":
                 continue  # their grids have one axis
-            for head in ("linear", "deep") if case.name in LINEAR else ("deep",):
+            for head in ("linear", "deep"):
                 yield pytest.param(case, layout, head, id=f"{case.name}-{layout}-{head}")
 
 

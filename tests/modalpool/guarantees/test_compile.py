@@ -59,10 +59,9 @@ def test_one_graph_and_its_gradients(case, layout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", ["dense", "mask", "index", "ptr"])
-@pytest.mark.parametrize("name", ["mean_sum", "std", "max", "softmax", "attention_projected", "regions"])
-def test_inductor(name, layout):
-    one_graph_for_all_sizes(BY_NAME[name], layout, "inductor", compare)
+@DIAGONAL
+def test_inductor(case, layout):
+    one_graph_for_all_sizes(case, layout, "inductor", compare)
 
 
 class Syncs(TorchDispatchMode):

@@ -6,13 +6,9 @@ not to be that of the output; its second order is tested by itself.
 
 import pytest
 import torch
-from every import CASES, CHANNELS, LAYOUTS, calls, close, make, needs_coords
+from every import BY_NAME, EVERY, LAYOUTS, calls, close, every, make, needs_coords
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
-
-TRUE = [case for case in CASES if "mean_" not in case.name]
-WITH_TRUE_GRADIENTS = pytest.mark.parametrize("case", TRUE, ids=lambda case: case.name)
-EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 def as_function(case, layout):
@@ -30,14 +26,14 @@ def as_function(case, layout):
 
 
 @LAYOUTS
-@WITH_TRUE_GRADIENTS
+@every("its gradient is that of its output")
 def test_gradients_backward_and_forward(case, layout):
     function, inputs = as_function(case, layout)
     assert gradcheck(function, inputs, fast_mode=True, check_forward_ad=True, check_batched_grad=True)
 
 
 @LAYOUTS
-@WITH_TRUE_GRADIENTS
+@EVERY
 def test_gradients_of_gradients(case, layout):
     function, inputs = as_function(case, layout)
     assert gradgradcheck(function, inputs, fast_mode=True)
@@ -46,9 +42,8 @@ def test_gradients_of_gradients(case, layout):
 @LAYOUTS
 @pytest.mark.parametrize("name", ["mean_sqrt", "mean_sum", "mean_as_7"])
 def test_scaled_gradients_scale_at_every_order(name, layout):
-    case = next(case for case in CASES if case.name == name)
-    function, (x,) = as_function(case, layout)
-    mean, _ = as_function(CASES[0], layout)
+    function, (x,) = as_function(BY_NAME[name], layout)
+    mean, _ = as_function(BY_NAME["mean"], layout)
     x = x.detach().requires_grad_()
 
     def penalty(pool):
@@ -95,8 +90,3 @@ def test_forward_and_reverse_jacobians_agree(case):
     function, (x, *parameters) = as_function(case, "index")
     function_of_x = lambda x: function(x, *(parameter.detach() for parameter in parameters))  # noqa: E731
     close(jacfwd(function_of_x)(x.detach()), jacrev(function_of_x)(x.detach()), ulp=64)
-
-
-def test_the_table_is_complete():
-    assert len(TRUE) == len(CASES) - 3
-    assert calls()["dense"].x.shape[1] == CHANNELS

@@ -4,8 +4,7 @@ import pytest
 import torch
 from every import EVERY, make
 from forms import FORMS, lay, make_sets
-
-from modalpool import Pool
+from guarantees.test_half_precision import half_precision
 
 pytestmark = [
     pytest.mark.gpu,
@@ -54,11 +53,7 @@ def test_nothing_waits_for_the_device(case, form):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("size", [257, 2049, 1_000_000])
-@pytest.mark.parametrize("name", ["mean", "std", "softmax"])
-def test_half_precision_adds_up_in_float32(name, size, dtype):
-    torch.manual_seed(0)
-    x = (torch.rand(size, 2) + 1.0).to(dtype)
-    exact = Pool("[n] c", name)(x.double())
-    for layout, given in (("[n] c", x), ("b [n] c", x[None])):
-        error = (Pool(layout, name)(given.cuda()).cpu().double() - exact).abs()
-        assert (error <= 2 * torch.finfo(dtype).eps * exact.abs()).all()
+@pytest.mark.parametrize("layout", ["b c [t]", "[n] c"])
+@EVERY
+def test_half_precision_adds_up_in_float32(case, layout, size, dtype):
+    half_precision(case, size, layout, dtype, device="cuda")

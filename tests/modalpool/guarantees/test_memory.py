@@ -7,7 +7,7 @@ elements wide: what is left over grows with the input and is as wide as it.
 import every
 import pytest
 import torch
-from every import BY_NAME, CASES, EVERY, make, needs_coords
+from every import BY_NAME, EVERY, make, needs_coords, one_each
 from measure import peak_bytes
 
 from modalpool.kernels import tuning
@@ -17,8 +17,6 @@ SETS, LENGTH = 8, 1024
 CHUNK = 2**14
 FORMS = ["first", "first masked", "first weighted", "last", "last masked", "last weighted"]
 FORMS += ["sorted", "unsorted", "ptr", "ptr masked", "ptr weighted"]
-KINDS = ["sum", "mean", "max", "std", "min", "logsumexp", "softmax", "softmax_flat", "attention", "attention_gated"]
-KINDS += ["attention_log_n", "pyramid", "mean+std+max"]
 FORWARD, BACKWARD = 0.5, 1.5
 """Bounds in sizes of x; a buffer as large as x besides the gradient would be one more."""
 
@@ -79,19 +77,14 @@ def check(case, call):
     assert both < BACKWARD
 
 
-def named(case, form):
-    return pytest.param(case, form, id=f"{case.name}-{form}")
-
-
-@pytest.mark.parametrize(
-    ("case", "form"), [named(BY_NAME[name], FORMS[i % len(FORMS)]) for i, name in enumerate(KINDS)]
-)
+@one_each("form", FORMS)
 def test_no_pool_needs_memory_of_the_size_of_its_input(case, form):
     check(case, lay(form))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "form"), [named(case, form) for case in CASES for form in FORMS])
+@pytest.mark.parametrize("form", FORMS)
+@EVERY
 def test_no_pool_needs_memory_of_the_size_of_its_input_in_any_form(case, form):
     check(case, lay(form))
 

@@ -1,0 +1,47 @@
+"""Maps: summed over a set they are the logit."""
+
+import pytest
+import torch
+from every import every, make
+from forms import FORMS, SIZES, give, lay, make_sets, read
+from torch import nn
+
+from modalpool import contributions
+
+FORM = pytest.mark.parametrize("form", [form for form in FORMS if "kept" not in form])
+
+
+def explained(case, form, *after):
+    """A head with these layers after its linear one; and of its maps logits, their sums and the gap, and at nothing."""
+    sets = make_sets(weighted=True)
+    sets = sets._replace(x=sets.x.abs() + 0.1)
+    positional = make(case, "[n] c").reduction.positional
+    laid = lay(form, sets, weighted=True, coords=positional, poison=float("nan"))
+    pool = make(case, laid.layout, dtype=torch.float64)
+    width = pool.out_channels * (pool.vectors or 1)
+    linear = nn.Linear(width, 3).double()
+    head = nn.Sequential(nn.Flatten(), linear, *after).double() if after or pool.vectors else linear
+    x = give(laid, laid.x)
+    logits, maps, gap = contributions(pool, head, x, **laid.sets, return_gap=True)
+    torch.testing.assert_close(logits, head(pool(x, **laid.sets)).detach())
+    elements = read(laid, maps)
+    assert elements.shape == (8, 3)
+    if laid.name in ("mask", "lengths"):
+        hidden = maps.mT[~(torch.arange(6) < torch.tensor(SIZES)[:, None])]
+        assert (hidden == 0).all()
+    sums = torch.stack([part.sum(0) for part in elements.split(SIZES)])
+    return logits, sums, gap, head(torch.zeros(1, width, dtype=torch.float64)).detach()
+
+
+@every("its shares add up")
+@FORM
+def test_maps_add_up_to_the_logits(case, form):
+    _, _, gap, _ = explained(case, form)
+    assert gap.abs().max() < 1e-8
+
+
+@every("it is nothing at zero")
+@FORM
+def test_behind_a_deep_head_the_gap_says_what_is_missing(case, form):
+    logits, sums, gap, nothing = explained(case, form, nn.LeakyReLU(), nn.Linear(3, 3))
+    torch.testing.assert_close(gap, logits - nothing - sums, rtol=1e-9, atol=1e-9)
