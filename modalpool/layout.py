@@ -207,6 +207,10 @@ class Layout:
             raise ValueError(f"layout {self.text!r}: a tensor with {ndim} axes leaves nothing to pool")
         return self._find(pairs)
 
+    def name(self, axis: int, ndim: int) -> str:
+        """The name of an axis of a tensor with ``ndim`` axes."""
+        return self._expand(ndim)[axis][0]
+
     def _expand(self, ndim: int) -> list[tuple[str, bool]]:
         """The pairs with as many names for ``...`` as ``ndim`` axes leave for it."""
         pairs = list(self._pairs)

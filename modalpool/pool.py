@@ -11,6 +11,7 @@ from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
 from modalpool.chunks import partial, whole
 from modalpool.layout import Layout
+from modalpool.padding import Lengths
 from modalpool.reductions import Reduction, State, build, several
 from modalpool.state import PoolState
 
@@ -63,6 +64,7 @@ class Pool(nn.Module):
     ) -> None:
         super().__init__()
         self.layout = Layout(layout)
+        self.channels = channels
         if isinstance(empty_value, str) and empty_value not in ("nan", "raise"):
             raise ValueError(f"empty_value: expected a number, 'nan' or 'raise', got {empty_value!r}")
         if keepdim and self.layout.ragged:
@@ -88,15 +90,16 @@ class Pool(nn.Module):
 
     def arrange(self, x: Tensor, **sets: Any) -> Arranged:
         """Check the inputs of a call and bring them into canonical order."""
-        return arrange(self.layout, x, **sets)
+        return arrange(self.layout, x, channels=self.channels, **sets)
 
     def forward(
         self,
         x: Tensor,
+        batch: None = None,
         *,
         mask: Tensor | None = None,
         weight: Tensor | None = None,
-        lengths: Tensor | None = None,
+        lengths: Lengths | None = None,
         index: Tensor | None = None,
         ptr: Tensor | None = None,
         dim_size: int | None = None,
@@ -107,12 +110,16 @@ class Pool(nn.Module):
 
         Args:
             x: Elements in the layout.
-            mask: bool, True = the element counts; shaped like ``x`` without channels, sizes of 1 broadcast.
+            batch: Refused, with what to write: what says which elements make a set goes by its name.
+            mask: bool, or integers 0 and 1: whether the element counts; shaped like ``x`` without channels, sizes of 1
+                broadcast. What it hides may be anything, in x and in all that comes with it.
             weight: Multiplicity of each element, >= 0, same shape; 2 is the element twice, 0 not at all.
-            lengths: ``(B,)`` integers: only the first ``lengths`` elements along the one pooled axis count.
+            lengths: ``(B,)`` integers: only the first ``lengths`` elements along the one pooled axis count. By name,
+                ``{"t": ...}``, along any positions, kept ones too; where a kept position comes last, only by name.
             index: ``(N,)`` integers: the set of each element, in any order (layouts without b).
             ptr: ``(S + 1,)`` integers: set s is elements ptr[s] to ptr[s + 1] (layouts without b).
-            dim_size: Number of sets S; without it and ``ptr`` the device is asked for the largest index.
+            dim_size: Number of sets S; without it and ``ptr`` the device is asked for the largest index that the mask
+                shows.
             coords: Positions in [0, 1], the mask's shape and one axis more, for rules that look at positions; known
                 without asking for dense inputs, ``ptr`` and jagged tensors.
             return_weights: Whether to return the weights too.
@@ -132,9 +139,11 @@ class Pool(nn.Module):
             ptr=ptr,
             dim_size=dim_size,
             coords=coords,
+            batch=batch,
+            channels=self.channels,
         )
         device = "cpu" if x.is_cpu else x.device.type
-        if torch.is_autocast_enabled(device):
+        if not x.is_meta and torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self._pool(arranged, x.dtype, return_weights)
         return self._pool(arranged, x.dtype, return_weights)

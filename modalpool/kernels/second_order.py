@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "plainly", "transformed", "vector_product"]
+__all__ = ["apply", "plainly", "traced", "transformed", "vector_product"]
+
+_PROXY = torch._C._TorchDispatchModeKey.PROXY
 
 
 def apply(function: type[Function], *args: Any) -> Any:
@@ -18,8 +20,17 @@ def apply(function: type[Function], *args: Any) -> Any:
 
 
 def transformed() -> bool:
-    """Whether a function transform (vmap, jvp, grad) or a forward-mode level is open."""
-    return bool(torch._C._are_functorch_transforms_active()) or torch.autograd.forward_ad._current_level >= 0
+    """Whether a function transform (vmap, jvp, grad) or a forward-mode level is open, or code is traced."""
+    return (
+        bool(torch._C._are_functorch_transforms_active())
+        or torch.autograd.forward_ad._current_level >= 0
+        or (torch._C._len_torch_dispatch_stack() > 0 and traced())
+    )
+
+
+def traced() -> bool:
+    """Whether operations are written down for other values (`make_fx`), so that none may be looked at."""
+    return torch._C._get_dispatch_mode(_PROXY) is not None
 
 
 def plainly(*grads: Tensor | None) -> bool:

@@ -49,9 +49,10 @@ class Segments:
 
     @property
     def _eager_cpu(self) -> bool:
+        """Whether a look at the values costs nothing."""
         given = self._index if self._ptr is None else self._ptr
         assert given is not None
-        return given.is_cpu and not torch.compiler.is_compiling()
+        return given.is_cpu and not torch.compiler.is_compiling() and type(given) is Tensor and not transformed()
 
     @property
     def short(self) -> bool:
@@ -62,7 +63,7 @@ class Segments:
     def full(self) -> bool:
         """Whether every set has elements (a CPU looks, of a device it is not known)."""
         if self._full is None:
-            if self.size == 0 or not self._eager_cpu or transformed() or type(self.lengths) is not Tensor:
+            if self.size == 0 or not self._eager_cpu:
                 return False
             self._full = bool(read(self.lengths.amin()) > 0)
         return self._full

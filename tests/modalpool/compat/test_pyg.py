@@ -214,3 +214,15 @@ def test_readouts_of_batches():
 def test_the_library_imports_neither_peer():
     code = "import sys, modalpool; print([m for m in ('torch_geometric', 'timm') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["Mean", "Sum", "Max", "Std", "Softmax"])
+def test_a_convolution_compiles_whole_for_any_graph(name):
+    """As `aggr=` of message passing, in one graph and with dynamic sizes."""
+    torch._dynamo.reset()
+    conv = SAGEConv(4, 3, aggr=getattr(ours, f"{name}Aggregation")()).double()
+    compiled = torch.compile(conv, fullgraph=True, dynamic=True, backend="aot_eager")
+    for nodes, seed in ((6, 0), (9, 1)):
+        torch.manual_seed(seed)
+        x, edges = torch.rand(nodes, 4, dtype=torch.float64), torch.randint(0, nodes, (2, 3 * nodes))
+        close(compiled(x, edges), conv(x, edges), ulp=64)

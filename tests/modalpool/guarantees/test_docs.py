@@ -21,7 +21,7 @@ ROWS = {
 def test_its_code_runs():
     torch.manual_seed(0)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
-    assert len(blocks) == 6
+    assert len(blocks) > 5
     exec("\n".join(blocks), {})
 
 
