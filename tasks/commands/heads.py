@@ -20,8 +20,8 @@ from tasks.commands.sizes import largest
 from tasks.commands.tables import write_csv
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
+from tasks.task.certainty import bootstrap
 from tasks.task.flatten import by
-from tasks.task.metrics import bootstrap
 
 Row = dict[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from tasks.task.base import PoolingTask
-from tasks.task.metrics import bootstrap
+from tasks.task.certainty import bootstrap
 
 
 def write_predictions(path: Path, rows: list[dict[str, Any]], task: PoolingTask) -> None:
