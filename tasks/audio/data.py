@@ -101,7 +101,7 @@ class AudioManifest(PoolingData):
         problems = Problems(self.manifest, on_bad=self.on_bad)
         waves = self._read(rows, problems)
         usable = [row for row in rows if row.number in waves]
-        targets, classes = read_targets(usable, self.label, self.target)
+        targets, classes = read_targets(usable, self.label, self.target, self.order_classes)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
             parts = self._parts(usable, targets, problems)
@@ -121,7 +121,8 @@ class AudioManifest(PoolingData):
             self.datasets[name] = self._dataset(clips, name)
             groups = self._groups(parts[name]) or [None] * len(clips)
             self._samples[name] = [
-                Sample(clip_name(row), group, row) for row, group in zip(parts[name], groups, strict=True)
+                Sample(clip_name(row), group, row, targets[row.number])
+                for row, group in zip(parts[name], groups, strict=True)
             ]
         self._spec = {
             "kind": self.target if self.target != "class" else "binary" if len(classes) == 2 else "multiclass",

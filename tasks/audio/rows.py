@@ -1,7 +1,7 @@
 """What the cells of an audio manifest mean: labels, numbers, folds, parts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -31,13 +31,16 @@ def number(row: Row, column: str) -> float | None:
     return value
 
 
-def read_targets(rows: Sequence[Row], column: str, target: Target) -> tuple[dict[int, Tensor], list[str]]:
+def read_targets(
+    rows: Sequence[Row], column: str, target: Target, order: Callable[[Iterable[str]], list[str]]
+) -> tuple[dict[int, Tensor], list[str]]:
     """Read the labels.
 
     Args:
         rows: Rows whose label is not empty.
         column: The label's column.
         target: ``"class"``, ``"multilabel"`` (``drums|bass``) or ``"regression"``.
+        order: Puts the labels of all rows into the order of their classes.
 
     Returns:
         The target of each row, by the row's number, and the names of the classes (of the target, in regression).
@@ -45,7 +48,7 @@ def read_targets(rows: Sequence[Row], column: str, target: Target) -> tuple[dict
     if target == "regression":
         return {row.number: torch.tensor([float(row[column])]) for row in rows}, [column]
     if target == "class":
-        classes = sorted({str(row[column]) for row in rows})
+        classes = order(str(row[column]) for row in rows)
         return {row.number: torch.tensor(classes.index(str(row[column]))) for row in rows}, classes
     labels = {row.number: {name.strip() for name in str(row[column]).split("|")} for row in rows}
     classes = sorted(set().union(*labels.values()))

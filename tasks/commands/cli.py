@@ -34,7 +34,11 @@ class CLI(LightningCLI):
         parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_argument("--by", type=str | None, default=None, help="Columns whose values split the test metrics.")
+        parser.add_argument("--permutations", type=int, default=0, help="Shuffles of the labels behind p values.")
         parser.add_lightning_class_args(Outputs, "outputs")
+        for name in ("by", "permutations"):
+            parser.link_arguments(name, f"outputs.{name}")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=self.spec_for, apply_on="instantiate")
 
     def spec_for(self, data: PoolingData) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import shutil
 import statistics
 import sys
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from tasks.commands.cli import CLI, run_cli
 from tasks.commands.tables import write_csv
+from tasks.outputs.predictions import values, without_nan
 
 
 def options(command: str, text: str | None) -> argparse.ArgumentParser:
@@ -126,24 +128,29 @@ def _telling(bar: tqdm, title: str) -> type[CLI]:
 
 
 def _values(summary: Path) -> dict[str, float]:
-    return {name: result["value"] for name, result in json.loads(summary.read_text())["test"].items()}
+    return values(json.loads(summary.read_text()))
 
 
 def mean_and_sd(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (n - 1) of each metric over the rows.
+    """Mean and standard deviation (n - 1) of each metric over the rows in which it is defined.
 
     Example:
         >>> mean_and_sd([{"fold": 0, "seed": 0, "acc": 0.5}, {"fold": 1, "seed": 0, "acc": 0.7}])["acc"]["mean"]
         0.6
     """
     names = [name for name in rows[0] if name not in ("fold", "seed")]
-    columns = {name: [row[name] for row in rows] for name in names}
+    columns = {name: [row[name] for row in rows if not math.isnan(row[name])] for name in names}
     return {
-        name: {"mean": statistics.fmean(column), "sd": statistics.stdev(column) if len(column) > 1 else 0.0}
+        name: {
+            "mean": statistics.fmean(column) if column else math.nan,
+            "sd": statistics.stdev(column) if len(column) > 1 else 0.0 if column else math.nan,
+        }
         for name, column in columns.items()
     }
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     write_csv(folder / "crossval.csv", rows)
-    (folder / "summary.json").write_text(json.dumps({"runs": len(rows), "test": mean_and_sd(rows)}, indent=2) + "\n")
+    (folder / "summary.json").write_text(
+        json.dumps(without_nan({"runs": len(rows), "test": mean_and_sd(rows)}), indent=2) + "\n"
+    )

@@ -1,7 +1,8 @@
 """What every modality's data shares: checked once, in three parts, with a spec that tells a task its shape."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.data.buckets import Buckets
+from tasks.data.labels import order_classes
 from tasks.data.problems import BadInput, OnBad
 from tasks.data.views import Views, keep_labels
 
@@ -23,6 +25,8 @@ class Sample(NamedTuple):
     """Whose it is (a subject, a recording); None = nobody's but its own."""
     columns: Mapping[str, Any] = {}
     """Its row, where a table lists it."""
+    target: Any = None
+    """Its class, its labels or its values, where they are known without reading it."""
 
 
 class PoolingData(LightningDataModule):
@@ -40,6 +44,8 @@ class PoolingData(LightningDataModule):
             samples are of similar size and little of it is padding (`tasks.data.buckets`). 1 = all together.
         labelled: Training samples of each class that keep their labels, drawn by ``seed``. They are shown so often that
             an epoch is as long as with all; the others are used by `consistency` alone. None = all.
+        positive: Which of two classes is the positive one: its probability is reported, and sensitivity, precision and
+            AUROC are of it. None = the larger number, the finding, or the rarer one (`tasks.data.labels`).
     """
 
     loader_class: type[DataLoader] = DataLoader
@@ -55,6 +61,7 @@ class PoolingData(LightningDataModule):
         on_bad: OnBad = "raise",
         buckets: int = 1,
         labelled: int | None = None,
+        positive: str | None = None,
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -64,6 +71,8 @@ class PoolingData(LightningDataModule):
         self.on_bad: OnBad = on_bad
         self.buckets = buckets
         self.labelled = labelled
+        self.positive = positive
+        self.positive_because = ""
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset] = {}
         self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
@@ -92,16 +101,35 @@ class PoolingData(LightningDataModule):
         """Load once, whichever stage asks first."""
         if not self.datasets:
             self.load()
+            self._check_positive()
             if self.labelled is not None:
                 self._keep_labels(self.labelled)
+
+    def order_classes(self, labels: Iterable[str]) -> list[str]:
+        """The classes of all samples in order; of two, the positive one last."""
+        classes, self.positive_because = order_classes(Counter(labels), self.positive)
+        return classes
+
+    def _check_positive(self) -> None:
+        classes, kind = self._spec["classes"], self._spec["kind"]
+        if self.positive is not None and (kind != "binary" or classes[1] != self.positive):
+            what = f"the classes {' and '.join(classes)}" if kind == "binary" else f"a {kind} target"
+            raise BadInput(
+                f"positive: expected one of two classes that these data let choose, got '{self.positive}' and {what}; "
+                "leave --data.positive out"
+            )
 
     def samples(self, part: str) -> list[Sample]:
         """What is known of a part's samples, in their order; none where there is no such part."""
         self.setup()
         if part not in self._samples:
             dataset = self.still(part) if part in self.datasets else []
-            self._samples[part] = [Sample(self.id_of(dataset[i])) for i in range(len(dataset))]  # type: ignore[arg-type]
+            self._samples[part] = [self._sample(dataset[i]) for i in range(len(dataset))]  # type: ignore[arg-type]
         return self._samples[part]
+
+    def _sample(self, sample: Any) -> Sample:
+        single = self._spec["kind"] in ("binary", "multiclass")
+        return Sample(self.id_of(sample), target=self.class_of(sample) if single else None)
 
     def id_of(self, sample: Any) -> str:
         """The name of a sample."""

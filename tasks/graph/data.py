@@ -104,6 +104,10 @@ class GraphData(PoolingData):
         if not regression and len(self.classes) < 2:
             problems.stop("classes", f"expected at least two, got {self.classes}; add graphs of another class")
             return
+        if not regression and self.positive == self.classes[0] and len(self.classes) == 2:
+            self.classes = self.classes[::-1]
+            for graph in graphs:
+                graph.y = 1 - graph.y
         targets = [0.0 if regression else float(graph.y) for graph in graphs]
         parts = self.parts(targets, not regression, problems)
         if not parts:
@@ -132,7 +136,10 @@ class GraphData(PoolingData):
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
         together = GraphSet(graphs)
         self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
-        self._samples = {part: [Sample(graphs[i].id) for i in numbers] for part, numbers in parts.items()}
+        self._samples = {
+            part: [Sample(graphs[i].id, target=graphs[i].y.squeeze(0)) for i in numbers]
+            for part, numbers in parts.items()
+        }
         self._spec = spec
 
     def collate(self, samples: Batch | Iterable[Data]) -> Batch:

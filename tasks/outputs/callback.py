@@ -10,9 +10,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tasks.data.base import PoolingData, Sample
+from tasks.data.describe import describe
+from tasks.data.problems import BadInput
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.gallery import Gallery
-from tasks.outputs.predictions import summarise, write_predictions
+from tasks.outputs.predictions import Row, report, summarise, write_predictions
 from tasks.task.base import PoolingTask
 
 
@@ -24,17 +27,37 @@ class Outputs(Callback):
         every: While fitting, draw the same few validation samples each so many epochs; 0 draws none.
         followed: How many they are, evenly spread over the validation data.
         bootstrap: Resamples behind the intervals in ``summary.json``; 0 leaves them out.
+        permutations: How often labels are shuffled for a p value of each test metric; 0 leaves it out.
+        by: Columns of the table by whose values the test metrics are given too, such as a site; comma between several.
     """
 
-    def __init__(self, *, maps: int = 8, every: int = 10, followed: int = 3, bootstrap: int = 500):
+    def __init__(
+        self,
+        *,
+        maps: int = 8,
+        every: int = 10,
+        followed: int = 3,
+        bootstrap: int = 500,
+        permutations: int = 0,
+        by: str | None = None,
+    ):
         self.maps = maps
         self.every, self.followed = every, followed
-        self.bootstrap = bootstrap
-        self._rows: list[dict[str, Any]] = []
+        self.bootstrap, self.permutations = bootstrap, permutations
+        self.by = [] if by is None else [name.strip() for name in by.split(",")]
+        self._rows: list[Row] = []
+        self._known: dict[str, tuple[str, Sample]] = {}
         self._gallery: Gallery | None = None
         self._drawn = 0
         self.folder = Path()
         self.written: list[Path] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+        """Say what is trained on what."""
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, PoolingData):
+            for line in describe(data):
+                rank_zero_info(line)
 
     def on_validation_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Draw the followed samples."""
@@ -49,7 +72,7 @@ class Outputs(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""
-        self._start(trainer)
+        self._start(trainer, ["test"])
         spec = getattr(trainer.datamodule, "spec", pl_module.spec)
         if list(spec["classes"]) != pl_module.classes:
             raise ValueError(
@@ -59,9 +82,18 @@ class Outputs(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Forget an earlier prediction."""
-        self._start(trainer)
+        self._start(trainer, ["predict", "test"])
 
-    def _start(self, trainer: Trainer) -> None:
+    def _start(self, trainer: Trainer, parts: list[str]) -> None:
+        data = getattr(trainer, "datamodule", None)
+        known = [(part, one) for part in parts for one in data.samples(part)] if isinstance(data, PoolingData) else []
+        self._known = {sample.id: (part, sample) for part, sample in known}
+        missing = [name for name in self.by if not any(name in sample.columns for _, sample in known)]
+        if missing:
+            columns = ", ".join(dict.fromkeys(name for _, sample in known for name in sample.columns)) or "none"
+            raise BadInput(
+                f"by: expected columns of the table, which are {columns}, got {', '.join(missing)}; correct --by"
+            )
         self._rows, self.written, self._drawn = [], [], 0
         if self._gallery is not None:
             self._gallery.forget_final()
@@ -80,32 +112,35 @@ class Outputs(Callback):
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
             folder = self.folder
-            write_predictions(folder / "predictions.csv", rows, pl_module)
-            summary = summarise(rows, pl_module, self.bootstrap)
-            (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+            write_predictions(folder / "predictions.csv", rows, pl_module, by=self.by)
+            summary = summarise(rows, pl_module, resamples=self.bootstrap, permutations=self.permutations, by=self.by)
+            (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
             self.written += [*draw_curves(folder), folder / "predictions.csv"]
-            for name, result in summary["test"].items():
-                rank_zero_info(
-                    f"test {name}: {result['value']:.4g}  (95 % interval {result['low']:.4g} to {result['high']:.4g})"
-                )
+            for line in report(summary):
+                rank_zero_info(line)
 
     def on_predict_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Write the predictions."""
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
             folder = self.folder
-            write_predictions(folder / "predictions.csv", rows, pl_module)
+            write_predictions(folder / "predictions.csv", rows, pl_module, by=self.by)
             self.written.append(folder / "predictions.csv")
 
     def _keep(self, trainer: Trainer, task: PoolingTask, outputs: dict[str, Any], batch: Any) -> None:
         target = outputs.get("target")
+        fold = getattr(getattr(trainer, "datamodule", None), "fold", None)
         for i, name in enumerate(outputs["ids"]):
+            part, sample = self._known.get(name, ("", Sample(name)))
             self._rows.append(
-                {
-                    "id": name,
-                    "target": None if target is None else target[i].cpu(),
-                    "predictions": outputs["predictions"][i].cpu(),
-                }
+                Row(
+                    name,
+                    outputs["predictions"][i].cpu(),
+                    target=None if target is None else target[i].cpu(),
+                    part=part,
+                    fold=fold,
+                    sample=sample,
+                )
             )
         if self._drawn < self.maps and trainer.is_global_zero:
             self._draw(task, batch, self.maps - self._drawn)
@@ -133,13 +168,13 @@ def spread_evenly(loader: DataLoader, number: int) -> Any:
     return next(iter(few))
 
 
-def _of_all_ranks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _of_all_ranks(rows: list[Row]) -> list[Row]:
     """Every rank's rows, each sample once: a distributed sampler repeats some to fill its last batch."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
     parts: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(parts, rows)
-    return list({row["id"]: row for part in parts for row in part}.values())
+    return list({row.id: row for part in parts for row in part}.values())
 
 
 def _copy(batch: Any) -> Any:

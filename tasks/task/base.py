@@ -20,6 +20,7 @@ from tasks.task.finite import FiniteLosses
 from tasks.task.flatten import flatten_pool, fully_connected
 from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
+from tasks.task.operating_point import OperatingPoint
 from tasks.task.regularise import Mixture, disagreement, own_share
 
 
@@ -91,6 +92,7 @@ class PoolingTask(Modality, LightningModule):
         self.metrics = nn.ModuleDict(
             {f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/") for part in PARTS}
         )
+        self.operating_point = OperatingPoint() if self.kind == "binary" else None
         self.register_buffer("class_weights", self._class_weights(balance), persistent=False)
         mean, std = spec.get("target_mean", [0.0] * self.outputs), spec.get("target_std", [1.0] * self.outputs)
         self.register_buffer("target_mean", torch.tensor(mean), persistent=False)
@@ -234,6 +236,8 @@ class PoolingTask(Modality, LightningModule):
         metrics = self.metrics[f"{part}_metrics"]
         truth = target.long() if self.kind == "multilabel" else target
         metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
+        if part == "val" and self.operating_point is not None:
+            self.operating_point.update(predictions[:, 1], truth)
         shown = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
         self.log(f"{part}/loss", loss, sync_dist=True, **shown)
         self.log_dict(metrics, **shown)
@@ -259,6 +263,21 @@ class PoolingTask(Modality, LightningModule):
     def on_validation_start(self) -> None:
         """Stop before validation and its checkpoint if a training loss was not finite."""
         self.finite.look()
+
+    def on_validation_epoch_end(self) -> None:
+        """Choose the threshold of a binary task's decisions, which the epoch's checkpoint keeps."""
+        if self.operating_point is not None:
+            self.operating_point.choose()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the threshold beside the weights that it was chosen for."""
+        if self.operating_point is not None:
+            checkpoint["threshold"] = self.operating_point.threshold
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring it back; earlier checkpoints have none."""
+        if self.operating_point is not None:
+            self.operating_point.threshold = checkpoint.get("threshold", math.nan)
 
     def on_train_epoch_end(self) -> None:
         """The same where nothing is validated."""

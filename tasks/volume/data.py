@@ -127,7 +127,10 @@ class VolumeData(PoolingData):
         parts["predict"] = [record for record in good if record.part == "predict"]
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
         self._samples = {
-            name: [Sample(record.id, record.subject, record.values) for record in members]
+            name: [
+                Sample(record.id, record.subject, record.values, None if name == "predict" else record.target)
+                for record in members
+            ]
             for name, members in parts.items()
         }
 
@@ -170,7 +173,7 @@ class VolumeData(PoolingData):
             for record in records:
                 record.target = torch.tensor([_number(record.values[column]) for column in self.targets])
             return
-        names = sorted({str(record.values[self.targets[0]]) for record in records}, key=_natural)
+        names = self.order_classes(str(record.values[self.targets[0]]) for record in records)
         if len(names) < 2:
             problems.stop(
                 f"column {self.targets[0]}", f"expected two or more classes, got {names}; choose another target"
@@ -303,9 +306,3 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if isfinite(number) else None
-
-
-def _natural(name: str) -> tuple[int, float, str]:
-    """Sort numbers as numbers, before words."""
-    number = _number(name)
-    return (1, 0.0, name) if number is None else (0, number, name)

@@ -125,7 +125,7 @@ class InsertedLesionData(CSVData):
         if part == "predict":
             return heads
         looks = ((number, heads[_head(number, len(heads))]) for number in range(self.counts[part]))
-        return [Sample(_name(head.id, number), head.group, head.columns) for number, head in looks]
+        return [Sample(_name(head.id, number), head.group, head.columns, 1 - number % 2) for number, head in looks]
 
     def _dataset(self, records: list[Record], part: str) -> Dataset:
         if part == "predict":

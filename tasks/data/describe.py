@@ -1,0 +1,56 @@
+"""What is trained on what, in a line a part, before training."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+
+from tasks.data.base import PoolingData
+from tasks.data.splits import PARTS
+
+_NAMED = 12  # classes that a line names
+
+
+def describe(data: PoolingData) -> Iterator[str]:
+    """Say which class is positive and why, and of each part its samples, classes and groups; then what is odd in it.
+
+    Args:
+        data: Data that have been read.
+
+    Yields:
+        Lines, the last ones of parts that lack a class.
+    """
+    spec, odd = data.spec, []
+    if spec["kind"] == "binary":
+        why = f" ({data.positive_because})" if data.positive_because else ""
+        yield f"positive class: {spec['classes'][1]}{why}; --data.positive NAME chooses"
+    for part in PARTS:
+        samples = data.samples(part)
+        if not samples:
+            continue
+        groups = {sample.group for sample in samples} - {None}
+        counts = class_counts(data, part)
+        parts = [f"{len(samples)} samples"]
+        if counts:
+            named = [f"{name} {counts[name]}" for name in spec["classes"][:_NAMED]]
+            parts.append(", ".join([*named, *["…"] * (len(spec["classes"]) > _NAMED)]))
+        if len(groups) < len(samples) and groups:
+            parts.append(f"{len(groups)} groups")
+        yield f"{part}: " + "; ".join(parts)
+        absent = [name for name in spec["classes"] if counts and not counts[name]]
+        if absent and spec["kind"] != "regression":
+            what = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
+            odd.append(f"{part} has no sample of {what}: what needs one, such as AUROC, is undefined there")
+    yield from odd
+
+
+def class_counts(data: PoolingData, part: str) -> Counter[str]:
+    """Samples of each class (of each label, where there are several) in a part; nothing where targets are numbers."""
+    kind, classes = data.spec["kind"], data.spec["classes"]
+    targets = [sample.target for sample in data.samples(part) if sample.target is not None]
+    if kind == "regression" or not targets:
+        return Counter()
+    if kind == "multilabel":
+        hits = torch.stack([torch.as_tensor(target) for target in targets]) > 0
+        return Counter(dict(zip(classes, hits.sum(0).tolist(), strict=True)))
+    return Counter(classes[int(target)] for target in targets)
