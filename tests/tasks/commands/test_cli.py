@@ -46,7 +46,7 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     assert len(list((run / "maps").glob("*.png"))) == 8
 
     rows = table(run / "predictions.csv")
-    assert list(rows[0]) == ["id", "target", "prediction", "p(low)", "p(high)"]
+    assert list(rows[0]) == ["id", "target", "prediction", "p(low)", "p(high)", "part", "fold", "group"]
     summary = json.loads((run / "summary.json").read_text())
     hits = sum(row["target"] == row["prediction"] for row in rows) / len(rows)
     assert summary["samples"] == len(rows) == 32
@@ -70,7 +70,7 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
 def test_every_kind_of_task(toy, tmp_path, kind, columns):
     toy("fit", f"--data.kind={kind}", "--trainer.max_epochs=30", "--model.balance=true")
     rows = table(tmp_path / "runs" / "toy" / "version_0" / "predictions.csv")
-    assert list(rows[0]) == columns
+    assert list(rows[0]) == [*columns, "part", "fold", "group"]
     test = json.loads((tmp_path / "runs" / "toy" / "version_0" / "summary.json").read_text())["test"]
     assert {"multiclass": "acc", "multilabel": "ap", "regression": "r2"}[kind] in test
     assert test[{"multiclass": "acc", "multilabel": "ap", "regression": "r2"}[kind]]["value"] > 0.7

@@ -154,7 +154,7 @@ def test_command_line_trains_on_text_files(write_tu, small_graphs, tmp_path, mon
     with (run / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 10
-    assert list(rows[0]) == ["id", "target", "prediction", "p(0)", "p(1)"]
+    assert list(rows[0]) == ["id", "target", "prediction", "p(0)", "p(1)", "part", "fold", "group"]
     assert all(row["id"].startswith("SMALL-") for row in rows)
     assert len(list((run / "maps").glob("SMALL-*.png"))) == 2
     again = GraphTask.load_from_checkpoint(run / "checkpoints" / "best.ckpt", weights_only=True)
