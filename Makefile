@@ -2,6 +2,7 @@
 # make fit CONFIG=configs/graph/motifs.yaml       the same for another modality; FLAGS="--trainer.max_epochs 5" go along
 # make test                                       the tests
 # make bench FLAGS=--quick                        every pool against its peers; FLAGS="--device cuda" on a GPU
+# make docs                                       the guides and the API as one site
 # make profile CONFIG=configs/graph/nci1.yaml     where a training step's time goes
 PYTHON ?= python3
 CONFIG ?= configs/volume/lesions.yaml
@@ -9,7 +10,7 @@ FLAGS ?=
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: fit test slow bench profile lint check clean
+.PHONY: fit test slow bench profile lint format docs check clean
 
 fit: $(READY)
 	$(BIN)/python -m tasks fit -c $(CONFIG) $(FLAGS)
@@ -33,7 +34,16 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-check: lint test
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Strict: a warning, such as a link that leads nowhere or a parameter without a type, is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "Look at: build/site/index.html"
+
+check: lint docs test
 
 # The stamp is newer than what it was made from, so set-up runs again only when one of them changes.
 $(READY): pyproject.toml constraints.txt

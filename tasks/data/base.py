@@ -93,7 +93,11 @@ class PoolingData(LightningDataModule):
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What a task must know, in plain values: kind, classes, channels, class_counts or target_mean, target_std."""
+        """What a task must know, in plain values.
+
+        Always kind, classes and train_size (training samples with a label); class_counts (how many have each class or
+        label), or in regression target_mean and target_std; and whatever the modality's encoder needs.
+        """
         self.setup()
         return self._spec
 
@@ -152,7 +156,10 @@ class PoolingData(LightningDataModule):
         self._spec |= {"class_counts": [each] * len(self._spec["classes"]), "train_size": len(self.kept)}
 
     def collate(self, samples: list[Any]) -> Any:
-        """Make a batch of samples; torch's own rule unless a modality needs another."""
+        """Make a batch of samples; torch's own rule unless a modality needs another.
+
+        A dict holds one entry a sample under every key, in a tensor or a list: who draws a few cuts it to the first.
+        """
         return torch.utils.data.default_collate(samples)
 
     def elements(self, sample: Any) -> int:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from toy import ROOT
 
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES}
 README = TEXTS["README.md"]
 # In blocks of shell, in code in a line or a table, and in indented blocks.
