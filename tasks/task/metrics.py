@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -55,7 +56,7 @@ def build_metrics(
         [1.0, nan, nan]
     """
     sync: dict[str, Any] = {"sync_on_compute": sync_on_compute}
-    quick = sync | {"validate_args": False}  # the task has looked at its targets
+    quick = sync | {"validate_args": False}  # the data has looked at its targets; to look again waits for the device
     if kind == "binary":
         metrics = {"acc": BinaryAccuracy(**quick), "auroc": _BinaryAUROC(**quick)}
         metrics["f1"] = BinaryF1Score(**UNDEFINED, **quick)
@@ -68,7 +69,7 @@ def build_metrics(
     elif kind == "multiclass":
         metrics = {
             "acc": MulticlassAccuracy(classes, average="micro", **quick),
-            "f1": MulticlassF1Score(classes, **quick),
+            "f1": _MulticlassF1(classes, **quick),
         }
         if every:
             metrics |= {
@@ -103,7 +104,7 @@ def decision_metrics(threshold: float = 0.5, **options: Any) -> dict[str, Metric
 
 def present(target: Tensor, classes: int) -> Tensor:
     """Which classes there are samples of and samples without: (classes,) bool; of (N,) numbers or (N, classes) hits."""
-    hits = torch.nn.functional.one_hot(target.long(), classes) if target.ndim == 1 else target
+    hits = one_hot(target.long(), classes) if target.ndim == 1 else target
     found = hits.sum(0)
     return (found > 0) & (found < len(hits))
 
@@ -132,6 +133,17 @@ class _BinaryAveragePrecision(BinaryAveragePrecision):
     def compute(self) -> Tensor:
         target = dim_zero_cat(self.target)
         return super().compute() if bool((target == 1).any()) else torch.full((), torch.nan, device=target.device)
+
+
+class _MulticlassF1(MulticlassF1Score):
+    """Counts without a histogram, whose length a GPU has to be waited for."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        said, true = (one_hot(numbers, self.num_classes).bool() for numbers in (preds.argmax(1), target))
+        self.tp = self.tp + (said & true).sum(0)
+        self.fp = self.fp + (said & ~true).sum(0)
+        self.tn = self.tn + (~said & ~true).sum(0)
+        self.fn = self.fn + (~said & true).sum(0)
 
 
 class _MulticlassAUROC(MulticlassAUROC):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as judge
+from torchmetrics.classification import MulticlassF1Score
 
 from tasks.task.certainty import bootstrap
 from tasks.task.metrics import build_metrics
@@ -75,3 +76,14 @@ def test_one_sample_has_no_r2():
 def test_unknown_kind():
     with pytest.raises(ValueError, match="expected kind binary, multiclass, multilabel or regression, got 'ranking'"):
         build_metrics("ranking", 2)
+
+
+def test_f1_is_that_of_torchmetrics_where_a_class_is_absent():
+    predictions, target = torch.rand(50, 5), torch.randint(3, (50,))
+    predictions[:, 4] = 0
+    own, judged = build_metrics("multiclass", 5)["f1"], MulticlassF1Score(5)
+    for part in (slice(0, 20), slice(20, 50)):
+        own.update(predictions[part], target[part])
+        judged.update(predictions[part], target[part])
+    assert own.compute() == judged.compute()
+    assert all(torch.equal(getattr(own, name), getattr(judged, name)) for name in ("tp", "fp", "tn", "fn"))
