@@ -28,6 +28,13 @@ def test_an_empty_set_gives_the_empty_value_anywhere(case, empty, value):
 
 
 @EVERY
+def test_an_empty_set_may_be_an_error(case):
+    pool = make(case, empty_value="raise")
+    with pytest.raises(ValueError, match="a set has no elements; mask less, drop the set or choose a number"):
+        pool(torch.randn(2, 4, 4), lengths=torch.tensor([4, 0]))
+
+
+@EVERY
 @pytest.mark.parametrize("shape", [(0, 4, 5), (2, 4, 0)], ids=["no_sets", "no_elements"])
 def test_nothing_at_all(case, shape):
     pool = make(case)

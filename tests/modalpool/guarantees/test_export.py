@@ -81,17 +81,6 @@ def test_every_onnx_file(case, layout):
     check(case, layout, in_onnxruntime)
 
 
-def test_onnx_of_a_pyramid_over_volumes_of_any_size():
-    """D13: torch's own adaptive_avg_pool3d does not export, not even at a fixed size of three."""
-    pool = Pool("b c [d h w]", "pyramid", levels=[1, 3])
-    x = torch.randn(2, 3, 5, 6, 7)
-    program = export(pool, (x,), dynamic_shapes={"x": {axis: Dim.AUTO for axis in (0, 2, 3, 4)}})
-    run = in_onnxruntime(program)
-    for shape in ((2, 3, 5, 6, 7), (4, 3, 9, 4, 3)):
-        x = torch.randn(shape)
-        close(run(x, {}), pool(x), ulp=64)
-
-
 def test_the_weights_come_along():
     pool = Pool("b [n] c", "attention", channels=4, heads=2)
     x, mask = torch.randn(2, 5, 4), torch.rand(2, 5) < 0.7

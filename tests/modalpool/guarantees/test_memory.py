@@ -21,11 +21,14 @@ FORWARD, BACKWARD = 0.5, 1.5
 """Bounds in sizes of x; a buffer as large as x besides the gradient would be one more."""
 
 
-@pytest.fixture(autouse=True)
-def _small_chunks(monkeypatch):
+def cut_small(monkeypatch):
     for name, limit in {"CHUNK": CHUNK, "RULE_CHUNK": CHUNK, "MANY": 2 * CHUNK, "FEW": 0}.items():
         monkeypatch.setattr(tuning, name, limit)
-    monkeypatch.setattr(every, "CHANNELS", CHANNELS)
+
+
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    cut_small(monkeypatch)
 
 
 def lay(name, device="cpu", length=LENGTH):
@@ -54,7 +57,7 @@ def lay(name, device="cpu", length=LENGTH):
 
 def peaks(case, call):
     """New memory of the forward pass and of both passes, in sizes of x."""
-    pool = make(case, call.layout).to(call.x.device)
+    pool = make(case, call.layout, channels=CHANNELS).to(call.x.device)
     given = needs_coords(pool, call)
     leaf = call.x.requires_grad_()
     wanted = [leaf, *pool.parameters()]
@@ -95,7 +98,7 @@ def test_no_pool_needs_memory_of_the_size_of_its_input_in_any_form(case, form):
 @EVERY
 def test_no_pool_needs_memory_of_the_size_of_its_input_on_a_gpu(case, form):
     call = lay(form, "cuda", length=2**15)
-    pool = make(case, call.layout).cuda()
+    pool = make(case, call.layout, channels=CHANNELS).cuda()
     arranged = pool.arrange(call.x, **needs_coords(pool, call))
     if pool.reduction.in_chunks(arranged.elements, arranged.sets):
         pytest.xfail("no kernel for a GPU, where nothing is reduced in chunks")
@@ -110,7 +113,7 @@ WEIGHING += [every.case(f"attention_{score}", "attention", heads=16, score=score
 @pytest.mark.parametrize("form", ["first masked", "ptr"])
 def test_weights_are_only_written_down_when_asked_for(case, form):
     call = lay(form)
-    pool = make(case, call.layout).requires_grad_(False)
+    pool = make(case, call.layout, channels=CHANNELS).requires_grad_(False)
     weights = pool(call.x, **call.sets, return_weights=True)[1].nbytes
     assert peak_bytes(lambda: pool(call.x, **call.sets, return_weights=True), "cpu") >= weights
     assert peak_bytes(lambda: pool(call.x, **call.sets), "cpu") < weights

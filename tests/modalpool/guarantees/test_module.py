@@ -8,7 +8,8 @@ import pytest
 import torch
 from every import CASES, CHANNELS, EVERY, Case, calls, close, every, make
 
-from modalpool import Pool, reductions
+from modalpool import Pool
+from modalpool.reductions import NAMES
 
 
 @EVERY
@@ -47,7 +48,7 @@ def test_the_printed_reduction_is_its_call(case: Case):
     reduction = make(case).reduction
     for member in getattr(reduction, "members", [reduction]):
         call = f"{type(member).__name__}({member.extra_repr()})"
-        again = eval(call, {**vars(reductions), "inf": float("inf")})
+        again = eval(call, {kind.__name__: kind for kind in NAMES.values()} | {"inf": float("inf")})
         assert again.extra_repr() == member.extra_repr()
         assert {k: v.shape for k, v in again.state_dict().items()} == {
             k: v.shape for k, v in member.state_dict().items()
