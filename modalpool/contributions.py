@@ -158,7 +158,8 @@ def _ragged_maps(weight: Tensor, x: Tensor, index: Tensor, slopes: Tensor, chunk
     count, kept, classes = x.shape[0], x.shape[1:-1], slopes.shape[-1]
     weight = weight.expand(*x.shape[:-1], *weight.shape[-2:]).reshape(count, prod(kept), *weight.shape[-2:])
     x = x.reshape(count, prod(kept), x.shape[-1])
-    if bool((slopes == slopes[:1]).all()):  # one set of slopes for all, as behind every linear head
+    # A look, for which a device is waited for once: one set of slopes for all, as behind every linear head?
+    if bool((slopes == slopes[:1]).all()):
         slopes = slopes[:1] if len(slopes) else slopes.new_zeros((1, *slopes.shape[1:]))
         maps = route(weight.transpose(0, 1)[None], x.transpose(0, 1)[None], lambda _: slopes, chunk=chunk)
         return maps[0].transpose(0, 1).reshape(count, *kept, classes)
