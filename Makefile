@@ -41,7 +41,7 @@ format: $(READY)
 # Strict: a warning, such as a link that leads nowhere or a parameter without a type, is an error.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo "Look at: build/site/index.html"
+	@echo "Look at: build/site/index.html (its search needs a server: python3 -m http.server -d build/site)"
 
 check: lint docs test
 

@@ -11,7 +11,7 @@ import yaml
 from tasks.commands.checkpoints import checkpoint, load_task, run_of
 from tasks.data.problems import BadInput
 from tasks.outputs.gallery import Gallery
-from tasks.outputs.predictions import write_predictions
+from tasks.outputs.predictions import Row, write_predictions
 from tasks.task.base import PoolingTask
 
 
@@ -56,7 +56,7 @@ def explain(args: list[str]) -> Path:
         with torch.no_grad():
             predictions = task.predictions(task(batch))[0].cpu()
         target = task.target(batch)[0].cpu() if entry.decision.target else None
-        rows.append({"id": entry.decision.id, "target": target, "predictions": predictions})
+        rows.append(Row(entry.decision.id, predictions, target))
         print(entry.decision.title)
         for file in entry.files:
             print(f"Map: {file}")
