@@ -1,6 +1,7 @@
 """Recordings that a table lists: read, checked and split before training."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +15,10 @@ from tasks.audio.rows import (
     given_parts,
     number,
     read_targets,
-    without_duplicates,
 )
 from tasks.data.base import PoolingData, Sample
+from tasks.data.digests import digest
+from tasks.data.leaks import Identity
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, hold_out, split
@@ -109,7 +111,7 @@ class AudioManifest(PoolingData):
                 parts |= {
                     name: [row for row in parts[name] if row.get(self.copies) is None] for name in ("val", "test")
                 }
-            parts = without_duplicates(parts, waves, problems)
+            parts = self.without_leaks(parts, partial(self._identity, waves=waves, targets=targets), problems)
         counts = self._class_counts(parts, targets, classes, problems) if parts["train"] else []
         problems.finish(total=len(rows))
 
@@ -143,6 +145,15 @@ class AudioManifest(PoolingData):
     def elements(self, sample: Clip) -> int:
         """Samples of the wave."""
         return len(sample["wave"])
+
+    def _identity(self, row: Row, *, waves: dict[int, Tensor], targets: dict[int, Tensor]) -> Identity:
+        keys: dict[str, Hashable] = {
+            "content": digest(waves[row.number].numpy().tobytes()),
+            "file": str(row.get(self.copies) or row.resolve()) if self.copies else str(row.resolve()),
+        }
+        if self.group:
+            keys[self.group] = str(row[self.group])
+        return Identity(clip_name(row), row.where, keys, tuple(targets[row.number].flatten().tolist()))
 
     def _has(self, column: str) -> bool:
         return any(row.get(column) is not None for row in self.rows())
@@ -236,7 +247,9 @@ class AudioManifest(PoolingData):
     def _groups(self, rows: Sequence[Row]) -> list[str] | None:
         if self.group:
             return [str(row[self.group]) for row in rows]
-        return [str(row.get(self.copies) or row["path"]) for row in rows] if self.copies else None
+        files = [str((self.copies and row.get(self.copies)) or row["path"]) for row in rows]
+        # Pieces of a file stay together, where there are files enough to divide; else they are leaks, and said to be.
+        return files if self.copies or 2 < len(set(files)) < len(files) else None
 
     def _class_counts(
         self, parts: dict[str, list[Row]], targets: dict[int, Tensor], classes: list[str], problems: Problems

@@ -1,6 +1,5 @@
 """What the cells of an audio manifest mean: labels, numbers, folds, parts."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
@@ -84,25 +83,6 @@ def given_parts(rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]
         if not parts[name]:
             problems.stop("column split", f"expected a usable row with '{name}', got none; mark some")
     return parts
-
-
-def without_duplicates(
-    parts: dict[str, list[Row]], waves: dict[int, Tensor], problems: Problems
-) -> dict[str, list[Row]]:
-    """Leave out clips whose samples stand in an earlier part too, under whatever name, and report them."""
-    seen: dict[bytes, tuple[str, Row]] = {}
-    kept: dict[str, list[Row]] = {name: [] for name in parts}
-    for name, rows in parts.items():
-        for row in rows:
-            samples = hashlib.blake2b(waves[row.number].numpy()).digest()
-            other, first = seen.setdefault(samples, (name, row))
-            if other == name:
-                kept[name].append(row)
-            else:
-                problems.add(
-                    row.where, f"is in {name}, with the same samples as {first.where} in {other}; keep one of them"
-                )
-    return kept
 
 
 def clip_name(row: Row) -> str:

@@ -2,18 +2,21 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import CombinedLoader
+from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.data.buckets import Buckets
 from tasks.data.labels import order_classes
-from tasks.data.problems import BadInput, OnBad
+from tasks.data.leaks import Identity, OnLeak, look_for_leaks
+from tasks.data.problems import BadInput, OnBad, Problems
 from tasks.data.views import Views, keep_labels
+
+T = TypeVar("T")
 
 
 class Sample(NamedTuple):
@@ -46,6 +49,8 @@ class PoolingData(LightningDataModule):
             an epoch is as long as with all; the others are used by `consistency` alone. None = all.
         positive: Which of two classes is the positive one: its probability is reported, and sensitivity, precision and
             AUROC are of it. None = the larger number, the finding, or the rarer one (`tasks.data.labels`).
+        on_leak: What to do where a validation or test sample has the content, the file or the group of an earlier
+            part's: say it and give the results without it too, drop the earlier one, or raise an error.
     """
 
     loader_class: type[DataLoader] = DataLoader
@@ -62,6 +67,7 @@ class PoolingData(LightningDataModule):
         buckets: int = 1,
         labelled: int | None = None,
         positive: str | None = None,
+        on_leak: OnLeak = "warn",
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -73,6 +79,10 @@ class PoolingData(LightningDataModule):
         self.labelled = labelled
         self.positive = positive
         self.positive_because = ""
+        self.on_leak: OnLeak = on_leak
+        self.leaked: set[str] | None = (
+            None  # names of samples that share something with an earlier part; None = not looked
+        )
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset] = {}
         self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
@@ -108,6 +118,13 @@ class PoolingData(LightningDataModule):
             self._check_positive()
             if self.labelled is not None:
                 self._keep_labels(self.labelled)
+
+    def without_leaks(
+        self, parts: Mapping[str, Sequence[T]], identify: Callable[[T], Identity], problems: Problems
+    ) -> dict[str, list[T]]:
+        """The parts of a split after `on_leak` was done to them; `leaked` names what is left."""
+        kept, self.leaked = look_for_leaks(parts, identify, self.on_leak, problems, rank_zero_info)
+        return kept
 
     def order_classes(self, labels: Iterable[str]) -> list[str]:
         """The classes of all samples in order; of two, the positive one last."""

@@ -1,9 +1,13 @@
 """Bad input, found before training and reported all at once, each problem with its file and row."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 OnBad = Literal["raise", "skip"]
+
+
+SHOWN = 50  # lines of a report, after which it says how many more there are
 
 
 class BadInput(ValueError):
@@ -57,7 +61,7 @@ class Problems:
             return
         # A sample may have several problems, so the count of bad samples is that of the places named.
         left_out = len({line.split(": ")[0] for line in self.samples})
-        lines = "\n".join(f"  {line}" for line in found)
+        lines = listed(found)
         count = f"{len(found)} problem{'s' * (len(found) != 1)}"
         if self.on_bad == "skip" and not self.fatal and left_out < total:
             warnings.warn(f"{self.source}: {left_out} of {total} samples left out\n{lines}", stacklevel=2)
@@ -69,3 +73,16 @@ class Problems:
                 "Correct them, or leave these samples out with --data.on_bad skip." if self.samples else "Correct them."
             )
         raise BadInput(f"{self.source}: {count} found\n{lines}\n{advice}")
+
+
+def listed(lines: Sequence[str], most: int = SHOWN) -> str:
+    """Lines of a report, one below the other; of many the first ones, and how many more there are.
+
+    Example:
+        >>> print(listed(["a", "b", "c"], most=2))
+          a
+          b
+          ... and 1 more
+    """
+    shown = [*lines[:most], *([f"... and {len(lines) - most:,} more"] if len(lines) > most else [])]
+    return "\n".join(f"  {line}" for line in shown)

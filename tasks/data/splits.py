@@ -28,7 +28,7 @@ def split(
         groups: One group (a subject, a drummer) per sample; a group is never divided between parts.
         folds: Number of folds, at least 2.
         fold: The fold held out for testing, 0 to ``folds - 1``.
-        val: Share of the training part that is held out for validation.
+        val: Share of the training part that is held out for validation, see `hold_out`.
         seed: Seed of the shuffling. The folds depend on it and on nothing else.
         stratify: Keep the classes' shares equal in all parts; leave off for regression.
 
@@ -60,7 +60,7 @@ def hold_out(
     Args:
         targets: One class (or number) per sample.
         groups: One group per sample; a group is never divided.
-        share: Share that is held out; larger where a class is scarce.
+        share: Share that is held out. A class with fewer samples than 1 / share gives one, if it has more than two.
         seed: Seed of the shuffling.
         stratify: Keep the classes' shares equal.
 
@@ -86,9 +86,21 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     if not 0 < share <= 0.5:
         raise ValueError(f"expected a share above 0 and up to 0.5 to hold out for validation, got {share}; take 0.1")
-    # The share is one fold of the samples: 10 % is one of ten. With few samples of a class it is larger.
-    scarce = min(Counter(targets[i] for i in members).values()) if stratify else len(members)
-    return _folds(members, targets, groups, max(2, min(round(1 / share), scarce)), seed, stratify)[0]
+    folds = max(2, round(1 / share))  # 10 % is one fold of ten
+    counts = Counter(targets[i] for i in members) if stratify else Counter({0: len(members)})
+    if groups is not None or not stratify:
+        return _folds(members, targets, groups, max(2, min(folds, max(counts.values()))), seed, stratify)[0]
+    scarce = {label for label, count in counts.items() if count < folds}
+    if len(scarce) == len(counts):  # then the share cannot be kept, only the classes
+        return _folds(members, targets, groups, max(2, min(counts.values())), seed, stratify)[0]
+    # What is too scarce to be in every fold is not to shrink the training part: each such class gives one sample.
+    plenty = np.asarray([i for i in members if targets[i] not in scarce])
+    rest, held = _folds(plenty, targets, None, folds, seed, stratify)[0]
+    generator = np.random.default_rng(seed)
+    few = [np.asarray([i for i in members if targets[i] == label]) for label in sorted(scarce)]
+    ones = [generator.choice(own) for own in few if len(own) > 2]  # of two, both are needed to learn from
+    kept = [i for own in few for i in own if i not in ones]
+    return np.asarray([*rest, *kept], dtype=int), np.asarray([*held, *ones], dtype=int)
 
 
 def _folds(
@@ -114,20 +126,6 @@ def _folds(
         # A scarce class is missing in some parts. Only in training that matters, and there `check_classes` names it.
         warnings.filterwarnings("ignore", "The least populated class")
         return [(members[rest], members[held]) for rest, held in splitter.split(members, y, labels)]
-
-
-def check_overlap(groups: Mapping[str, Sequence[Hashable]], problems: Problems) -> None:
-    """Report every group (subject) that is in more than one part.
-
-    Args:
-        groups: The groups of each part's samples, by the part's name.
-        problems: Where to report; an overlap cannot be skipped.
-    """
-    parts = {name: set(members) for name, members in groups.items()}
-    for group in sorted(set().union(*parts.values()), key=str):
-        names = [name for name, members in parts.items() if group in members]
-        if len(names) > 1:
-            problems.stop(f"subject {group}", f"is in {' and '.join(names)}; expected each subject in one part only")
 
 
 def check_classes(targets: Mapping[str, Sequence[int]], classes: Sequence[str], problems: Problems) -> list[int]:

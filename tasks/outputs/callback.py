@@ -129,7 +129,8 @@ class Outputs(Callback):
 
     def _keep(self, trainer: Trainer, task: PoolingTask, outputs: dict[str, Any], batch: Any) -> None:
         target = outputs.get("target")
-        fold = getattr(getattr(trainer, "datamodule", None), "fold", None)
+        data = getattr(trainer, "datamodule", None)
+        fold, leaked = getattr(data, "fold", None), getattr(data, "leaked", None)
         for i, name in enumerate(outputs["ids"]):
             part, sample = self._known.get(name, ("", Sample(name)))
             self._rows.append(
@@ -140,6 +141,7 @@ class Outputs(Callback):
                     part=part,
                     fold=fold,
                     sample=sample,
+                    leaked=None if leaked is None else name in leaked,
                 )
             )
         if self._drawn < self.maps and trainer.is_global_zero:

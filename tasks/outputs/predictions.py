@@ -24,6 +24,8 @@ class Row(NamedTuple):
     part: str = ""
     fold: int | None = None
     sample: Sample = Sample("")
+    leaked: bool | None = None
+    """Whether it is known to be not independent of the training; None = nobody has looked."""
 
     def column(self, name: str) -> str:
         """A cell of the table that lists the sample; empty where there is none."""
@@ -105,6 +107,14 @@ def summarise(
         "pool": " ".join(str(task.pool).split()),
         "test": bootstrap(kind, classes, predictions, target, groups=groups, samples=resamples),
     }
+    if rows[0].leaked is not None:
+        clean = torch.tensor([not row.leaked for row in rows])
+        rest = [owner for owner, one in zip(owners, clean.tolist(), strict=True) if one]
+        summary["without_leaks"] = {"samples": len(rest), "test": summary["test"]}
+        if 0 < len(rest) < len(rows):
+            summary["without_leaks"]["test"] = bootstrap(
+                kind, classes, predictions[clean], target[clean], groups=groups and rest, samples=resamples
+            )
     if task.operating_point is not None:
         summary["positive"] = task.classes[1]
         threshold = task.operating_point.threshold
@@ -157,6 +167,11 @@ def report(summary: dict[str, Any]) -> Iterator[str]:
     groups = f", in {summary['groups']} groups, which intervals resample" if summary["groups"] else ""
     positive = f"; positive: {summary['positive']}" if "positive" in summary else ""
     yield f"test: {summary['samples']} samples{groups}{positive}"
+    clean = summary.get("without_leaks", {"samples": summary["samples"]})
+    if clean["samples"] < summary["samples"]:
+        what = f"without the {summary['samples'] - clean['samples']} samples that are not independent of the training"
+        name, result = next((name, clean["test"][name]) for name in ("acc", "mae") if name in clean["test"])
+        yield f"test {_with_interval(name, result)}, {what}"
     p = summary.get("permutation_test", {}).get("p", {})
     for name, result in summary["test"].items():
         yield f"test {_with_interval(name, result)}" + (f", p = {p[name]:.3g}" if name in p else "")
@@ -196,5 +211,8 @@ def _confusion(classes: Sequence[str], counts: list[list[int]]) -> Iterator[str]
 
 
 def values(summary: dict[str, Any]) -> dict[str, float]:
-    """Each test metric's value in a summary that was read, NaN where it is undefined."""
-    return {name: math.nan if one["value"] is None else one["value"] for name, one in summary["test"].items()}
+    """Each test metric's value in a summary that was read, NaN where it is undefined; then accuracy without leaks."""
+    value = lambda one: math.nan if one["value"] is None else one["value"]  # noqa: E731
+    found = {name: value(one) for name, one in summary["test"].items()}
+    clean = summary.get("without_leaks", {"test": {}})["test"]
+    return found | {f"{name}_without_leaks": value(clean[name]) for name in ("acc", "mae") if name in clean}

@@ -19,8 +19,10 @@ from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
 from tasks.data.base import PoolingData, Sample
+from tasks.data.digests import digest_file
+from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
-from tasks.data.splits import PARTS, check_classes, check_overlap, split
+from tasks.data.splits import PARTS, check_classes, split
 from tasks.volume.batches import collate_volumes
 from tasks.volume.checks import check_volume
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
@@ -120,7 +122,8 @@ class VolumeData(PoolingData):
         labelled = [record for record in good if record.part != "predict"]
         self._describe(labelled, problems)
         parts = self._split(labelled, problems)
-        check_overlap({name: [record.subject for record in members] for name, members in parts.items()}, problems)
+        if not problems.fatal:
+            parts = self.without_leaks(parts, self.identity, problems)
         self._describe_training(parts, problems)
         problems.finish(total=total)
         self._spec["preprocessing"] = self.geometry
@@ -133,6 +136,12 @@ class VolumeData(PoolingData):
             ]
             for name, members in parts.items()
         }
+
+    def identity(self, record: Record) -> Identity:
+        """What tells a record from others."""
+        target = record.target.tolist() if isinstance(record.target, torch.Tensor) else [record.target]
+        keys = {"content": digest_file(record.path), "file": str(record.path), "subject": record.subject}
+        return Identity(record.id, record.where, keys, tuple(target))
 
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
         images = {record.path for record in listed}

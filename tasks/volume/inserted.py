@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from tasks.data.base import Sample
 from tasks.data.problems import BadInput, Problems
-from tasks.data.splits import PARTS, check_overlap, split
+from tasks.data.splits import PARTS, split
 from tasks.volume.checks import check_volume
 from tasks.volume.data import Record
 from tasks.volume.formats import CSVData
@@ -117,7 +117,6 @@ class InsertedLesionData(CSVData):
             problems.stop(f"masks of {self.masks.name}", what)
             return
         self.patients = {name: [patients[i] for i in members] for name, members in inner.items()}
-        check_overlap(self.patients, problems)
 
     def samples(self, part: str) -> list[Sample]:
         """Each is a look at a head, and the head is its group."""

@@ -12,6 +12,8 @@ from monai.data import Dataset as MonaiDataset
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tasks.data.digests import digest_file
+from tasks.data.leaks import Identity
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import Problems
 from tasks.data.splits import PARTS
@@ -123,6 +125,11 @@ class PatchData(VolumeData):
             else:
                 good.append(record)
         return good
+
+    def identity(self, record: Record) -> Identity:
+        """A cube is told by its scan and its place."""
+        cube = digest_file(record.path, str(self._window(record)))
+        return Identity(record.id, record.where, {"content": cube, "subject": record.subject}, int(record.target))
 
     def _cube(self, record: Record, scan: np.ndarray, affine: np.ndarray) -> tuple[Tensor, Tensor]:
         """A record's cube, ``(1, edge, edge, edge)``, axes right, anterior, superior, and its affine."""

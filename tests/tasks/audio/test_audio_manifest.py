@@ -122,7 +122,7 @@ def spoiled(tones):
 
 def test_everything_bad_is_in_one_report(tones):
     with pytest.raises(BadInput) as report:
-        AudioManifest(spoiled(tones), fold=0).setup()
+        AudioManifest(spoiled(tones), fold=0, on_leak="error").setup()
     lines = str(report.value).splitlines()
     for number, what in [
         (13, "(gone.wav): file does not exist"),
@@ -133,7 +133,7 @@ def test_everything_bad_is_in_one_report(tones):
         (18, "(00.wav): start: expected a number, got 'late'"),
         (19, "(01.wav): label is empty"),
         (20, "(02.wav): fold: expected one of [0, 1, 2, 3], got 'x'"),
-        (1, "(00.wav): is in test, with the same samples as clips.csv row 21 (00.wav) in "),
+        (1, "(00.wav): is in test, with the same content as clips.csv row 21 (00.wav) in "),
     ]:
         assert any(f"clips.csv row {number} " in line and what in line for line in lines), (number, what, lines)
     assert "9 problems found" in lines[0]

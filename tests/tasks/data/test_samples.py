@@ -42,4 +42,4 @@ def test_a_manifest_gives_groups_and_columns(tmp_path):
         for sample in data.samples(part):
             _, _, player, site = by_path[sample.id]
             assert (sample.group, sample.columns["site"]) == (player, site)
-    assert Sample("a") == ("a", None, {})
+    assert Sample("a") == ("a", None, {}, None)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.data.problems import BadInput, Problems
-from tasks.data.splits import check_classes, check_overlap, split
+from tasks.data.splits import check_classes, hold_out, split
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,16 +55,24 @@ def test_a_scarce_class_is_divided_in_silence():
     assert split([0] * 12 + [1], folds=2)["train"]
 
 
+def test_three_clips_of_an_eleventh_class_leave_the_others_as_they_were():
+    plenty = [i % 10 for i in range(720)]
+    train, val = hold_out(plenty, share=0.1)
+    more_train, more_val = hold_out([*plenty, 10, 10, 10], share=0.1)
+    assert (len(train), len(val)) == (648, 72)
+    assert (set(more_train) - {720, 721, 722}, set(more_val) - {720, 721, 722}) == (set(train), set(val))
+    assert len({720, 721, 722} & set(more_val)) == 1
+    assert not {720, 721} & set(hold_out([*plenty, 10, 10], share=0.1)[1])  # of two, both train
+
+
+def test_where_all_classes_are_scarce_all_validate():
+    train, val = hold_out([0, 0, 0, 1, 1, 1], share=0.1)
+    assert (len(train), len(val)) == (4, 2)
+
+
 def test_share_that_validates():
     with pytest.raises(ValueError, match=r"expected a share above 0 and up to 0\.5 to hold out for validation, got 0"):
         split([0, 1] * 10, val=0)
-
-
-def test_overlap_names_subject_and_parts():
-    problems = Problems("subjects.csv", on_bad="skip")
-    check_overlap({"train": ["a", "b"], "val": ["c"], "test": ["b", "d"]}, problems)
-    with pytest.raises(BadInput, match="subject b: is in train and test; expected each subject in one part only"):
-        problems.finish(total=5)
 
 
 def test_class_without_training_sample():

@@ -84,3 +84,17 @@ def test_no_cell_is_a_formula(tmp_path, task):
     write_predictions(tmp_path / "p.csv", rows, task)
     ids = [row["id"] for row in csv.DictReader((tmp_path / "p.csv").open())]
     assert ids == ["'=cmd|' /C calc'!A0", "'+1+1", "'@x", "'-a", "-0.5", "plain"]
+
+
+def test_the_accuracy_without_leaks_stands_beside_the_accuracy(task):
+    rows = [row._replace(leaked=i % 5 == 0) for i, row in enumerate(rows_of())]
+    summary = summarise(rows, task, resamples=5)
+    hits = [(float(row.predictions[1]) > 0.5) == bool(row.target) for row in rows if not row.leaked]
+    assert summary["without_leaks"]["samples"] == 48
+    assert values(summary)["acc_without_leaks"] == pytest.approx(np.mean(hits))
+    line = next(line for line in report(summary) if "independent" in line)
+    assert line.endswith("without the 12 samples that are not independent of the training")
+    clean = summarise([row._replace(leaked=False) for row in rows], task, resamples=5)
+    assert values(clean)["acc_without_leaks"] == values(clean)["acc"]
+    assert not any("independent" in line for line in report(clean))
+    assert "without_leaks" not in summarise(rows_of(), task, resamples=5)

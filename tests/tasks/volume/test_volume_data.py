@@ -135,11 +135,13 @@ def test_everything_wrong_in_one_report(study, save_nifti, save_table, tmp_path)
 def test_overlap_missing_class_and_empty_part_cannot_be_skipped(study):
     part = ["train", "test"] + ["train"] * 4 + ["test"] * 6
     label = ["a", "a", "b", "b", "b", "b"] + ["c"] * 6
+    table = study(split=part, label=label, subject=["p0", "p0", *"123456789x"])
     with pytest.raises(BadInput) as caught:
-        CSVData(
-            str(study(split=part, label=label, subject=["p0", "p0", *"123456789x"])), on_bad="skip", val=0.4, **SMALL
-        ).setup()
-    assert "subject p0: is in" in str(caught.value)
+        CSVData(str(table), on_bad="skip", on_leak="error", val=0.4, **SMALL).setup()
+    words = str(caught.value)
+    assert re.search(
+        r"row \d+ \(scans/s0_1.nii.gz\): is in test, with the same \w+ as study.csv row \d+ \(.*\) in train", words
+    )
     assert "class c: has no training sample" in str(caught.value)
     with pytest.raises(BadInput, match="no image in the test part"):
         CSVData(str(study(split=["train"] * 8 + ["val"] * 4)), **SMALL).setup()
