@@ -103,7 +103,7 @@ class AudioManifest(PoolingData):
         problems = Problems(self.manifest, on_bad=self.on_bad)
         waves = self._read(rows, problems)
         usable = [row for row in rows if row.number in waves]
-        targets, classes = read_targets(usable, self.label, self.target, self.order_classes)
+        targets, classes = read_targets(usable, self.label, self.target, partial(self.order_classes, problems))
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
             parts = self._parts(usable, targets, problems)

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.data.buckets import Buckets
-from tasks.data.labels import order_classes
+from tasks.data.labels import natural, order_classes
 from tasks.data.leaks import Identity, OnLeak, look_for_leaks
 from tasks.data.problems import BadInput, OnBad, Problems
 from tasks.data.views import Views, keep_labels
@@ -51,6 +51,7 @@ class PoolingData(LightningDataModule):
             AUROC are of it. None = the larger number, the finding, or the rarer one (`tasks.data.labels`).
         on_leak: What to do where a validation or test sample has the content, the file or the group of an earlier
             part's: say it and give the results without it too, drop the earlier one, or raise an error.
+        case_matters: Whether labels that differ in case or blanks only (Yes, yes) are two classes and not a mistake.
     """
 
     loader_class: type[DataLoader] = DataLoader
@@ -68,6 +69,7 @@ class PoolingData(LightningDataModule):
         labelled: int | None = None,
         positive: str | None = None,
         on_leak: OnLeak = "warn",
+        case_matters: bool = False,
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -79,6 +81,7 @@ class PoolingData(LightningDataModule):
         self.labelled = labelled
         self.positive = positive
         self.positive_because = ""
+        self.case_matters = case_matters
         self.on_leak: OnLeak = on_leak
         self.leaked: set[str] | None = (
             None  # names of samples that share something with an earlier part; None = not looked
@@ -126,9 +129,14 @@ class PoolingData(LightningDataModule):
         kept, self.leaked = look_for_leaks(parts, identify, self.on_leak, problems, rank_zero_info)
         return kept
 
-    def order_classes(self, labels: Iterable[str]) -> list[str]:
+    def order_classes(self, problems: Problems, labels: Iterable[str]) -> list[str]:
         """The classes of all samples in order; of two, the positive one last."""
-        classes, self.positive_because = order_classes(Counter(labels), self.positive)
+        counts = Counter(labels)
+        try:
+            classes, self.positive_because = order_classes(counts, self.positive, case_matters=self.case_matters)
+        except BadInput as error:
+            problems.stop(*str(error).split(": ", 1))
+            return sorted(counts, key=natural)
         return classes
 
     def _check_positive(self) -> None:

@@ -1,7 +1,8 @@
 """What is trained on what, in a line a part, before training."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -20,7 +21,7 @@ def describe(data: PoolingData) -> Iterator[str]:
     Yields:
         Lines, the last ones of parts that lack a class.
     """
-    spec, odd = data.spec, []
+    spec, odd = data.spec, list[str]()
     if spec["kind"] == "binary":
         why = f" ({data.positive_because})" if data.positive_because else ""
         yield f"positive class: {spec['classes'][1]}{why}; --data.positive NAME chooses"
@@ -42,6 +43,7 @@ def describe(data: PoolingData) -> Iterator[str]:
             what = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
             odd.append(f"{part} has no sample of {what}: what needs one, such as AUROC, is undefined there")
     yield from odd
+    yield from _alike({sample.group for part in PARTS for sample in data.samples(part)} - {None})
 
 
 def class_counts(data: PoolingData, part: str) -> Counter[str]:
@@ -54,3 +56,13 @@ def class_counts(data: PoolingData, part: str) -> Counter[str]:
         hits = torch.stack([torch.as_tensor(target) for target in targets]) > 0
         return Counter(dict(zip(classes, hits.sum(0).tolist(), strict=True)))
     return Counter(classes[int(target)] for target in targets)
+
+
+def _alike(groups: Iterable[str | None]) -> Iterator[str]:
+    """A line for groups that are one but for their spelling: ``0`` and ``00``, ``S1`` and ``s1``."""
+    spelled: dict[str, list[str]] = {}
+    for group in sorted(filter(None, groups)):
+        spelled.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", group.strip().lower()), []).append(group)
+    for same in spelled.values():
+        if len(same) > 1:
+            yield f"groups {' and '.join(map(repr, same))} count as {len(same)}; write them alike if they are one"

@@ -17,7 +17,7 @@ class Order(NamedTuple):
     why: str = ""
 
 
-def order_classes(counts: Mapping[str, int], positive: str | None = None) -> Order:
+def order_classes(counts: Mapping[str, int], positive: str | None = None, *, case_matters: bool = False) -> Order:
     """Put classes into order: numbers as numbers, then words; of two, the positive one last.
 
     Of two classes the positive one is, in this order: the one that is named; the larger number; the one beside a word
@@ -26,9 +26,10 @@ def order_classes(counts: Mapping[str, int], positive: str | None = None) -> Ord
     Args:
         counts: Samples of each class, over all parts of the data, so that every fold has the same order.
         positive: Name of the positive class.
+        case_matters: Whether names that differ in case or blanks only are two classes.
 
     Raises:
-        BadInput: If ``positive`` is not one of two classes.
+        BadInput: If ``positive`` is not one of two classes, or two names are one but for their spelling.
 
     Example:
         >>> order_classes({"mass": 69, "normal": 229})
@@ -39,6 +40,15 @@ def order_classes(counts: Mapping[str, int], positive: str | None = None) -> Ord
         ['9', '10', 'b']
     """
     names = sorted(counts, key=natural)
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(" ".join(name.lower().split()), []).append(name)
+    twice = [" and ".join(f"'{name}' ({counts[name]})" for name in same) for same in alike.values() if len(same) > 1]
+    if twice and not case_matters:
+        raise BadInput(
+            f"classes: {'; '.join(twice)} differ in case or blanks only; write them alike, or say that they are "
+            "two classes by --data.case_matters true"
+        )
     if positive is not None and (len(names) != 2 or positive not in names):
         raise BadInput(
             f"positive: expected one of two classes, got '{positive}' and the classes {', '.join(names)}; "

@@ -8,6 +8,9 @@ from typing import Any
 
 from tasks.data.problems import BadInput
 
+MISSING = {"", "n/a", "N/A", "#N/A", "NA", "<NA>", "NaN", "nan", "NULL", "null", "None"}
+"""Cells that say that nothing is known, as pandas reads them: a class may be called ``none``."""
+
 
 class Row(dict[str, Any]):
     """One row of a manifest: its columns, and where it stands."""
@@ -32,7 +35,8 @@ def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label
     """Read a manifest.
 
     CSV and TSV have a header line. JSON is a list of objects, or an object of objects keyed by id (the key becomes the
-    column ``id``). JSONL has one object per line. Empty cells and ``n/a`` count as missing and become None.
+    column ``id``). JSONL has one object per line. Empty cells, ``n/a``, ``NA``, ``NaN`` and
+    the like (`MISSING`) become None.
 
     Args:
         path: The file; its ending (.csv, .tsv, .json, .jsonl) says the format.
@@ -72,9 +76,11 @@ def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label
 
 
 def _value(value: Any) -> Any:
+    if isinstance(value, float) and value != value:  # what Python's JSON reads for NaN
+        return None
     if isinstance(value, str):
         value = value.strip()
-        return None if value.lower() in ("", "n/a") else value
+        return None if value in MISSING else value
     return value
 
 

@@ -1,6 +1,7 @@
 """Bad input, found before training and reported all at once, each problem with its file and row."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -62,7 +63,7 @@ class Problems:
         # A sample may have several problems, so the count of bad samples is that of the places named.
         left_out = len({line.split(": ")[0] for line in self.samples})
         lines = listed(found)
-        count = f"{len(found)} problem{'s' * (len(found) != 1)}"
+        count = f"{len(found):,} problem{'s' * (len(found) != 1)}"
         if self.on_bad == "skip" and not self.fatal and left_out < total:
             warnings.warn(f"{self.source}: {left_out} of {total} samples left out\n{lines}", stacklevel=2)
             return
@@ -72,7 +73,13 @@ class Problems:
             advice = (
                 "Correct them, or leave these samples out with --data.on_bad skip." if self.samples else "Correct them."
             )
-        raise BadInput(f"{self.source}: {count} found\n{lines}\n{advice}")
+        raise BadInput(f"{self.source}: {count} found{_common(found)}\n{lines}\n{advice}")
+
+
+def _common(lines: Sequence[str]) -> str:
+    """What most of many problems are, to begin a report with."""
+    what, times = Counter(line.partition(": ")[2] for line in lines).most_common(1)[0]
+    return f", {times:,} of them: {what}" if len(lines) > SHOWN and times > len(lines) / 2 else ""
 
 
 def listed(lines: Sequence[str], most: int = SHOWN) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.nn import models
-from torch_geometric.utils import degree, dropout_edge, to_undirected
+from torch_geometric.utils import degree, to_undirected
 
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 from tasks.task.base import PoolingTask
@@ -31,7 +31,8 @@ class GraphTask(PoolingTask):
         norm: PyG's name of a norm between layers, or None. Not its graph norms: GIN applies them inside its layers over
             the whole batch, so that a graph's result would depend on its batch-mates.
         dropout: Dropout on the node features after every layer.
-        drop_edges: Augmentation: share of the arcs left out in training (DropEdge, Rong et al. 2020).
+        drop_edges: Augmentation: share of the edges left out in training, with all arcs between their two nodes
+            (DropEdge, Rong et al. 2020).
         coarsen: Hierarchical pooling: after every layer but the last, "topk", "sag" or "asap" chooses the nodes that go
             on (`tasks.graph.coarsened.CoarsenedGNN`), and those that stay to the end are pooled. None keeps all nodes.
         ratio: Share of a graph's nodes that stays after a layer, where ``coarsen`` is set.
@@ -90,7 +91,9 @@ class GraphTask(PoolingTask):
         Behind "asap" what stays are clusters, and each stands at the node in its centre.
         """
         x = (batch.x - self.feature_mean) / self.feature_std  # (N, C)
-        edges, _ = dropout_edge(batch.edge_index, self.drop_edges, training=self.training)
+        edges = batch.edge_index
+        if self.training and self.drop_edges:
+            edges = edges[:, keep_pairs(edges, batch.num_nodes, self.drop_edges)]
         sets = {"index": batch.batch, "dim_size": batch.num_graphs}
         if isinstance(self.encoder, CoarsenedGNN):
             x, kept = self.encoder(x, edges, batch.batch)
@@ -199,3 +202,11 @@ class GraphTask(PoolingTask):
             for node, value in enumerate(shown.tolist()):
                 writer.writerow([node, *([names[node]] if names else []), f"{value:.8g}"])
         return [path]
+
+
+def keep_pairs(edge_index: Tensor, nodes: int, share: float) -> Tensor:
+    """Which arcs stay, bool (E,), where a share of the pairs of nodes lose all arcs between them, both ways."""
+    pair = edge_index.amin(0) * nodes + edge_index.amax(0)
+    _, number = pair.unique(return_inverse=True)
+    draws = torch.rand(len(pair), device=pair.device)  # one a pair would have to ask how many there are
+    return draws[number] >= share

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 
 def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> str | None:
@@ -23,7 +24,7 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> 
         return "file does not exist; correct the path or leave it out"
     try:
         image = nibabel.load(path)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         return f"cannot be read as an image ({_short(error)}); convert or copy the file again"
     shape = image.shape
     if len(shape) < 3 or any(n != 1 for n in shape[3:]):

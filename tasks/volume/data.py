@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
+import monai
 import torch
 from monai.data import CacheDataset, PersistentDataset
 from monai.data import DataLoader as MonaiLoader
@@ -182,7 +183,7 @@ class VolumeData(PoolingData):
             for record in records:
                 record.target = torch.tensor([_number(record.values[column]) for column in self.targets])
             return
-        names = self.order_classes(str(record.values[self.targets[0]]) for record in records)
+        names = self.order_classes(problems, (str(record.values[self.targets[0]]) for record in records))
         if len(names) < 2:
             problems.stop(
                 f"column {self.targets[0]}", f"expected two or more classes, got {names}; choose another target"
@@ -296,10 +297,13 @@ class VolumeData(PoolingData):
         if self.cache == "memory":
             return CacheDataset(items, transform, num_workers=2, progress=False)
         if self.cache == "disk":
-            # MONAI names a cached file by its item alone: another preprocessing or a changed file must not find it.
+            # MONAI names a cached file by its item alone: another preprocessing, another version of it, or a changed
+            # image or mask must not find it.
             for item in items:
-                item["changed"] = Path(item["path"]).stat().st_mtime_ns
-            name = hashlib.sha256(repr(sorted(self.geometry.items())).encode()).hexdigest()[:12]
+                files = [Path(item[name]) for name in ("path", "mask") if name in item]
+                item["changed"] = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+            made_by = (sorted(self.geometry.items()), monai.__version__, torch.__version__)
+            name = hashlib.sha256(repr(made_by).encode()).hexdigest()[:12]
             return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
         return MonaiDataset(items, transform)
 

@@ -97,6 +97,9 @@ def same_histogram(image: Tensor) -> Tensor:
     return torch.empty_like(values).scatter_(0, image.flatten().argsort(), values).view(image.shape)
 
 
+FAR = 100_000  # phantoms that a part may have before it meets the next one
+
+
 class Phantoms(Dataset):
     """A list of phantoms, half of them with a lesion, as the samples that `VolumeTask` expects.
 
@@ -158,15 +161,14 @@ class LesionData(PoolingData):
 
     def load(self) -> None:
         """Generate all volumes; a few seconds for some hundred of 32³ voxels."""
-        start = 0
-        for part, count in self.counts.items():
-            if count < 2:
+        for place, (part, count) in enumerate(self.counts.items()):
+            start = place * FAR  # however many a part has, it shares none with another part, nor changes it
+            if not 2 <= count <= FAR:
                 raise ValueError(
-                    f"expected at least 2 {part} volumes, one of each class, got {count}; raise --data.{part}"
+                    f"expected 2 (one of each class) to {FAR} {part} volumes, got {count}; change --data.{part}"
                 )
             numbers = range(start, start + count)
             self.datasets[part] = Phantoms(numbers, size=self.size, seed=self.seed, mirror=part == "train")
-            start += count
         several = isinstance(self.size, list)
         geometry = {"size": None if several else (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"}
         lesions = sum(sample["target"] for sample in self.datasets["train"].samples)

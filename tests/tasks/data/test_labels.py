@@ -1,5 +1,7 @@
 """Which class is positive, and what is said before training."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -82,3 +84,21 @@ def test_data_that_name_their_classes_themselves():
     assert [int(s.target) for s in chosen.samples("test")] == [1 - int(s.target) for s in plain.samples("test")]
     with pytest.raises(BadInput, match="expected one of two classes that these data let choose, got 'circle'"):
         MotifData(train=8, val=4, test=4, positive="circle").setup()
+
+
+def test_spellings_of_one_class_are_asked_about(tmp_path):
+    with pytest.raises(BadInput, match=r"'Yes' \(2\) and 'yes' \(3\) differ in case or blanks only; write"):
+        order_classes({"yes": 3, "Yes": 2, "no": 5})
+    assert order_classes({"a": 3, "A": 2}, case_matters=True).classes == ["a", "A"]
+    path = _manifest(tmp_path, ["yes", "Yes", "NaN", "no"] * 10)
+    with pytest.raises(BadInput) as caught:
+        AudioManifest(path, sample_rate=8000).setup()
+    assert "classes: 'Yes' (10) and 'yes' (10) differ" in str(caught.value)
+    assert str(caught.value).count("label is empty") == 10  # all in one report
+
+
+def test_spellings_of_one_group_are_said(tmp_path):
+    path = Path(_manifest(tmp_path, ["a", "b"] * 10))
+    path.write_text(path.read_text().replace(",p0", ",s1").replace(",p1", ",s01").replace(",p2", ",S10"))
+    lines = list(describe(AudioManifest(str(path), sample_rate=8000, group="player")))
+    assert lines[-1] == "groups 's01' and 's1' count as 2; write them alike if they are one"

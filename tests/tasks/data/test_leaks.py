@@ -103,3 +103,4 @@ def test_many_are_counted():
         problems.finish(total=200_000)
     assert len(str(caught.value).splitlines()) == 53
     assert "... and 199,950 more" in str(caught.value)
+    assert str(caught.value).startswith("t.csv: 200,000 problems found, 200,000 of them: file does not exist\n")

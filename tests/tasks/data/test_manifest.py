@@ -73,3 +73,11 @@ def test_other_encoding(tmp_path):
     (tmp_path / "a.csv").write_bytes("path,label\na,Flöte\n".encode("latin-1"))
     with pytest.raises(BadInput, match="expected UTF-8 text"):
         read_manifest(tmp_path / "a.csv")
+
+
+def test_what_is_missing_is_none_and_a_class_may_be_called_none(tmp_path):
+    cells = ["", "NA", "NaN", "nan", "None", "null", "N/A", "n/a", "<NA>"]
+    (tmp_path / "m.csv").write_text("path,label\n" + "".join(f"a.wav,{cell}\n" for cell in [*cells, "none", "Na"]))
+    assert [row["label"] for row in read_manifest(tmp_path / "m.csv")] == [None] * 9 + ["none", "Na"]
+    (tmp_path / "m.json").write_text('[{"path": "a.wav", "label": NaN}, {"path": "b.wav", "label": null}]')
+    assert [row["label"] for row in read_manifest(tmp_path / "m.json")] == [None, None]

@@ -12,6 +12,7 @@ from tasks.audio import AudioTask, TimbreData
 from tasks.data.problems import BadInput
 from tasks.data.views import Views, keep_labels
 from tasks.graph import GraphTask, MotifData
+from tasks.graph.task import keep_pairs
 from tasks.task.regularise import disagreement
 from tasks.volume import LesionData, VolumeTask
 
@@ -180,6 +181,18 @@ def test_dropped_edges_make_two_views_of_a_graph():
     bare = Batch.from_data_list([Data(x=graph.x, edge_index=graph.edge_index[:, :0])])
     torch.testing.assert_close(task.encode(batch)[0], task.eval().encode(bare)[0])
     assert not torch.equal(task.encode(batch)[0], task.encode(bare)[0])  # only in training
+
+
+def test_both_directions_of_an_edge_are_dropped_together():
+    torch.manual_seed(0)
+    pairs = torch.randint(0, 40, (2, 600))
+    edges = torch.cat([pairs, pairs.flip(0)], 1)[:, torch.randperm(1200)]
+    kept = keep_pairs(edges, 40, 0.3)
+    fate = {}
+    for (a, b), stays in zip(edges.T.tolist(), kept.tolist(), strict=True):
+        assert fate.setdefault(frozenset((a, b)), stays) == stays
+    share = sum(not stays for stays in fate.values()) / len(fate)
+    assert abs(share - 0.3) < 4 * (0.3 * 0.7 / len(fate)) ** 0.5
 
 
 @pytest.mark.parametrize("modality", ["graph", "audio", "volume"])

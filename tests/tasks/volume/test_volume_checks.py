@@ -38,6 +38,14 @@ def test_damaged_gzip_stream(save_nifti):
     assert "cannot be read as an image" in check_volume(path)
 
 
+def test_a_header_with_an_unknown_type_of_voxels(save_nifti):
+    path = save_nifti("a.nii", np.zeros((4, 4, 4), np.float32))
+    content = bytearray(path.read_bytes())
+    content[70:72] = (4321).to_bytes(2, "little")  # datatype, NIfTI-1 header
+    path.write_bytes(content)
+    assert "cannot be read as an image (data code 4321 not" in check_volume(path)
+
+
 def test_not_an_image_and_not_there(tmp_path):
     (tmp_path / "a.nii.gz").write_text("hello")
     assert "cannot be read as an image" in check_volume(tmp_path / "a.nii.gz")

@@ -1,6 +1,7 @@
 """Lists of volumes: what is read, how it is split and cached, and that everything wrong is reported at once."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -281,6 +282,21 @@ def test_disk_cache_notices_other_settings_and_changed_files(study, save_nifti, 
     assert before.shape == (1, 6, 6, 6)
     save_nifti("scans/s4_0.nii.gz", np.arange(8 * 9 * 7, dtype=np.float32).reshape(8, 9, 7))
     assert not torch.equal(before, first((6, 6, 6)))
+
+
+def test_disk_cache_notices_another_mask(study, save_nifti, tmp_path):
+    save_nifti("outline.nii.gz", np.zeros((8, 9, 7), np.uint8))
+    table = str(study(split=["train"] * 6 + ["val"] * 2 + ["test"] * 4, outline=["outline.nii.gz"] * 12))
+    options = {"cache": "disk", "cache_dir": str(tmp_path / "cache"), "mask": "outline", "size": (8, 9, 7)}
+
+    def marked():
+        data = CSVData(table, **options)
+        data.setup()
+        return int((data.datasets["test"][0]["mask"] > 0).sum())
+
+    assert marked() == 0
+    save_nifti("outline.nii.gz", np.ones((8, 9, 7), np.uint8))
+    assert marked() == 8 * 9 * 7
 
 
 def test_intensities(study):

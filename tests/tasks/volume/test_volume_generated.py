@@ -72,5 +72,18 @@ def test_parts_do_not_overlap_and_only_training_is_mirrored():
 
 
 def test_one_volume_is_too_few():
-    with pytest.raises(ValueError, match=r"expected at least 2 val volumes, .*, got 1; raise --data\.val"):
+    with pytest.raises(ValueError, match=r"expected 2 .* to 100000 val volumes, got 1; change --data\.val"):
         LesionData(train=2, val=1, test=2, size=16).setup()
+
+
+def test_no_part_depends_on_how_many_another_has():
+    def images(**counts):
+        data = LesionData(size=8, **counts)
+        data.setup()
+        return {part: [s["image"] for s in data.still(part).samples] for part in data.datasets}
+
+    few, many = images(train=4, val=2, test=2), images(train=8, val=6, test=4)
+    for part in few:
+        assert all(torch.equal(a, b) for a, b in zip(few[part], many[part], strict=False))
+    everyone = [image.numpy().tobytes() for part in many.values() for image in part]
+    assert len(set(everyone)) == 18
