@@ -56,51 +56,6 @@ def test_nothing_is_touched(context):
     assert not any(m._forward_hooks or m._backward_hooks or m._forward_pre_hooks for m in (*head.modules(), pool))
 
 
-LINEAR_RULES = {
-    "mean": {},
-    "sum": {},
-    "size_law": {"beta": 0.5},
-    "attention": {"heads": 4},
-    "queries": {"queries": 3},
-    "regions": {"regions": 3},
-    "pyramid": {"levels": [[1, 1, 1], [2, 2, 2]]},
-    "max": {},
-}
-
-
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("rule", LINEAR_RULES)
-def test_single_precision_is_exact_to_a_hundred_thousandth(rule, weighted):
-    """Batch > 1, 7 200 elements a set, a mask and soft weights: the sum over elements plus the bias is the logit."""
-    torch.manual_seed(0)
-    reduction = "attention" if rule == "queries" else rule
-    pool = Pool("b c [d h w]", reduction, channels=16, **LINEAR_RULES[rule])
-    head = nn.Sequential(nn.Flatten(), nn.Linear(pool.out_channels * (pool.vectors or 1), 2))
-    x = torch.randn(3, 16, 12, 20, 30).relu()
-    sets = {"weight": torch.rand(3, 12, 20, 30), "mask": torch.rand(3, 12, 20, 30) > 0.5} if weighted else {}
-    logits, maps = contributions(pool, head, x, **sets)
-    torch.testing.assert_close(maps.double().sum((2, 3, 4)).float() + head[1].bias, logits, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("rule", [rule for rule in LINEAR_RULES if rule != "pyramid"])
-@pytest.mark.parametrize("layout", ["b c f [t]", "[n] c"])
-def test_kept_axes_and_ragged_sets_are_as_exact(rule, layout):
-    torch.manual_seed(0)
-    reduction = "attention" if rule == "queries" else rule
-    pool = Pool(layout, reduction, channels=16, **LINEAR_RULES[rule])
-    kept = 10 if "f" in layout else 1
-    head = nn.Sequential(nn.Flatten(), nn.Linear(kept * pool.out_channels * (pool.vectors or 1), 2))
-    if kept > 1:
-        x = torch.randn(3, 16, kept, 800).relu()
-        logits, maps = contributions(pool, head, x, lengths=torch.tensor([800, 330, 1]))
-        sums = maps.double().sum((2, 3))
-    else:
-        x, index = torch.randn(7200, 16).relu(), torch.randint(0, 3, (7200,))
-        logits, maps = contributions(pool, head, x, index=index, dim_size=4)
-        sums = torch.zeros(4, 2, dtype=torch.double).index_add(0, index, maps.double())
-    torch.testing.assert_close(sums.float() + head[1].bias, logits, rtol=1e-5, atol=1e-6)
-
-
 def test_training_and_evaluation_alike():
     torch.manual_seed(0)
     head = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))

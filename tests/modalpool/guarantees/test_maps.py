@@ -45,3 +45,34 @@ def test_maps_add_up_to_the_logits(case, form):
 def test_behind_a_deep_head_the_gap_says_what_is_missing(case, form):
     logits, sums, gap, nothing = explained(case, form, nn.LeakyReLU(), nn.Linear(3, 3))
     torch.testing.assert_close(gap, logits - nothing - sums, rtol=1e-9, atol=1e-9)
+
+
+@every("its shares add up", "it is nothing at zero")
+@pytest.mark.parametrize("weighted", [False, True])
+def test_single_precision_is_exact_to_a_hundred_thousandth(case, weighted):
+    """Batch > 1, 7 200 elements a set, a mask and soft weights: the sum over elements plus the bias is the logit."""
+    pool = make(case, "b c [d h w]", channels=16, coordinates=3)
+    head = nn.Sequential(nn.Flatten(), nn.Linear(pool.out_channels * (pool.vectors or 1), 2))
+    x = torch.randn(3, 16, 12, 20, 30).abs() + 0.1
+    sets = {"weight": torch.rand(3, 12, 20, 30), "mask": torch.rand(3, 12, 20, 30) > 0.5} if weighted else {}
+    logits, maps = contributions(pool, head, x, **sets)
+    sums = maps.double().sum((2, 3, 4)).float()
+    torch.testing.assert_close(sums + head[1].bias, logits, rtol=1e-5, atol=1e-6)
+
+
+@every("its shares add up", "it is nothing at zero")
+@pytest.mark.parametrize("layout", ["b c f [t]", "[n] c"])
+def test_kept_axes_and_ragged_sets_are_as_exact(case, layout):
+    pool = make(case, layout, channels=16)
+    kept = 10 if "f" in layout else 1
+    head = nn.Sequential(nn.Flatten(), nn.Linear(kept * pool.out_channels * (pool.vectors or 1), 2))
+    if kept > 1:
+        x = torch.randn(3, 16, kept, 800).abs() + 0.1
+        logits, maps = contributions(pool, head, x, lengths=torch.tensor([800, 330, 1]))
+        sums = maps.double().sum((2, 3))
+    else:
+        x, index = torch.randn(7200, 16).abs() + 0.1, torch.randint(0, 3, (7200,))
+        coords = {"coords": torch.rand(7200, 1)} if pool.reduction.positional else {}
+        logits, maps = contributions(pool, head, x, index=index, dim_size=4, **coords)
+        sums = torch.zeros(4, 2, dtype=torch.double).index_add(0, index, maps.double())
+    torch.testing.assert_close(sums.float() + head[1].bias, logits, rtol=1e-5, atol=1e-6)

@@ -48,8 +48,6 @@ def test_chunks_of_a_recording_give_the_whole(case: Case):
 
 @MERGING
 def test_tiles_of_a_volume_give_the_whole(case: Case):
-    if "grid" in case.options:
-        case = case._replace(options={**case.options, "grid": [3, 2, 2]})
     pool = make(case, "b c [d h w]", dtype=torch.float64, coordinates=3)
     x = torch.randn(2, CHANNELS, 4, 4, 5, dtype=torch.float64)
     coords = torch.stack(torch.meshgrid(places(4), places(4), places(5), indexing="ij"), dim=-1)[None]
