@@ -1,14 +1,15 @@
-"""Where the checkpoint of a run is, and the task that is in it."""
+"""Where the checkpoint of a run is, what is in it, and the task that it holds."""
 
 import importlib
 import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.task.base import PoolingTask
 
@@ -40,31 +41,51 @@ def newest(root: str, name: str, which: str) -> Path:
     return found[-1]
 
 
-def check_fold(command: str, folder: Path, data: PoolingData) -> None:
-    """Refuse to look at samples that the run was trained on.
-
-    Args:
-        command: Stands before the error's message.
-        folder: The folder of the run.
-        data: The data whose test part is looked at.
-
-    Raises:
-        BadInput: If the run was trained with another fold of the same data.
-    """
-    if not (folder / "config.yaml").is_file():
-        return
-    trained = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["data"]
-    fold = (trained.get("init_args") or {}).get("fold", data.fold)
-    if trained["class_path"].rpartition(".")[2] == type(data).__name__ and fold != data.fold:
-        raise BadInput(
-            f"{command}: expected fold {fold}, which {folder} was not trained on, got {data.fold}; "
-            f"give --data.fold {fold}"
-        )
-
-
 def run_of(path: Path) -> Path:
     """The folder of the run that wrote a checkpoint."""
     return path.parent.parent if path.parent.name == "checkpoints" else path.parent
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds; nothing in it is run.
+
+    Raises:
+        BadInput: In one line, if it is truncated, no checkpoint, another program's, or holds more than plain values.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # what comes of it is said below
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch says the same of code, of damaged bytes, and of classes it does not know, and advises to run them.
+        what = "it is damaged, or holds code or objects, which are not loaded"
+        raise BadInput(f"{path} is not a checkpoint of a task ({what}); give one that fit wrote") from error
+    except Exception as error:  # what damaged bytes make of the reader: EOFError, RuntimeError, KeyError, ...
+        what = "it is truncated or of another format" if path.stat().st_size else "it is empty"
+        raise BadInput(f"{path} is not a checkpoint of a task ({what}); give one that fit wrote") from error
+    keys = ("state_dict", "hyper_parameters")
+    if not isinstance(stored, dict) or any(not isinstance(stored.get(key), dict) for key in keys):
+        raise BadInput(
+            f"{path} is not a checkpoint of a task (it has no {' and '.join(keys)}); give one that fit wrote"
+        )
+    if not isinstance(stored["hyper_parameters"].get("spec"), dict):
+        raise BadInput(
+            f"{path} is another program's checkpoint (it does not say what it was trained on); give one that fit wrote"
+        )
+    return stored
+
+
+def fits(path: Path, stored: dict[str, Any], class_path: str) -> None:
+    """Ask for a checkpoint of the task that a config names.
+
+    Raises:
+        BadInput: If it is another's.
+    """
+    trained = stored["hyper_parameters"].get("_class_path") or class_path
+    if trained.rpartition(".")[2] != class_path.rpartition(".")[2]:
+        raise BadInput(
+            f"{path}: expected a checkpoint of {class_path}, got one of {trained}; give the config it belongs to"
+        )
 
 
 def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
@@ -80,13 +101,7 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
     Raises:
         BadInput: If it is damaged, names no task or holds another model's weights.
     """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        class_path = stored["hyper_parameters"].get("_class_path") or class_path
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:
-        raise BadInput(
-            f"{path} is not a checkpoint of a task ({_first_line(error)}); give one that fit wrote"
-        ) from error
+    class_path = read(path)["hyper_parameters"].get("_class_path") or class_path
     if not class_path:
         raise BadInput(f"{path} does not name its task's class; give the config that it was trained with, -c CONFIG")
     module, _, name = class_path.rpartition(".")
@@ -95,8 +110,29 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
-        raise BadInput(f"{path}: cannot build its task {class_path} ({_first_line(error)})") from error
+        raise BadInput(f"{path}: cannot build its task {class_path} ({first_line(error)})") from error
 
 
-def _first_line(error: Exception) -> str:
+@contextmanager
+def loading() -> Iterator[None]:
+    """Say in one line that weights of a checkpoint do not fit the model.
+
+    Raises:
+        BadInput: If they do not.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("Error(s) in loading state_dict"):
+            raise
+        first, *others = [line.strip() for line in str(error).splitlines()[1:]] or [""]
+        more = f" (and {len(others)} more)" if others else ""
+        raise BadInput(
+            f"the checkpoint's weights are not those of this model: {first}{more}; give the options that it "
+            "was trained with"
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The beginning of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,5 +1,8 @@
 """LightningCLI with a run folder, and a trained model's own settings where one is loaded."""
 
+import argparse
+import re
+import sys
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -7,17 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from jsonargparse import Namespace
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from tasks.commands.checkpoints import checkpoint
+from tasks.commands.checkpoints import checkpoint, fits, loading, read
+from tasks.commands.configs import read_configs
+from tasks.commands.seen import ALLOW, check, expect, unseen
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import Outputs
+from tasks.outputs.checkpoints import Best, Last, Resumable, WholeFiles, continue_history, history
+from tasks.outputs.stopping import Patience, how_it_ended, sentence
 from tasks.task.base import PoolingTask
 
 AnyCLI = TypeVar("AnyCLI", bound=LightningCLI)
@@ -32,33 +39,62 @@ class CLI(LightningCLI):
         parser.add_argument("--run.name", type=str, default="run", help="Results go to ROOT/NAME/version_N.")
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_argument(
+            "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
+        )
+        parser.add_argument("--allow_trained", action="store_true", help=f"Test, predict: {ALLOW}.")
         parser.add_argument("--by", type=str | None, default=None, help="Columns whose values split the test metrics.")
         parser.add_argument("--permutations", type=int, default=0, help="Shuffles of the labels behind p values.")
+        parser.add_lightning_class_args(Best, "checkpoint")
+        parser.add_lightning_class_args(Patience, "early_stopping")
         parser.add_lightning_class_args(Outputs, "outputs")
         for name in ("by", "permutations"):
             parser.link_arguments(name, f"outputs.{name}")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=self.spec_for, apply_on="instantiate")
 
     def spec_for(self, data: PoolingData) -> dict[str, Any]:
-        """The data's spec; for a trained model the one it was trained with."""
+        """The data's spec; for a trained model the one it was trained with, which the data are told."""
         if self.subcommand in (None, "fit"):
             return data.spec
-        path = self._get(self.config, "ckpt_path")
-        if not path:
-            return data.spec
-        return torch.load(path, map_location="cpu", weights_only=True)["hyper_parameters"]["spec"]
+        if self.subcommand != "validate":
+            expect(data, self.stored)
+        return self.stored["hyper_parameters"]["spec"]
 
     def _parse_ckpt_path(self) -> None:
-        """Find ``best`` and ``last`` of the newest run; when fitting, let the command line beat the checkpoint."""
+        """Find ``best`` and ``last`` of the newest run; when fitting, let the command line beat the checkpoint.
+
+        Whatever is not `fit` looks at a trained model: at the best of the newest run unless another is given.
+        """
         subcommand = self.config.get("subcommand")  # self.subcommand is not there yet
-        if subcommand is not None:
-            config = self.config[subcommand]
-            if config.get("ckpt_path"):
-                config["ckpt_path"] = str(checkpoint(config["ckpt_path"], config["run"]))
+        if subcommand is None:
+            return
+        config = self.config[subcommand]
+        given = config.get("ckpt_path") or (None if subcommand == "fit" else "best")
+        if given is None:
+            return
+        path = checkpoint(given, config["run"])
+        config["ckpt_path"] = str(path)
+        self.stored = read(path)
+        fits(path, self.stored, config["model"]["class_path"])
         if subcommand != "fit":
+            self._say_ignored(path, config["model"]["init_args"])
             super()._parse_ckpt_path()
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Remember what was given."""
+        self.given = sys.argv[1:] if args is None else args
+        super().parse_arguments(parser, args)
+
+    def _say_ignored(self, path: Path, options: Namespace) -> None:
+        """Name the options of the model that were given and are not those that it was trained with."""
+        own = self.stored["hyper_parameters"]
+        configs = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        configs.add_argument("-c", "--config", action="append", default=[])
+        listed = read_configs(configs.parse_known_args(self.given)[0].config).get("model") or {}
+        flags = [re.match(r"--model\.(?:init_args\.)?(\w+)", one) for one in self.given]
+        for name in dict.fromkeys([*(listed.get("init_args") or {}), *(one[1] for one in flags if one)]):
+            if name in own and own[name] != options.get(name):
+                print(f"--model.{name} {options.get(name)} is ignored: {path} has {own[name]}")
 
     def instantiate_classes(self) -> None:
         """Say what a class found wrong with its options or inputs, without the parser's dump of all the rest."""
@@ -66,30 +102,60 @@ class CLI(LightningCLI):
             super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Write metrics.csv into the run folder, beside any other loggers the config asks for."""
+        """Write whole checkpoints, and metrics.csv into the run folder beside other loggers that the config names."""
         others = self._get(self.config_init, "trainer")["logger"]
         if others is not False:
             run = self._get(self.config_init, "run")
             own = CSVLogger(run["root"], name=run["name"], version=run["version"])
             others = others if isinstance(others, list) else [others] if others not in (None, True) else []
+            if run["tensorboard"]:
+                others = [TensorBoardLogger(run["root"], name=run["name"], version=own.version), *others]
             kwargs["logger"] = [own, *others]
         trainer = super().instantiate_trainer(**kwargs)
-        if trainer.fast_dev_run:  # Lightning would still write last.ckpt, into the working directory
-            for callback in trainer.checkpoint_callbacks:
-                callback.save_last = False
+        best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
+        trainer.callbacks += [Resumable()]
+        if best.save_last:  # Lightning's own is written with the best only
+            best.save_last = None
+            trainer.callbacks += [Last()]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFiles()
         return trainer
+
+    def before_fit(self) -> None:
+        """Go on with the curves of the training that is resumed, if its samples are not tested now."""
+        path = self._get(self.config, "ckpt_path")
+        if path:
+            self._check("fit")
+            continue_history(self.trainer.loggers, history(Path(path), self.stored))
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends in numbers and pictures."""
         if self.trainer.fast_dev_run or self.trainer.interrupted:
             return
+        ended = how_it_ended(self.trainer)
         best = self.trainer.checkpoint_callback.best_model_path if self.trainer.checkpoint_callback else None
         # A checkpoint's weights are the averaged ones; this callback would bring back those it was still training.
         self.trainer.callbacks = [one for one in self.trainer.callbacks if not isinstance(one, WeightAveraging)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True)
+        if ended and self.trainer.is_global_zero:
+            print(sentence(ended))
         self.say_where()
+
+    def before_test(self) -> None:
+        """Refuse samples that the checkpoint was trained on."""
+        self._check("test")
+
+    def before_predict(self) -> None:
+        """Refuse them, too, and take every other row that the data have."""
+        self._check("predict")
+        allow = self._get(self.config, "allow_trained")
+        self.datamodule.predicted = unseen(self.datamodule, allow=allow, say=self.trainer.is_global_zero)
+
+    def _check(self, command: str) -> None:
+        path, allow = (self._get(self.config, name) for name in ("ckpt_path", "allow_trained"))
+        check(command, Path(path), self.datamodule, allow=allow)
 
     def after_test(self) -> None:
         """End with what to look at."""
@@ -147,6 +213,24 @@ def _said_by_class(error: BaseException | None) -> Exception | None:
     return None
 
 
+@contextmanager
+def _error_first() -> Iterator[None]:
+    """Say what is wrong with the options, and where to read of them; not all there are, before it."""
+    try:
+        yield
+    except argparse.ArgumentError as error:
+        sys.stderr.write(f"error: {_cause(str(error))}\ntip: --help after the command lists its options\n")
+        sys.exit(2)
+
+
+def _cause(message: str) -> str:
+    """What a class says of its options, out of what the parser says of all the types that might be there instead."""
+    found = re.search(
+        r"Problem with given class_path '(\S+)':\n((?:.*\n)+?)\s*- Expected a <class 'NoneType'>", message
+    )
+    return message if found is None else f"{found[1]}: {' '.join(found[2].split())}"
+
+
 def plan(args: list[str]) -> Plan:
     """Parse what `fit` takes, without reading data: ``config`` is what is set, ``datamodule`` the data to ask."""
     return run_cli(args, run=False, cli_class=Plan)
@@ -155,16 +239,18 @@ def plan(args: list[str]) -> Plan:
 def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[AnyCLI] = CLI) -> AnyCLI:
     """Parse ``args`` (None: the process's own) and run them; ``run=False`` only builds model, data and trainer."""
     subcommands = ("fit", "validate", "test", "predict")
-    defaults = {"default_config_files": [str(DEFAULTS)]}
-    return cli_class(
-        PoolingTask,
-        PoolingData,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        auto_configure_optimizers=False,
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"prog": "python -m tasks", **({name: defaults for name in subcommands} if run else defaults)},
-        run=run,
-        args=args,
-    )
+    defaults = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}
+    own: dict[str, Any] = {name: defaults for name in subcommands} if run else defaults
+    with _error_first(), loading():
+        return cli_class(
+            PoolingTask,
+            PoolingData,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={"prog": "python -m tasks", "exit_on_error": False, **own},
+            run=run,
+            args=args,
+        )

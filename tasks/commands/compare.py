@@ -11,7 +11,7 @@ import torch
 from tasks.commands.cli import plan
 from tasks.commands.costs import Cost, measure_costs
 from tasks.commands.paired import difference
-from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options, start
 from tasks.commands.settings import same_settings
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
@@ -48,7 +48,9 @@ def compare(args: list[str]) -> Path:
     planned = plan(rest)
     folder = numbered(planned.config["run"], "comparison", chosen.resume)
     known = planned.datamodule.folds
-    started = _start(folder, chosen, known)
+    before = folder / "comparison.json"
+    asked = labels(chosen.reductions) if chosen.reductions or not before.is_file() else []
+    started = start("compare", chosen, known, before, reductions=asked)
     pools = {label: flags(label) for label in started["reductions"]}
 
     data = plan([*rest, f"--data.init_args.fold={started['folds'][0]}"]).datamodule
@@ -63,7 +65,7 @@ def compare(args: list[str]) -> Path:
     costs = measure_costs(tasks, next(iter(data.train_dataloader())), device=device)
     del tasks
 
-    (folder / "comparison.json").write_text(json.dumps(started, indent=2) + "\n")
+    before.write_text(json.dumps(started, indent=2) + "\n")
     variants = {folder / re.sub(r"[^\w=+.-]", "_", label): [*rest, *own_flags] for label, own_flags in pools.items()}
     for done in fit_all(variants, started["folds"], started["seeds"], "compare"):
         runs = {label: rows for label, rows in zip(pools, done.values(), strict=True) if rows}
@@ -110,18 +112,6 @@ def flags(label: str) -> list[str]:
         raise BadInput(f"compare: {label}: expected NAME:OPTION=VALUE:..., like attention:heads=4, got {what}")
     reduction = f"[{name.replace('+', ',')}]" if "+" in name else name
     return [f"--model.init_args.reduction={reduction}", *(f"--model.init_args.{option}" for option in given)]
-
-
-def _start(folder: Path, chosen: Any, known: list[int]) -> Row:
-    """What is compared: as asked for, or as the comparison that goes on was started, with further pools."""
-    path = folder / "comparison.json"
-    if not path.is_file():
-        return {"reductions": labels(chosen.reductions), "folds": chosen.folds or known, "seeds": chosen.seeds or [0]}
-    started = json.loads(path.read_text())
-    further = [label for label in chosen.reductions.split(",") if label and label not in started["reductions"]]
-    started["reductions"] = labels(",".join([*started["reductions"], *further]))
-    started["folds"], started["seeds"] = chosen.folds or started["folds"], chosen.seeds or started["seeds"]
-    return started
 
 
 def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], known: list[int], where: str) -> None:

@@ -1,10 +1,11 @@
 """``python -m tasks crossval -c CONFIG``: fit and test every fold (and seed), and say how much they differ."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from tasks.commands.cli import plan
-from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options, start
 from tasks.commands.settings import same_settings
 
 
@@ -21,16 +22,17 @@ def crossval(args: list[str]) -> Path:
         The folder, with ``crossval.csv`` (a row a fold) and ``summary.json`` (mean and sd over rows).
 
     Raises:
-        BadInput: If a cross-validation is to go on with other settings.
+        BadInput: If the data have no such fold, or a cross-validation is to go on with other settings.
     """
     chosen, rest = options("crossval", __doc__).parse_known_args(args)
 
     planned = plan(rest)
-    folds = planned.datamodule.folds if chosen.folds is None else chosen.folds
     folder = numbered(planned.config["run"], "crossval", chosen.resume)
+    started = start("crossval", chosen, planned.datamodule.folds, folder / "crossval.json")
     same_settings("crossval", folder, planned.config)
+    (folder / "crossval.json").write_text(json.dumps(started, indent=2) + "\n")
     rows: list[dict[str, Any]] = []
-    for done in fit_all({folder: rest}, folds, chosen.seeds or [0], "crossval"):
+    for done in fit_all({folder: rest}, started["folds"], started["seeds"], "crossval"):
         rows = done[folder]
     _print(folder, rows)
     return folder

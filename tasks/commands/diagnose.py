@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.commands.checkpoints import check_fold, checkpoint, load_task, run_of
+from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
+from tasks.commands.seen import ALLOW, check, expect
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
 from tasks.maps.probes import Measured, Probe, at_pool, block, perturb, through_network
@@ -37,20 +38,22 @@ def diagnose(args: list[str]) -> Path:
         The table, ``diagnostics.md`` in the folder of the run, beside ``diagnostics.csv`` and ``diagnostics.png``.
 
     Raises:
-        BadInput: If there is no checkpoint, it was trained with another fold, there are too few samples, or the task
+        BadInput: If there is no checkpoint, it was trained on test samples, there are too few samples, or the task
             does not pool.
     """
     own = argparse.ArgumentParser(prog="python -m tasks diagnose", description=__doc__, allow_abbrev=False,
                                   epilog="All flags of test, too.")  # fmt: skip
     own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    own.add_argument("--allow_trained", action="store_true", help=ALLOW)
     own.add_argument("--samples", type=int, default=32, help="how many test samples, evenly spread over all")
     chosen, rest = own.parse_known_args(args)
 
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
     folder = run_of(path)
-    check_fold("diagnose", folder, planned.datamodule)
     task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
+    expect(data, read(path))
+    check("diagnose", path, data, allow=chosen.allow_trained)
     data.setup()
     dataset = data.still("test")
     total = len(dataset)  # type: ignore[arg-type]

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tasks.commands.checkpoints import checkpoint, load_task, run_of
+from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
+from tasks.commands.seen import ALLOW, check, expect
 from tasks.data.problems import BadInput
 
 
@@ -37,6 +38,7 @@ def embed(args: list[str]) -> Path:
     own = argparse.ArgumentParser(prog="python -m tasks embed", description=__doc__, epilog="All flags of test, too.",
                                   allow_abbrev=False)  # fmt: skip
     own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
+    own.add_argument("--allow_trained", action="store_true", help=ALLOW)
     own.add_argument("--parts", help="parts of the data; all there are unless given", default="")
     own.add_argument("--format", choices=("parquet", "npz"), help="parquet if pyarrow is installed unless given")
     chosen, rest = own.parse_known_args(args)
@@ -47,10 +49,12 @@ def embed(args: list[str]) -> Path:
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
     task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
+    expect(data, read(path))
     data.setup()
     parts = chosen.parts.split(",") if chosen.parts else list(data.datasets)
     if unknown := [part for part in parts if part not in data.datasets]:
         raise BadInput(f"embed: expected parts of {', '.join(data.datasets)}, got {', '.join(unknown)}")
+    check("embed", path, data, [part for part in parts if part not in ("train", "val")], allow=chosen.allow_trained)
 
     ids: list[str] = []
     where: list[str] = []

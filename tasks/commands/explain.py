@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from tasks.commands.checkpoints import checkpoint, load_task, run_of
+from tasks.commands.configs import read_configs
 from tasks.data.problems import BadInput
 from tasks.outputs.gallery import Gallery
 from tasks.outputs.predictions import Row, write_predictions
@@ -64,30 +64,6 @@ def explain(args: list[str]) -> Path:
     page = gallery.write(task)
     print(f"Look at: {page if len(batches) > 1 else gallery.entries[0].picture}")
     return folder
-
-
-def read_configs(paths: list[str]) -> dict[str, Any]:
-    """The top level of config files, later ones over earlier ones, section by section.
-
-    Raises:
-        BadInput: If one is missing or no mapping.
-    """
-    merged: dict[str, Any] = {}
-    for path in map(Path, paths):
-        if not path.is_file():
-            raise BadInput(f"config {path} does not exist; correct the path")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise BadInput(f"config {path} is not valid YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise BadInput(f"config {path}: expected sections such as run and model, got {type(content).__name__}")
-        for section, values in content.items():
-            earlier = merged.get(section)
-            merged[section] = (
-                {**earlier, **values} if isinstance(earlier, dict) and isinstance(values, dict) else values
-            )
-    return merged
 
 
 def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:

@@ -14,12 +14,13 @@ from tasks.commands.checkpoints import load_task
 from tasks.commands.cli import plan
 from tasks.commands.costs import Memory, head_memory
 from tasks.commands.paired import difference
-from tasks.commands.runs import fit_all, mean_and_sd, numbered, options
+from tasks.commands.runs import fit_all, mean_and_sd, numbered, options, start
 from tasks.commands.settings import same_settings
 from tasks.commands.sizes import largest
-from tasks.commands.tables import write_csv
+from tasks.commands.tables import read_json, write_csv
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
+from tasks.outputs.files import whole
 from tasks.task.certainty import bootstrap
 from tasks.task.flatten import by
 
@@ -84,7 +85,8 @@ def heads(args: list[str]) -> Path:
 
     Args:
         args: What `fit` takes, and ``--hidden 0,256`` (neurons between the flattened features and the outputs, a head
-            for each number; 0: none between), ``--folds 0,1``, ``--seeds 0,1,2``, ``--resume``.
+            for each number; 0: none between), ``--folds 0,1``, ``--seeds 0,1,2``, ``--resume`` (further
+            heads only need naming).
 
     Returns:
         The folder, ``runs/NAME/heads_N``: ``heads.csv`` (a row for each head and metric), ``heads.md``, and for each
@@ -95,30 +97,33 @@ def heads(args: list[str]) -> Path:
             settings.
     """
     own = options("heads", __doc__)
-    own.add_argument("--hidden", default="256", help="neurons of the fully connected layer, 0 = none; one head each")
+    own.add_argument("--hidden", help="neurons of the fully connected layer, 0 = none; a head each; 256 unless given")
     chosen, rest = own.parse_known_args(args)
     rest = ["--outputs.maps=0", "--outputs.every=0", *rest]  # pictures take longer than small runs; flags go over it
 
     planned = plan(rest)
     known = planned.datamodule.folds
-    folds, seeds = chosen.folds or known, chosen.seeds or [0]
     folder = numbered(planned.config["run"], "heads", chosen.resume)
-    layers = _hidden(chosen.hidden)
-    data = _data(rest, folds[0])
+    before = folder / "heads.json"
+    known_heads = chosen.hidden is None and before.is_file()
+    asked = [] if known_heads else _hidden("256" if chosen.hidden is None else chosen.hidden)
+    started = start("heads", chosen, known, before, hidden=asked)
+    data = _data(rest, started["folds"][0])
     task = planned.build_task(data.spec).eval()
     sizes = largest(task, data)
     variants = {folder / "pooled": rest}
-    for neurons in layers:
+    for neurons in started["hidden"]:
         own_flags = [f"--model.init_args.flatten={sizes}", f"--model.init_args.flatten_layers={[neurons][:neurons]}"]
         variants[folder / f"flatten_{neurons}"] = [*rest, *own_flags]
     batch = next(iter(data.loader(data.still("train"), False)))
     costs = {place: head_memory(plan(flags).build_task(data.spec), batch) for place, flags in variants.items()}
 
     same_settings("heads", folder, planned.config)
+    before.write_text(json.dumps(started, indent=2) + "\n")
 
     own_pool = " ".join(str(task.pool).split())
     about = f"{by(sizes)} elements in the largest sample; pooled is {own_pool}"
-    for done in fit_all(variants, folds, seeds, "heads"):
+    for done in fit_all(variants, started["folds"], started["seeds"], "heads"):
         runs = {}
         for place in [place for place in variants if done[place]]:
             for row in done[place]:
@@ -127,8 +132,9 @@ def heads(args: list[str]) -> Path:
                     continue
                 if data.fold != row["fold"]:
                     data = _data(rest, row["fold"])
-                (run / "train.json").write_text(json.dumps(_train_metrics(run, data), indent=2) + "\n")
-            train = [row | json.loads((_run(place, row) / "train.json").read_text()) for row in done[place]]
+                with whole(run / "train.json") as place_of_file:
+                    place_of_file.write_text(json.dumps(_train_metrics(run, data), indent=2) + "\n")
+            train = [row | read_json(_run(place, row) / "train.json") for row in done[place]]
             runs[place] = (done[place], train)
         _write(folder, runs, costs, len(known), about)
     print((folder / "heads.md").read_text())

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tasks.commands.checkpoints import check_fold, checkpoint, run_of
+from tasks.commands.checkpoints import checkpoint, load_task, run_of
 from tasks.commands.cli import run_cli
+from tasks.commands.seen import ALLOW, check
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
 from tasks.maps.faithfulness import area, deletion, insertion, randomised, similarity
@@ -42,13 +43,14 @@ def judge(args: list[str]) -> Path:
         The table, ``localisation.csv`` in the folder of the run that is judged.
 
     Raises:
-        BadInput: If there is no checkpoint, it was trained with another fold, or the data does not know which elements
+        BadInput: If there is no checkpoint, it was trained on test samples, or the data does not know which elements
             made its targets.
     """
     own = argparse.ArgumentParser(prog="python -m tasks judge", description=__doc__, epilog="All flags of test, too.")
     own.add_argument(
         "--ckpt_path", default="best", help="the trained task: a .ckpt file, best or last of the newest run"
     )
+    own.add_argument("--allow_trained", action="store_true", help=ALLOW)
     own.add_argument("--curves", type=int, default=32, help="test samples behind deletion and insertion; 0 = none")
     own.add_argument("--tolerance", type=float, default=0, help="how far beside the truth the largest value is a hit")
     own.add_argument("--rule", choices=("relative", "top", "otsu"), default="relative", help="how the IoU marks")
@@ -57,9 +59,9 @@ def judge(args: list[str]) -> Path:
     built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = checkpoint(chosen.ckpt_path, built.config["run"])
     folder = run_of(path)
-    check_fold("judge", folder, built.datamodule)
+    check("judge", path, built.datamodule, allow=chosen.allow_trained)
     device = built.trainer.strategy.root_device
-    task = type(built.model).load_from_checkpoint(path, map_location=device, weights_only=True).eval()
+    task = load_task(path, built.config["model"]["class_path"]).to(device)
     judged = Judged(task, chosen, device)
     judged.position = mean_truth(task.truth(batch) for batch in judged.batches(built.datamodule.train_dataloader()))
     for batch in judged.batches(built.datamodule.val_dataloader()):

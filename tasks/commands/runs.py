@@ -18,7 +18,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from tasks.commands.cli import CLI, run_cli
-from tasks.commands.tables import write_csv
+from tasks.commands.tables import read_json, write_csv
+from tasks.data.problems import BadInput
 from tasks.outputs.predictions import values, without_nan
 
 
@@ -34,7 +35,45 @@ def options(command: str, text: str | None) -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, such as 0,1,2, got '{text}'") from None
+
+
+def start(
+    command: str, chosen: argparse.Namespace, known: list[int], before: Path | None = None, **asked: list[Any]
+) -> dict[str, list[Any]]:
+    """What to run: as asked for, or as the runs that go on were started, with what is asked for beside.
+
+    Args:
+        command: Stands before the error's message.
+        chosen: ``folds`` and ``seeds`` of `options`.
+        known: The folds that the data have.
+        before: The file that says what the runs were started with, if there are any.
+        asked: What else is run in all folds, by its name: pools, heads.
+
+    Returns:
+        The folds, the seeds, and what is asked for.
+
+    Raises:
+        BadInput: If a fold is not one of the data's, or a fold or a seed stands twice.
+    """
+    started = read_json(before) if before is not None and before.is_file() else {}
+    for name, further in asked.items():
+        asked[name] = [*started.get(name, []), *(one for one in further if one not in started.get(name, []))]
+    folds = chosen.folds or started.get("folds") or known
+    seeds = chosen.seeds or started.get("seeds") or [0]
+    for name, numbers in (("folds", folds), ("seeds", seeds)):
+        if twice := sorted({one for one in numbers if numbers.count(one) > 1}):
+            raise BadInput(f"{command}: expected each of --{name} once, got {_words(twice)} twice; name each once")
+    if unknown := [fold for fold in folds if fold not in known]:
+        raise BadInput(f"{command}: expected --folds of {_words(known)}, which the data have, got {_words(unknown)}")
+    return {**asked, "folds": folds, "seeds": seeds}
+
+
+def _words(values: list[int]) -> str:
+    return ", ".join(map(str, values))
 
 
 def numbered(run: dict[str, Any], name: str, resume: bool) -> Path:
@@ -52,8 +91,8 @@ def fit_all(
     """Fit and test each variant on each fold with each seed, all variants of a fold before the next fold.
 
     Each run gets a folder ``fold_K_seed_S`` of its own. A run that is finished there, by its summary, is not run again;
-    one that was interrupted starts over, because going on from its checkpoint would shuffle otherwise than a run that
-    was not, and runs would no longer be pairs.
+    one that was interrupted starts over: what workers draw would not be as in a run that was not interrupted, and runs
+    would no longer be pairs.
 
     Args:
         variants: The flags of `fit` by the folder that gets their runs, ``crossval.csv`` and ``summary.json``.
@@ -65,6 +104,8 @@ def fit_all(
         The rows of all variants so far, fold, seed and test metrics: what there is to begin with, and after each run.
     """
     runs = [(seed, fold) for seed in seeds for fold in folds]
+    for folder, (seed, fold) in itertools.product(variants, runs):
+        _discard_damaged(folder / f"fold_{fold}_seed_{seed}" / "summary.json")
     rows = {folder: _finished(folder, runs) for folder in variants}
     done = sum(map(len, rows.values()))
     if done:  # what an earlier call left is in the tables from the start
@@ -85,6 +126,16 @@ def fit_all(
             _write(folder, rows[folder])
             bar.update()
             yield rows
+
+
+def _discard_damaged(summary: Path) -> None:
+    """Name a summary that cannot be read, and take it away, so that its run is made again."""
+    if summary.is_file():
+        try:
+            _values(summary)
+        except BadInput as error:
+            print(f"{error.args[0].removesuffix('; delete it')}; its run is made again", file=sys.stderr)
+            summary.unlink()
 
 
 def _finished(folder: Path, runs: list[tuple[int, int]]) -> list[dict[str, Any]]:
@@ -128,7 +179,10 @@ def _telling(bar: tqdm, title: str) -> type[CLI]:
 
 
 def _values(summary: Path) -> dict[str, float]:
-    return values(json.loads(summary.read_text()))
+    try:
+        return values(read_json(summary))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{summary} is damaged (it has no test metrics); delete it") from error
 
 
 def mean_and_sd(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

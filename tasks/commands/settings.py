@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from tasks.commands.tables import read_json
 from tasks.data.problems import BadInput
 
 
@@ -26,7 +27,7 @@ def same_settings(command: str, folder: Path, config: Namespace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings, indent=2) + "\n")
         return
-    before = json.loads(path.read_text())
+    before = read_json(path)
     other = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
     if other:
         change = "; ".join(f"{name} {before.get(name)}, now {settings.get(name)}" for name in sorted(other))

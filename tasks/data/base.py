@@ -1,19 +1,26 @@
 """What every modality's data shares: checked once, in three parts, with a spec that tells a task its shape."""
 
+import math
+import random
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.data.buckets import Buckets
+from tasks.data.digests import digest_arrays
 from tasks.data.labels import natural, order_classes
 from tasks.data.leaks import Identity, OnLeak, look_for_leaks
+from tasks.data.order import Shuffle, seed_of
 from tasks.data.problems import BadInput, OnBad, Problems
+from tasks.data.splits import PARTS
+from tasks.data.trained import Trained
 from tasks.data.views import Views, keep_labels
 
 T = TypeVar("T")
@@ -90,6 +97,9 @@ class PoolingData(LightningDataModule):
         self.datasets: dict[str, Dataset] = {}
         self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
         self._spec: dict[str, Any] = {}
+        self._order_seed: int | None = None
+        self.predicted: dict[str, list[int]] = {}  # numbers of samples, by part
+        self.trained: Trained | None = None  # what a model that is tested on these data, not trained, knows
 
     @abstractmethod
     def load(self) -> None:
@@ -164,6 +174,18 @@ class PoolingData(LightningDataModule):
         """The name of a sample."""
         return str(sample["id"])
 
+    def digests(self, part: str) -> list[int]:
+        """What tells each sample of a part from others, in their order: their content, whatever they are called."""
+        still = self.still(part)
+        return [digest_arrays(still[i]) for i in range(len(still))]  # type: ignore[arg-type]
+
+    def training(self) -> Trained:
+        """What is trained on these data, as checkpoints say it."""
+        self.setup()
+        none = torch.empty(0, dtype=torch.long)
+        samples = {part: torch.tensor(self.digests(part)) if part in self.datasets else none for part in PARTS}
+        return Trained(self._spec, samples, {"fold": self.fold, "seed": self.seed})
+
     def class_of(self, sample: Any) -> int:
         """The class of a sample."""
         return int(sample["target"])
@@ -196,28 +218,53 @@ class PoolingData(LightningDataModule):
         name = type(self).__name__
         raise BadInput(f"expected 1 bucket, as {name} does not tell its samples' sizes, got {self.buckets}; use 1")
 
-    def _in_buckets(self) -> Buckets | None:
-        """The order of the training samples; None = a plain shuffle."""
+    def _order(self, size: int, *, number: int) -> Shuffle:
+        """The order of the ``number``-th loader of training samples."""
+        if self._order_seed is None:
+            self._order_seed = torch.initial_seed()  # the training's: epochs have seeds of their own later
+        seed = seed_of(self._order_seed, number)
         if self.buckets == 1:
-            return None
-        still = self.still("train")
-        processes = self.trainer.world_size if self.trainer else 1  # they take turns to take a sample
-        sizes = [self.elements(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
-        return Buckets(sizes, batch=self.batch_size * processes, buckets=self.buckets)
+            order = Shuffle(size, seed=seed)
+        else:
+            still = self.still("train")
+            sizes = [self.elements(still[i]) for i in range(len(still))]  # type: ignore[arg-type]
+            order = Buckets(sizes, batch=self.batch_size * self._processes, buckets=self.buckets, seed=seed)
+        order.set_epoch(self._epoch)  # workers begin before Lightning tells it
+        return order
 
-    def loader(self, dataset: Dataset, shuffle: bool) -> DataLoader:
-        """Build a loader of the modality's `loader_class`."""
-        sampler = self._in_buckets() if shuffle else None
+    @property
+    def _epoch(self) -> int:
+        """The epoch that is trained next, also where a training goes on."""
+        return self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+
+    @property
+    def _processes(self) -> int:
+        """Processes that take turns to take a sample."""
+        return self.trainer.world_size if self.trainer else 1
+
+    def reseed(self, seed: int) -> None:
+        """Let all that is random in a training from now on, in this process, depend on ``seed`` alone."""
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002 - what libraries draw from
+        random.seed(seed)
+
+    def loader(self, dataset: Dataset, shuffle: bool, *, number: int = 0) -> DataLoader:
+        """Build a loader of the modality's `loader_class`; loaders that shuffle side by side have other numbers."""
+        size = len(dataset)  # type: ignore[arg-type]
+        order = self._order(size, number=number) if shuffle else None
+        each = math.ceil(size / self._processes)  # a distributed sampler repeats samples until all have as many
         return self.loader_class(
             dataset=dataset,
             batch_size=self.batch_size,
-            shuffle=shuffle and sampler is None,
-            sampler=sampler,
+            shuffle=False,
+            sampler=order,
             num_workers=self.num_workers,
             collate_fn=self._collate_views if isinstance(dataset, Views) else self.collate,
             # A last batch of one sample has no variance for a batch norm to learn from.
-            drop_last=shuffle and self.batch_size > 1 and len(dataset) % self.batch_size == 1,
+            drop_last=shuffle and each > self.batch_size > 1 and each % self.batch_size == 1,
             persistent_workers=self.num_workers > 0,
+            # Its own: what a loader draws, once an iterator, would change what an epoch draws after it.
+            generator=torch.Generator().manual_seed(order.seed) if order else None,
         )
 
     def train_dataloader(self) -> DataLoader | CombinedLoader:
@@ -227,7 +274,7 @@ class PoolingData(LightningDataModule):
         labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True)
         if not (self.trainer and getattr(self.trainer.lightning_module, "consistency", 0)):
             return labelled
-        return CombinedLoader({"labelled": labelled, "views": self.loader(Views(train), True)}, "min_size")
+        return CombinedLoader({"labelled": labelled, "views": self.loader(Views(train), True, number=1)}, "min_size")
 
     def _collate_views(self, views: Sequence[list[Any]]) -> list[Any]:
         return [self.collate(view) for view in views]
@@ -244,6 +291,8 @@ class PoolingData(LightningDataModule):
         """A part of the data as it is looked at in a test: where training changes samples at random, it does not."""
         return self.datasets[part]
 
-    def predict_dataloader(self) -> DataLoader:
-        """Batches to predict: a ``"predict"`` dataset where `load` made one, else the test data."""
-        return self.loader(self.datasets.get("predict", self.datasets["test"]), False)
+    def predict_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Batches to predict: of each part the samples in `predicted`; the test data, where nobody has chosen any."""
+        chosen = self.predicted or {"test": list(range(len(self.datasets["test"])))}  # type: ignore[arg-type]
+        loaders = [self.loader(Subset(self.still(part), numbers), False) for part, numbers in chosen.items()]
+        return loaders[0] if len(loaders) == 1 else loaders

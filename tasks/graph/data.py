@@ -16,6 +16,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
 
 from tasks.data.base import PoolingData, Sample
+from tasks.data.digests import digest
 from tasks.data.problems import Problems
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
@@ -135,12 +136,18 @@ class GraphData(PoolingData):
             spec["kind"] = "binary" if len(self.classes) == 2 else "multiclass"
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
         together = GraphSet(graphs)
+        digests = [digest(graph.id, str(graph.num_nodes), graph.edge_index.numpy().tobytes()) for graph in graphs]
+        self._digests = {part: [digests[i] for i in numbers] for part, numbers in parts.items()}
         self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
         self._samples = {
             part: [Sample(graphs[i].id, target=graphs[i].y.squeeze(0)) for i in numbers]
             for part, numbers in parts.items()
         }
         self._spec = spec
+
+    def digests(self, part: str) -> list[int]:
+        """By name and edges: in sets of small graphs many are alike, and some are in training and test."""
+        return self._digests[part]
 
     def collate(self, samples: Batch | Iterable[Data]) -> Batch:
         """One disjoint graph of many, PyG's `Batch`; the data's own sets give it at once."""

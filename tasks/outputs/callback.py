@@ -75,14 +75,15 @@ class Outputs(Callback):
         self._start(trainer, ["test"])
         spec = getattr(trainer.datamodule, "spec", pl_module.spec)
         if list(spec["classes"]) != pl_module.classes:
-            raise ValueError(
+            raise BadInput(
                 f"expected data with the model's classes {pl_module.classes}, got {list(spec['classes'])}; "
                 "test on data with the same labels, or train on this data"
             )
 
     def on_predict_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Forget an earlier prediction."""
-        self._start(trainer, ["predict", "test"])
+        data = getattr(trainer, "datamodule", None)
+        self._start(trainer, list(data.datasets) if isinstance(data, PoolingData) else [])
 
     def _start(self, trainer: Trainer, parts: list[str]) -> None:
         data = getattr(trainer, "datamodule", None)

@@ -287,7 +287,7 @@ class PoolingTask(Modality, LightningModule):
         """Metrics and predictions of a test batch."""
         return self._step(batch, "test")
 
-    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch, without targets."""
         return {"ids": self.ids(batch), "predictions": self.predictions(self(batch))}
 

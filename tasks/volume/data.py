@@ -16,6 +16,7 @@ import torch
 from monai.data import CacheDataset, PersistentDataset
 from monai.data import DataLoader as MonaiLoader
 from monai.data import Dataset as MonaiDataset
+from monai.data.utils import set_rnd
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
@@ -130,6 +131,7 @@ class VolumeData(PoolingData):
         self._spec["preprocessing"] = self.geometry
         parts["predict"] = [record for record in good if record.part == "predict"]
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
+        self._records = parts
         self._samples = {
             name: [
                 Sample(record.id, record.subject, record.values, None if name == "predict" else record.target)
@@ -290,6 +292,15 @@ class VolumeData(PoolingData):
         steps = dataset.transform.transforms
         dataset.transform = Compose([step for step in steps if not isinstance(step, RandomizableTrait)])
         return dataset
+
+    def digests(self, part: str) -> list[int]:
+        """By the files."""
+        return [self.identity(record).keys["content"] for record in self._records[part]]  # type: ignore[misc]
+
+    def reseed(self, seed: int) -> None:
+        """MONAI's random transforms have generators of their own."""
+        super().reseed(seed)
+        set_rnd(getattr(self.datasets["train"], "transform", None), seed % 2**32)
 
     def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset:
         """Cache the result of ``steps`` up to the first random one."""

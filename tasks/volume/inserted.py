@@ -126,6 +126,13 @@ class InsertedLesionData(CSVData):
         looks = ((number, heads[_head(number, len(heads))]) for number in range(self.counts[part]))
         return [Sample(_name(head.id, number), head.group, head.columns, 1 - number % 2) for number, head in looks]
 
+    def digests(self, part: str) -> list[int]:
+        """By the head that is looked at."""
+        heads = super().digests(part)
+        if part == "predict":
+            return heads
+        return [heads[_head(number, len(heads))] for number in range(self.counts[part])]
+
     def _dataset(self, records: list[Record], part: str) -> Dataset:
         if part == "predict":
             return super()._dataset(records, part)

@@ -48,11 +48,21 @@ class ToyData(PoolingData):
         train: Number of training samples.
         first_fold: The first of the two folds.
         located: Whether two known elements of each set decide.
+        shared: Whether the folds are of the same sets: those that test in one train in the other.
     """
 
-    def __init__(self, kind: str = "binary", train: int = 96, first_fold: int = 0, located: bool = False, **kwargs):
+    def __init__(
+        self,
+        kind: str = "binary",
+        train: int = 96,
+        first_fold: int = 0,
+        located: bool = False,
+        shared: bool = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.kind, self.train, self.first_fold, self.located = kind, train, first_fold, located
+        self.shared = shared
 
     @property
     def folds(self):
@@ -68,6 +78,9 @@ class ToyData(PoolingData):
             name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold, self.located)
             for i, (name, size) in enumerate(sizes.items())
         }
+        if self.shared and self.fold != self.first_fold:
+            self.datasets = {"train": self.datasets["train"], "val": self.datasets["val"]}
+            self.datasets["test"] = ToySets(self.train, self.kind, 10000 * self.first_fold, self.located)
         y = self.datasets["train"].y
         classes = {"binary": ["low", "high"], "multiclass": ["low", "mid", "high"]}.get(self.kind, ["first", "second"])
         self._spec = {"kind": self.kind, "classes": classes, "channels": 4, "train_size": self.train}

@@ -78,8 +78,6 @@ def test_the_command(toy, tmp_path, capsys):
     assert float(rows["variance, features, together, N = 1"]["mean"]) == pytest.approx(1)
     with pytest.raises(SystemExit, match="diagnose: expected at least 2 samples, got 1; raise --samples"):
         toy("diagnose", "--samples=1")
-    with pytest.raises(SystemExit, match=r"diagnose: expected fold 0, which .* was not trained on, got 1; give"):
-        toy("diagnose", "--data.fold=1")
 
 
 def test_what_cannot_be_diagnosed():

@@ -108,7 +108,7 @@ def test_what_is_wrong_with_the_checkpoint_is_said(run, flags, message):
     whole = (run / "checkpoints" / "best.ckpt").read_bytes()
     (run.parents[2] / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
     torch.save({"weight": torch.zeros(2)}, "odd.ckpt")
-    torch.save({"hyper_parameters": {"_class_path": "nowhere.Task"}}, "gone.ckpt")
+    torch.save({"state_dict": {}, "hyper_parameters": {"_class_path": "nowhere.Task", "spec": {}}}, "gone.ckpt")
     (run.parents[2] / "list.yaml").write_text("[1, 2]")
     (run.parents[2] / "bad.yaml").write_text("a: [")
     with pytest.raises(SystemExit, match=message):

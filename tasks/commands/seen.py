@@ -1,0 +1,81 @@
+"""Whether a model is looked at on samples that it was trained on: the one check of all commands that look."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tasks.commands.checkpoints import read
+from tasks.data.base import PoolingData
+from tasks.data.problems import BadInput
+from tasks.data.trained import Trained
+
+ALLOW = "look also at samples that the checkpoint was trained on"
+
+
+def expect(data: PoolingData, stored: dict[str, Any]) -> None:
+    """Tell data, before they are read, which model they are for."""
+    data.trained = Trained.read(stored)
+
+
+def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("test", "predict"), *,
+          allow: bool = False) -> None:  # fmt: skip
+    """Refuse to look at samples that a checkpoint was trained on.
+
+    Args:
+        command: Stands before the error's message.
+        path: The checkpoint, which says what it was trained on.
+        data: The data that are looked at.
+        parts: The parts of them that are.
+        allow: Look all the same (``--allow_trained``).
+
+    Raises:
+        BadInput: If any of the samples trained or validated it, whatever split, seed or name they have now.
+    """
+    trained = data.trained or Trained.read(read(path))
+    if allow:
+        return
+    if not trained.known:
+        print(f"{command}: {path} does not say what it was trained on, so that nothing can be checked")
+        return
+    data.setup()
+    names, all_of_them = [], 0
+    for part in parts:
+        if part in data.datasets:
+            saw = trained.saw(data.digests(part))
+            names += [sample.id for sample, seen in zip(data.samples(part), saw, strict=True) if seen]
+            all_of_them += len(saw)
+    if names:
+        was = " ".join(f"--data.{name} {value}" for name, value in trained.settings.items())
+        now = " ".join(f"--data.{name} {getattr(data, name)}" for name in trained.settings)
+        differs = f"it had {was}, now {now}" if was != now else "their split is another"
+        raise BadInput(
+            f"{command}: {path} was trained on {len(names)} of these {all_of_them} samples ({_few(names)}); {differs}. "
+            "Give the split of the training or other data, or insist with --allow_trained"
+        )
+
+
+def unseen(data: PoolingData, *, allow: bool = False, say: bool = True) -> dict[str, list[int]]:
+    """Which samples of each part a model predicts: every one that it was not trained on.
+
+    Args:
+        data: The data, which know the model (`expect`).
+        allow: Predict also what it was trained on.
+        say: Print how many are left out.
+    """
+    data.setup()
+    assert data.trained is not None
+    chosen, left_out = {}, 0
+    for part in data.datasets:
+        digests = data.digests(part)
+        saw = [False] * len(digests) if allow else data.trained.saw(digests)
+        chosen[part] = [number for number, seen in enumerate(saw) if not seen]
+        left_out += sum(saw)
+    if left_out and say:
+        print(
+            f"predict: {left_out} samples that the checkpoint was trained on are left out; --allow_trained takes them"
+        )
+    return {part: numbers for part, numbers in chosen.items() if numbers}
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,62 @@
+"""The order in which training samples come: drawn anew for every epoch, from a seed and the epoch's number alone.
+
+A training that was interrupted so goes on in the order in which it would have gone on.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+
+def seed_of(*numbers: int) -> int:
+    """One seed of several numbers, each of which makes it another one.
+
+    Example:
+        >>> seed_of(0, 1) == seed_of(0, 1), seed_of(0, 1) == seed_of(1, 0)
+        (True, False)
+    """
+    return int(np.random.SeedSequence([number % 2**64 for number in numbers]).generate_state(1)[0])
+
+
+class Shuffle(Sampler[int]):
+    """Every sample once, in a random order.
+
+    The order does not depend on what else was drawn, so it is the same in all processes.
+
+    Args:
+        size: Number of samples.
+        seed: Another seed gives other orders.
+
+    Example:
+        >>> order = Shuffle(5, seed=0)
+        >>> first = list(order)
+        >>> order.set_epoch(3)
+        >>> third = list(order)
+        >>> sorted(third) == list(range(5)), third == list(order)  # a second look in one epoch is another order
+        (True, False)
+        >>> order.set_epoch(0)
+        >>> list(order) == first
+        True
+    """
+
+    def __init__(self, size: int, *, seed: int):
+        self.size, self.seed = size, seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the number of the epoch; Lightning does, before each."""
+        self.epoch, self.looks = epoch, 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch, self.looks))
+        self.looks += 1
+        yield from self.draw(generator)
+
+    def draw(self, generator: torch.Generator) -> list[int]:
+        """One order of the samples."""
+        return torch.randperm(self.size, generator=generator).tolist()

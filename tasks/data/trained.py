@@ -1,0 +1,56 @@
+"""Which samples a model was trained on, told by their content, so that other splits, names and folders hide none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.data.splits import PARTS
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a checkpoint knows of its training.
+
+    Args:
+        spec: What the data said of itself.
+        samples: Digests of the samples of each part, int64.
+        settings: The fold and the seed of the split.
+    """
+
+    spec: dict[str, Any]
+    samples: Mapping[str, Tensor]
+    settings: Mapping[str, int]
+
+    @staticmethod
+    def read(checkpoint: Mapping[str, Any]) -> "Trained":
+        """What is in a checkpoint; one that does not say its samples knows of none."""
+        stored = checkpoint.get("trained") or {}
+        none = torch.empty(0, dtype=torch.long)
+        samples = {part: stored.get("samples", {}).get(part, none) for part in PARTS}
+        return Trained(checkpoint["hyper_parameters"]["spec"], samples, stored.get("settings", {}))
+
+    def stored(self) -> dict[str, Any]:
+        """What `read` finds in a checkpoint."""
+        return {"samples": dict(self.samples), "settings": dict(self.settings)}
+
+    @property
+    def known(self) -> bool:
+        """Whether the checkpoint says what it was trained on."""
+        return bool(len(self.samples["train"]))
+
+    def saw(self, digests: Sequence[int]) -> list[bool]:
+        """Which samples trained or validated the model, those left out that tested it: copies of a training sample."""
+        seen = set(self.samples["train"].tolist()) | set(self.samples["val"].tolist())
+        seen -= set(self.samples["test"].tolist())
+        return [one in seen for one in digests]
+
+    def and_earlier(self, other: "Trained | None") -> "Trained":
+        """Together with the training that this one goes on from."""
+        if other is None:
+            return self
+        both = {part: torch.cat([own, other.samples[part]]) for part, own in self.samples.items()}
+        samples = {**both, "test": self.samples["test"]}
+        return Trained(self.spec, samples, self.settings)
