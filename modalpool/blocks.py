@@ -69,7 +69,7 @@ class SqueezeExcite(nn.Module):
         """Rescale ``x``; ``sets`` are the pool's own arguments (mask, lengths, index, ...)."""
         arranged = self.pool.arrange(x, **sets)
         with torch.autocast(x.device.type, enabled=False):
-            z = self.pool.pooled(arranged).squeeze(-2).to(x.dtype)
+            z = self.pool.pooled(arranged)[0].to(x.dtype)
         gate = self.excite(z)
         y = arranged.sets.clean(arranged.elements).to(x.dtype) * arranged.sets.expand(gate)
         return arranged.restore_elements(y, vectors=False)

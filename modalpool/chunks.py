@@ -1,8 +1,9 @@
 """A reduction of many elements, some at a time: memory for a chunk, whatever the rule.
 
-A rule says what one part of every set contributes, and how parts join (`modalpool.reductions.base`). So a large input
-is reduced in chunks that fit into the cache: some sets at a time or, of a set that is larger, some elements. The
-backward pass works a chunk out again and writes its share of the one gradient. Nothing else is as large as the input.
+A rule says what some elements of every set contribute, and how contributions join (`modalpool.reductions.base`). So a
+large input is cut into chunks that fit into the cache: some sets at a time or, of a set that is larger, some elements.
+The backward pass works a chunk out again and writes its share of the one gradient. Nothing else is as large as the
+input.
 
 The definition stays what it was: compilers, exporters and transforms see the rule applied to everything at once, and so
 does whoever differentiates the gradient.
@@ -11,7 +12,9 @@ does whoever differentiates the gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,59 +22,160 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.func import functional_call
 
-from modalpool.kernels import eager, tuning
+from modalpool.kernels import Segments, eager, tuning
 from modalpool.kernels.second_order import apply, plainly, vector_product
-from modalpool.reductions.base import Reduction, State
-from modalpool.sets import Part, Sets
+from modalpool.reductions.base import Count, Reduction, State
+from modalpool.sets import DenseSets, RaggedSets, Sets
 
-__all__ = ["partial", "whole"]
-
-
-def _many(reduction: Reduction, x: Tensor, sets: Sets) -> bool:
-    return not torch.compiler.is_compiling() and x.numel() > tuning.MANY and reduction.in_chunks(x, sets)
+__all__ = ["Chunk", "cut", "state_of"]
 
 
-def whole(reduction: Reduction, x: Tensor, sets: Sets) -> Tensor | None:
-    """What `Reduction.pool` gives, unless the elements ``(element axes, C)`` are so many that they go in chunks."""
-    return None if _many(reduction, x, sets) else reduction.pool(x, sets)
+@dataclass(frozen=True)
+class Chunk:
+    """Some sets, or some elements of one set."""
 
+    sets: Sets
+    at: tuple[slice, ...]  # the elements, on the element axes
+    whose: tuple[slice, ...]  # the sets, on the set axes
+    joins: bool  # whether it goes on with the last set of the chunk before
+    rows: Tensor | None = None  # which elements, where they are not in set order
 
-def partial(reduction: Reduction, x: Tensor, sets: Sets) -> State:
-    """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
-    if not _many(reduction, x, sets):
-        return reduction.partial(x, sets)[0]
-    if not x.is_cpu or not eager(x) or sets.differentiable:
-        return reduction.partial(x, sets)[0]
-    parts = sets.parts(x, tuning.RULE_CHUNK)
-    if len(parts) < 2:
-        return reduction.partial(x, sets)[0]
-    names = [name for name, _ in reduction.named_parameters()]
-    found = apply(_Partial, reduction, parts, names, x, *reduction.parameters())
-    size = reduction.state_size
-    states = [tuple(found[i : i + size]) for i in range(0, len(found), size)]
-    sets_of_parts: list[list[State]] = []
-    for part, state in zip(parts, states, strict=True):
-        if part.joins:
-            sets_of_parts[-1].append(state)
+    def take(self, x: Tensor) -> Tensor:
+        """The chunk's share of an element tensor."""
+        return x[self.at] if self.rows is None else x.index_select(0, self.rows)
+
+    def put(self, out: Tensor, values: Tensor | None) -> None:
+        """Write the chunk's share of an element tensor."""
+        if values is None:
+            return
+        if self.rows is None:
+            out[self.at] = values
         else:
-            sets_of_parts.append([state])
-    whole = [reduce(reduction.merge, group) for group in sets_of_parts]
-    return tuple(torch.cat(tensors) for tensors in zip(*whole, strict=True))
+            out.index_copy_(0, self.rows, values)
+
+
+def cut(sets: Sets, x: Tensor, limit: int) -> list[Chunk]:
+    """Cut sets into chunks of about ``limit`` values of ``x``; none where their bounds cannot be looked at."""
+    return _cut_dense(sets, x, limit) if isinstance(sets, DenseSets) else _cut_ragged(sets, x, limit)
+
+
+def _cut_dense(sets: DenseSets, x: Tensor, limit: int) -> list[Chunk]:
+    """Some batch elements, or else some of the first pooled axis of one."""
+    axis, long = sets.dims[0], x.shape[sets.dims[0]]
+    rest = x[:1].numel()
+    step = max(limit // max(rest, 1), 1)
+    across = long if rest <= limit else max(limit * long // rest, 1)
+    chunks = []
+    for first in range(0, x.shape[0], step):
+        for low in range(0, long, across):
+            inside = [slice(None)] * (axis - 1)
+            at = (slice(first, first + step), *inside, slice(low, low + across))
+            chunks.append(Chunk(_block(sets, at), at, at[:axis], low > 0))
+    return chunks
+
+
+def _block(sets: DenseSets, at: tuple[slice, ...]) -> DenseSets:
+    """The sets of a block of the element axes."""
+
+    def take(given: Tensor | None) -> Tensor | None:  # sizes of one broadcast
+        if given is None:
+            return None
+        return given[tuple(slice(None) if n == 1 else cut for n, cut in zip(given.shape, at, strict=False))]
+
+    shape = torch.Size(len(range(n)[cut]) for n, cut in zip(sets.shape, at, strict=False)) + sets.shape[len(at) :]
+    return DenseSets(
+        shape,
+        len(sets.dims),
+        mask=None if sets.mask is None else sets.mask[at],
+        weight=None if sets.weight is None else sets.weight[at],
+        coords=lambda: take(sets.coords),
+        axes=sets.axes,
+    )
+
+
+def _cut_ragged(sets: Sets, x: Tensor, limit: int) -> list[Chunk]:
+    """Whole sets, or else some elements of one."""
+    assert isinstance(sets, RaggedSets)
+    segments = sets.segments
+    if not x.is_cpu or segments.count == 0:
+        return []
+    ptr, lengths, order = segments.ptr, segments.lengths, segments.order
+    rows = max(limit // max(x[0].numel(), 1), 1)
+    steps = torch.arange(0, segments.count, rows)
+    owner = (torch.searchsorted(ptr, steps, right=True) - 1).clamp(max=segments.size - 1)
+    long = lengths[owner] > rows
+    begin, end = ptr[owner], ptr[owner + 1]
+    cuts = torch.unique(torch.cat([torch.where(long, steps, begin), begin[long], end[long], ptr[-1:]]))
+    starts = (torch.searchsorted(ptr, cuts, right=True) - 1).tolist()  # the set each chunk begins in
+    ends = (torch.searchsorted(ptr[1:], cuts, right=True) - 1).tolist()  # the last set that has ended by then
+    bounds, chunks, done = cuts.tolist(), [], -1
+    for k, (low, high) in enumerate(pairwise(bounds)):
+        first, last = done + 1, max(ends[k + 1], starts[k])
+        joins = starts[k] == done
+        if joins:
+            first = last = done
+        elif starts[k] > ends[k + 1] and first < starts[k]:  # the first chunk of a long set, behind empty sets
+            chunks.append(_stretch(sets, slice(low, low), slice(first, starts[k]), None))
+            first = starts[k]
+        chunks.append(_stretch(sets, slice(low, high), slice(first, last + 1), order, joins=joins))
+        done = last
+    if done + 1 < segments.size:
+        behind = slice(segments.count, segments.count)
+        chunks.append(_stretch(sets, behind, slice(done + 1, segments.size), None))
+    return chunks
+
+
+def _stretch(sets: RaggedSets, at: slice, whose: slice, order: Tensor | None, *, joins: bool = False) -> Chunk:
+    """Elements ``at`` (in set order) of some sets."""
+    ptr = sets.segments.ptr[whose.start : whose.stop + 1].clamp(at.start, at.stop) - at.start
+    rows = None if order is None else order[at]
+
+    def take(given: Tensor | None) -> Tensor | None:
+        return None if given is None else given[at] if rows is None else given.index_select(0, rows)
+
+    here = RaggedSets(
+        Segments(whose.stop - whose.start, at.stop - at.start, ptr=ptr),
+        mask=take(sets.mask),
+        weight=take(sets.weight),
+        coords=lambda: take(sets.coords),
+    )
+    return Chunk(here, (at,), (whose,), joins, rows)
+
+
+def state_of(reduction: Reduction, x: Tensor, sets: Sets, count: Count) -> State:
+    """The state of ``reduction`` for elements ``(element axes, C)``, in chunks where they are many."""
+    if x.numel() <= tuning.MANY or torch.compiler.is_compiling() or not reduction.in_chunks(x, sets):
+        return reduction.partial(x, sets, count)[0]
+    chunks = [] if not x.is_cpu or not eager(x) or sets.differentiable else cut(sets, x, tuning.RULE_CHUNK)
+    if len(chunks) < 2:
+        return reduction.partial(x, sets, count)[0]
+    names = [name for name, _ in reduction.named_parameters()]
+    found = apply(_Partial, reduction, chunks, count, names, x, *reduction.parameters())
+    size = reduction.state_size
+    states: list[tuple[State, Count]] = []
+    for i, chunk in enumerate(chunks):
+        state, own = found[i * size : (i + 1) * size], Count(partial(chunk.sets.count, x))
+        if chunk.joins:
+            before, number = states.pop()
+            state, own = reduction.merge(before, state, number, own), number + own
+        states.append((state, own))
+    return tuple(torch.cat(tensors) for tensors in zip(*[state for state, _ in states], strict=True))
 
 
 class _Partial(Function):
-    """The states of all parts, one after the other."""
+    """The states of all chunks, one after the other."""
 
     @staticmethod
     def forward(
-        reduction: Reduction, parts: Sequence[Part], names: list[str], x: Tensor, *parameters: Tensor
+        reduction: Reduction, chunks: Sequence[Chunk], count: Count, names: list[str], x: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, ...]:
         x = x.detach()
-        return tuple(tensor for part in parts for tensor in reduction.partial(part.take(x), part.sets)[0])
+        states = (reduction.partial(chunk.take(x), chunk.sets, count[chunk.whose])[0] for chunk in chunks)
+        return tuple(tensor for state in states for tensor in state)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.reduction, ctx.parts, ctx.names, *tensors = inputs
+        ctx.reduction, ctx.chunks, ctx.count, ctx.names, *tensors = inputs
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
 
@@ -80,28 +184,28 @@ class _Partial(Function):
         x, *parameters = ctx.saved_tensors
         size = ctx.reduction.state_size
 
-        def state_of(part: Part, x: Tensor, parameters: Sequence[Tensor]) -> State:
+        def state(chunk: Chunk, x: Tensor, parameters: Sequence[Tensor]) -> State:
             call = dict(zip(ctx.names, parameters, strict=True))
-            state: State = functional_call(ctx.reduction, call, (x, part.sets))
-            return state
+            found: State = functional_call(ctx.reduction, call, (x, chunk.sets, ctx.count[chunk.whose]))
+            return found
 
         if plainly(*grads):
-            again = lambda x, *all: tuple(t for part in ctx.parts for t in state_of(part, part.take(x), all))  # noqa: E731
-            return None, None, None, *vector_product(again, [x, *parameters], grads)
-        out = torch.zeros_like(x) if ctx.needs_input_grad[3] else None
+            again = lambda x, *all: tuple(t for chunk in ctx.chunks for t in state(chunk, chunk.take(x), all))  # noqa: E731
+            return None, None, None, None, *vector_product(again, [x, *parameters], grads)
+        out = torch.zeros_like(x) if ctx.needs_input_grad[4] else None
         totals: list[Tensor | None] = [None] * len(parameters)
-        for i, part in enumerate(ctx.parts):
+        for i, chunk in enumerate(ctx.chunks):
             slopes = grads[i * size : (i + 1) * size]
             if all(slope is None for slope in slopes):
                 continue
-            here = part.take(x).detach()
+            here = chunk.take(x).detach()
             if out is not None:
                 here.requires_grad_()
-            found = vector_product(lambda x, *all, part=part: state_of(part, x, all), [here, *parameters], slopes)
+            found = vector_product(lambda x, *all, chunk=chunk: state(chunk, x, all), [here, *parameters], slopes)
             if out is not None:
-                part.put(out, found[0])
+                chunk.put(out, found[0])
             totals = [_add(total, new) for total, new in zip(totals, found[1:], strict=True)]
-        return None, None, None, out, *totals
+        return None, None, None, None, out, *totals
 
 
 def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modalpool.activation_maps import activation_maps
 from modalpool.pool import Pool
-from modalpool.reductions import Reduction
-from modalpool.routing import route
+from modalpool.reductions import Count, Reduction
 from modalpool.sets import DenseSets, RaggedSets, Sets
 
 __all__ = ["contributions"]
@@ -73,33 +73,34 @@ def contributions(
         x = x.detach()
         arranged = pool.arrange(x, **sets)
         with torch.autocast(x.device.type, enabled=False):
-            state, weight = pool.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
-            z = pool.reduction.finalize(state)
-            count = arranged.sets.count(arranged.elements)
+            count = Count.of(arranged.sets, arranged.elements)
+            state, weight = pool.reduction.partial(arranged.elements, arranged.sets, count, with_weights=True)
+            z = pool.reduction.finalize(state, count)
         assert weight is not None
 
         def logits_at(z: Tensor) -> Tensor:
             with torch.autocast(x.device.type, enabled=False):
-                y = pool.restore(pool.fill_empty(pool.reduction.project(z), count, state), arranged)
+                y = pool.restore(pool.fill(pool.reduction.project(z, count), state, count), arranged.axes)
             return head(y.to(x.dtype))
 
         logits, slopes = _slopes(pool, head, logits_at, z)
+        if pool.vectors is None:
+            weight, slopes = weight.unsqueeze(-2), slopes.unsqueeze(-3)
         maps = _maps(weight, arranged.elements, arranged.sets, slopes.to(z.dtype), chunk)
         result = (logits, arranged.restore_elements(maps, vectors=False))
         if not return_gap:
             return result
         explained = arranged.sets.tally(maps)
         explained = explained.flatten(1, -2).sum(1) if explained.ndim > 2 else explained
-        there = (count > 0)[..., None]
-        rest = logits - logits_at(torch.where(there, 0.0, z))
+        rest = logits - logits_at(torch.zeros_like(z))
         return *result, rest - explained.to(rest.dtype)
 
 
 @contextmanager
-def _evaluating(*parts: object) -> Iterator[None]:
-    """Put modules into evaluation mode, and each of their parts back into the mode that it was in."""
-    parts = tuple(part.func if isinstance(part, partial) else part for part in parts)
-    training = [module for part in parts if isinstance(part, nn.Module) for module in part.modules() if module.training]
+def _evaluating(*given: object) -> Iterator[None]:
+    """Put modules into evaluation mode, and each of their submodules back into the mode that it was in."""
+    roots = [root.func if isinstance(root, partial) else root for root in given]
+    training = [module for root in roots if isinstance(root, nn.Module) for module in root.modules() if module.training]
     for module in training:
         module.training = False
     try:
@@ -110,15 +111,15 @@ def _evaluating(*parts: object) -> Iterator[None]:
 
 
 def _slopes(pool: Pool, head: object, logits_at: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits, and their slopes at the pooled vectors z ``(set axes, K, Z)``: ``(set axes or 1s, K, Z, classes)``."""
+    """Logits, and their slopes at the pooled vectors z ``(set axes, *k, Z)``: ``(set axes or 1s, *k, Z, classes)``."""
     with torch.enable_grad():
         at = z.detach().requires_grad_()
         logits = logits_at(at)
         if logits.ndim != 2:
             raise ValueError(f"head: expected logits with axes (batch, classes), got shape {tuple(logits.shape)}")
         plain = type(pool.reduction).project is Reduction.project and pool.vectors is None and not pool.keepdim
-        if isinstance(head, nn.Linear) and z.ndim == 3 and plain:  # the head's weight itself, for every set
-            slopes = head.weight.detach().mT[None, None]
+        if isinstance(head, nn.Linear) and z.ndim == 2 and plain:  # the head's weight itself, for every set
+            slopes = head.weight.detach().mT[None]
         else:
             each = [torch.autograd.grad(out.sum(), at, retain_graph=True)[0] for out in logits.unbind(1)]
             slopes = torch.stack(each, dim=-1)
@@ -149,7 +150,7 @@ def _dense_maps(weight: Tensor, x: Tensor, first: int, slopes: Tensor, chunk: in
     def slope(rows: slice) -> Tensor:
         return slopes[rows] if len(slopes) > 1 else slopes
 
-    maps = route(flat(weight, 2), flat(x, 1), slope, chunk=chunk)
+    maps = activation_maps(flat(weight, 2), flat(x, 1), slope, chunk=chunk)
     return maps.reshape(*x.shape[:-1], slopes.shape[-1])
 
 
@@ -161,11 +162,11 @@ def _ragged_maps(weight: Tensor, x: Tensor, index: Tensor, slopes: Tensor, chunk
     # A look, for which a device is waited for once: one set of slopes for all, as behind every linear head?
     if bool((slopes == slopes[:1]).all()):
         slopes = slopes[:1] if len(slopes) else slopes.new_zeros((1, *slopes.shape[1:]))
-        maps = route(weight.transpose(0, 1)[None], x.transpose(0, 1)[None], lambda _: slopes, chunk=chunk)
+        maps = activation_maps(weight.transpose(0, 1)[None], x.transpose(0, 1)[None], lambda _: slopes, chunk=chunk)
         return maps[0].transpose(0, 1).reshape(count, *kept, classes)
 
     def slope(rows: slice) -> Tensor:
         return slopes.index_select(0, index[rows])
 
-    maps = route(weight[:, :, None], x[:, :, None], slope, gathered=True, chunk=chunk)
+    maps = activation_maps(weight[:, :, None], x[:, :, None], slope, gathered=True, chunk=chunk)
     return maps.reshape(count, *kept, classes)

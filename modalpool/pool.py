@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
-from modalpool.chunks import partial, whole
-from modalpool.layout import Layout
+from modalpool.chunks import state_of
+from modalpool.layout import Axes, Layout
 from modalpool.padding import Lengths
-from modalpool.reductions import Reduction, State, build, several
+from modalpool.reductions import Count, Reduction, State, build, concatenate
 from modalpool.state import PoolState
 
 __all__ = ["Pool"]
@@ -80,13 +80,9 @@ class Pool(nn.Module):
         elif isinstance(reduction, str):
             self.reduction = build(reduction, channels, self.layout.pooled_axes, **options)
         else:
-            self.reduction = several(list(reduction), channels, self.layout.pooled_axes, options)
+            self.reduction = concatenate(list(reduction), channels, self.layout.pooled_axes, options)
         self.out_channels = self.reduction.out_channels(channels)
-
-    @property
-    def vectors(self) -> int | None:
-        """K, the number of vectors per set, or None when the output has no k axis."""
-        return self.reduction.vectors
+        self.vectors = self.reduction.vectors
 
     def arrange(self, x: Tensor, **sets: Any) -> Arranged:
         """Check the inputs of a call and bring them into canonical order."""
@@ -150,70 +146,88 @@ class Pool(nn.Module):
 
     def _pool(self, arranged: Arranged, dtype: torch.dtype, return_weights: bool) -> Any:
         """What is left to do when the elements are in order."""
-        if return_weights:
-            state, weights = self.reduction.partial(arranged.elements, arranged.sets, with_weights=True)
-            assert weights is not None
-            y = self.restore(self._finish(state, arranged), arranged).to(dtype)
-            return y, self.restore_weights(weights, arranged)
-        z = whole(self.reduction, arranged.elements, arranged.sets) if self.empty_value == 0.0 else None
-        if z is None:
-            y = self.restore(self.pooled(arranged), arranged)
+        z, weights = self.pooled(arranged, with_weights=return_weights)
+        y = self.restore(z, arranged.axes)
+        y = y if y.dtype == dtype else y.to(dtype)
+        if weights is None:
+            return y
+        return y, arranged.restore_elements(weights, vectors=self.vectors is not None)
+
+    def pooled(self, arranged: Arranged, *, with_weights: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Pooled vectors ``(set axes, *k, C)`` in the accumulation type, and the weights if asked for."""
+        reduction, x, sets = self.reduction, arranged.elements, arranged.sets
+        count = Count.of(sets, x)
+        if with_weights:
+            state, weights = reduction.partial(x, sets, count, with_weights=True)
         else:
-            y = arranged.axes.restore_sets(z, vectors=False, keepdim=self.keepdim)
-        return y if y.dtype == dtype else y.to(dtype)
+            state, weights = state_of(reduction, x, sets, count), None
+        return self.fill(reduction.project(reduction.finalize(state, count), count), state, count), weights
 
-    def pooled(self, arranged: Arranged) -> Tensor:
-        """Pooled vectors ``(set axes, K, C)`` in the accumulation type, empty sets filled."""
-        return self._finish(partial(self.reduction, arranged.elements, arranged.sets), arranged)
-
-    def _finish(self, state: State, arranged: Arranged) -> Tensor:
-        reduction = self.reduction
-        z = reduction.project(reduction.finalize(state))
-        if self.empty_value != 0.0 or not reduction.zero_if_empty:
-            if arranged.sets.full and reduction.absent(state) is None:
-                return z
-            z = self.fill_empty(z, arranged.sets.count(arranged.elements), state)
+    def fill(self, z: Tensor, state: State, count: Count) -> Tensor:
+        """Put ``empty_value`` into projected vectors ``(set axes, *k, C)`` without elements, which are zero already."""
+        if self.empty_value == 0.0:
+            return z
+        empty = self.reduction.empty(z, state, count)
+        if empty is None:
+            return z
+        if self.empty_value != "raise":
+            return z.masked_fill(empty, float(self.empty_value))
+        if bool(empty.any()):
+            raise ValueError("empty_value='raise': a set has no elements; mask less, drop the set or choose a number")
         return z
 
-    def fill_empty(self, z: Tensor, count: Tensor, state: State) -> Tensor:
-        """Put ``empty_value`` into what has no elements: z ``(set axes, K, C)``, count ``(set axes, 1)``."""
-        empty = (count <= 0)[..., None]
-        absent = self.reduction.absent(state)
-        if absent is not None:
-            empty = empty | absent
-        if self.empty_value == "raise":
-            if bool(empty.any()):
-                raise ValueError(
-                    "empty_value='raise': a set has no elements; mask less, drop the set or choose a number"
-                )
-            return z
-        return z.masked_fill(empty, float(self.empty_value))
-
-    def restore(self, z: Tensor, arranged: Arranged) -> Tensor:
-        """Pooled vectors ``(set axes, K, C)`` in the layout's order."""
-        vectors = self.vectors is not None
-        return arranged.axes.restore_sets(z if vectors else z.squeeze(-2), vectors=vectors, keepdim=self.keepdim)
-
-    def restore_weights(self, weights: Tensor, arranged: Arranged) -> Tensor:
-        """Weights ``(element axes, K, G)`` in the input's layout."""
-        vectors = self.vectors is not None
-        return arranged.restore_elements(weights if vectors else weights.squeeze(-2), vectors=vectors)
+    def restore(self, z: Tensor, axes: Axes) -> Tensor:
+        """Pooled vectors ``(set axes, *k, C)`` in the layout's order."""
+        return axes.restore_sets(z, vectors=self.vectors is not None, keepdim=self.keepdim)
 
     def update(self, state: PoolState | None, x: Tensor, **sets: Any) -> PoolState:
-        """Add the elements of a chunk to a state (None = nothing yet); see `modalpool.state.update`."""
-        return states.update(self, state, x, **sets)
+        """Add the elements of one chunk to a state; see `modalpool.state`.
+
+        Args:
+            state: What came before, or None.
+            x: Elements in the layout.
+            sets: ``mask``, ``weight``, ``lengths``, ``index``, ``ptr``, ``dim_size``, ``coords``, as in the call; all
+                chunks have the same batch and kept axes, or number the same sets (``dim_size``).
+
+        Returns:
+            The new state; the old one is as it was.
+
+        Raises:
+            ValueError: If the chunk has other sets than the state, or the rule looks at positions and has no
+                ``coords``.
+            NotImplementedError: If the reduction cannot be merged.
+
+        Example:
+            >>> import torch
+            >>> from modalpool import Pool
+            >>> pool, state, recording = Pool("b c [t]", "std"), None, torch.randn(2, 8, 1000)
+            >>> for chunk in recording.split(300, dim=-1):
+            ...     state = pool.update(state, chunk)
+            >>> torch.allclose(pool.finalize(state), pool(recording), atol=1e-6)
+            True
+        """
+        if self.reduction.positional and sets.get("coords") is None:
+            raise ValueError(
+                "coords: this reduction looks at positions, and a chunk does not know its place in the whole; "
+                "pass coords= (in [0, 1] over the whole)"
+            )
+        return states.update(self.reduction, state, self.arrange(x, **sets))
 
     def merge(self, a: PoolState, b: PoolState) -> PoolState:
         """Join two states of the same sets; see `modalpool.state.merge`."""
-        return states.merge(self, a, b)
+        return states.merge(self.reduction, a, b)
 
     def all_merge(self, state: PoolState, **options: Any) -> PoolState:
         """Join the states of all processes; see `modalpool.state.all_merge`."""
-        return states.all_merge(self, state, **options)
+        return states.all_merge(self.reduction, state, **options)
 
     def finalize(self, state: PoolState) -> Tensor:
-        """Give the pooled tensor of everything a state has seen; see `modalpool.state.finalize`."""
-        return states.finalize(self, state)
+        """Give the pooled tensor of everything the state has seen: what the call gives for all at once, to rounding."""
+        count = Count(lambda: state.count)
+        with torch.autocast(state.count.device.type, enabled=False):
+            z = self.reduction.project(self.reduction.finalize(state.own, count), count)
+            z = self.fill(z, state.own, count)
+        return self.restore(z, state.axes).to(state.dtype)
 
     def extra_repr(self) -> str:
         """Reads like the constructor call."""

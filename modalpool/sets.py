@@ -18,8 +18,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -28,33 +26,10 @@ from modalpool import kernels
 from modalpool.kernels import Frugal, Segments, accumulation_type, path
 from modalpool.layout import Axes
 
-__all__ = ["Coords", "DenseSets", "Part", "RaggedSets", "Sets", "accumulation_type"]
+__all__ = ["Coords", "DenseSets", "RaggedSets", "Sets", "accumulation_type"]
 
 Coords = Tensor | Callable[[], Tensor | None] | None
 """Positions, or how to find them, or that they are unknown."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some sets, or some elements of one set."""
-
-    sets: Sets
-    joins: bool  # whether it goes on with the last set of the part before
-    at: tuple[slice, ...]
-    rows: Tensor | None = None  # which elements, where they are not in set order
-
-    def take(self, x: Tensor) -> Tensor:
-        """The part's share of an element tensor."""
-        return x[self.at] if self.rows is None else x.index_select(0, self.rows)
-
-    def put(self, out: Tensor, values: Tensor | None) -> None:
-        """Write the part's share of an element tensor."""
-        if values is None:
-            return
-        if self.rows is None:
-            out[self.at] = values
-        else:
-            out.index_copy_(0, self.rows, values)
 
 
 class Sets(ABC):
@@ -66,9 +41,6 @@ class Sets(ABC):
         weight: Multiplicity of each element, non-negative and zero outside the mask; None = one each.
         coords: Position of each element, ``(element axes, n)`` in [0, 1], or how to find it; None = unknown.
     """
-
-    whole: Tensor | None = None
-    """The `size` of the sets that these are parts of, ``(set axes, 1)``; None = they are whole."""
 
     def __init__(
         self, group: tuple[int, ...] | Segments, mask: Tensor | None, weight: Tensor | None, coords: Coords
@@ -92,11 +64,6 @@ class Sets(ABC):
         return False
 
     @property
-    def number(self) -> int | None:
-        """N where, without looking, it is known to be the same for all sets."""
-        return None
-
-    @property
     def differentiable(self) -> bool:
         """Whether a gradient with respect to weights or coordinates is wanted."""
         given = (self.weight, None if callable(self._coords) else self._coords)
@@ -105,10 +72,6 @@ class Sets(ABC):
     def frugal(self, x: Tensor) -> Frugal:
         """Which operations on ``x`` need no memory of its size."""
         return path(x, self.group).frugal(x, self.many)
-
-    @abstractmethod
-    def parts(self, x: Tensor, limit: int) -> list[Part]:
-        """Cut the sets into parts of about ``limit`` values of ``x``."""
 
     @abstractmethod
     def expand(self, per_set: Tensor) -> Tensor:
@@ -200,10 +163,6 @@ class Sets(ABC):
         count = self.count(like)
         return torch.where(count > 0, count, 1.0)
 
-    def whole_size(self, like: Tensor) -> Tensor:
-        """The same of the whole sets, where these are parts."""
-        return self.size(like) if self.whole is None else self.whole
-
     def uniform(self, like: Tensor) -> Tensor:
         """The weights of a mean, multiplicity / N, ``(element axes, 1)``."""
         ones = torch.ones_like(like[..., :1], dtype=accumulation_type(like.dtype))
@@ -241,40 +200,6 @@ class DenseSets(Sets):
     def full(self) -> bool:
         """See `Sets.full`."""
         return self.mask is None  # a pooled axis of size zero comes with one
-
-    @property
-    def number(self) -> int | None:
-        """See `Sets.number`."""
-        return math.prod(self.shape[self.dims[0] :]) if self.mask is None else None
-
-    def parts(self, x: Tensor, limit: int) -> list[Part]:
-        """See `Sets.parts`: some batch elements, or else some of the first pooled axis of one."""
-        axis, long = self.dims[0], x.shape[self.dims[0]]
-        rest = x[:1].numel()
-        step = max(limit // max(rest, 1), 1)
-        across = long if rest <= limit else max(limit * long // rest, 1)
-        parts, size = [], self.size(x)
-        for first in range(0, x.shape[0], step):
-            for low in range(0, long, across):
-                inside = [slice(None)] * (axis - 1)
-                at = (slice(first, first + step), *inside, slice(low, low + across))
-                sets = self._cut(at)
-                sets.whole = size[at[:axis]]
-                parts.append(Part(sets, low > 0, at))
-        return parts
-
-    def _cut(self, at: tuple[slice, ...]) -> DenseSets:
-        """The sets of a block of the element axes."""
-        shape = torch.Size(len(range(n)[cut]) for n, cut in zip(self.shape, at, strict=False)) + self.shape[len(at) :]
-        mask, weight = (None if given is None else given[at] for given in (self.mask, self.weight))
-
-        def place() -> Tensor | None:
-            whole = self.coords
-            if whole is None:
-                return None
-            return whole[tuple(slice(None) if n == 1 else cut for n, cut in zip(whole.shape, at, strict=False))]
-
-        return DenseSets(shape, len(self.dims), mask=mask, weight=weight, coords=place, axes=self.axes)
 
     def expand(self, per_set: Tensor) -> Tensor:
         """Insert the pooled axes with size one: broadcasting does the rest."""
@@ -325,54 +250,6 @@ class RaggedSets(Sets):
     def full(self) -> bool:
         """See `Sets.full`."""
         return self.mask is None and self.segments.full
-
-    def parts(self, x: Tensor, limit: int) -> list[Part]:
-        """See `Sets.parts`: whole sets, or else pieces of one; only where the bounds of the sets can be looked at."""
-        segments = self.segments
-        if not x.is_cpu or segments.count == 0:
-            return []
-        ptr, lengths, order, size = segments.ptr, segments.lengths, segments.order, self.size(x)
-        rows = max(limit // max(x[0].numel(), 1), 1)
-        steps = torch.arange(0, segments.count, rows)
-        owner = (torch.searchsorted(ptr, steps, right=True) - 1).clamp(max=segments.size - 1)
-        long = lengths[owner] > rows
-        begin, end = ptr[owner], ptr[owner + 1]
-        cuts = torch.cat([torch.where(long, steps, begin), begin[long], end[long], ptr[-1:]])
-        cuts = torch.unique(cuts)
-        starts = (torch.searchsorted(ptr, cuts, right=True) - 1).tolist()  # the set each piece begins in
-        ends = (torch.searchsorted(ptr[1:], cuts, right=True) - 1).tolist()  # the last set that has ended by then
-        bounds, parts, done = cuts.tolist(), [], -1
-        for k, (low, high) in enumerate(pairwise(bounds)):
-            first, last = done + 1, max(ends[k + 1], starts[k])
-            joins = starts[k] == done
-            if joins:
-                first = last = done
-            elif starts[k] > ends[k + 1] and first < starts[k]:  # the first piece of a long set, behind empty sets
-                parts.append(self._piece(slice(low, low), slice(first, starts[k]), None, size, joins=False))
-                first = starts[k]
-            parts.append(self._piece(slice(low, high), slice(first, last + 1), order, size, joins=joins))
-            done = last
-        if done + 1 < segments.size:
-            behind = slice(segments.count, segments.count)
-            parts.append(self._piece(behind, slice(done + 1, segments.size), None, size, joins=False))
-        return parts
-
-    def _piece(self, at: slice, sets: slice, order: Tensor | None, size: Tensor, *, joins: bool) -> Part:
-        """Elements ``at`` (in set order) of some sets, of which ``size`` says how large all are."""
-        ptr = self.segments.ptr[sets.start : sets.stop + 1].clamp(at.start, at.stop) - at.start
-        rows = None if order is None else order[at]
-
-        def take(given: Tensor | None) -> Tensor | None:
-            return None if given is None else given[at] if rows is None else given.index_select(0, rows)
-
-        here = RaggedSets(
-            Segments(sets.stop - sets.start, at.stop - at.start, ptr=ptr),
-            mask=take(self.mask),
-            weight=take(self.weight),
-            coords=lambda: take(self.coords),
-        )
-        here.whole = size[sets]
-        return Part(here, joins, (at,), rows)
 
     def size(self, like: Tensor) -> Tensor:
         """N with empty sets counted as one, to divide by."""

@@ -1,6 +1,6 @@
-"""Mergeable state: a set that comes in parts is pooled as if it had come at once.
+"""Mergeable state: a set that comes in chunks is pooled as if it had come at once.
 
-    state = pool.update(None, first_chunk)          # chunks of a recording, tiles of a volume, parts of a graph
+    state = pool.update(None, first_chunk)          # of a recording; tiles of a volume, some nodes of a graph
     state = pool.update(state, second_chunk)        # = pool.merge(state, pool.update(None, second_chunk))
     state = pool.all_merge(state)                   # and what the other processes hold
     z = pool.finalize(state)                        # what pool(everything) gives, to rounding
@@ -18,18 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from modalpool.arrange import Arranged
 from modalpool.layout import Axes
+from modalpool.reductions import Count, Reduction, State
 
-if TYPE_CHECKING:
-    from modalpool.pool import Pool
-
-__all__ = ["PoolState", "all_merge", "finalize", "merge", "update"]
+__all__ = ["PoolState", "all_merge", "merge", "update"]
 
 
 @dataclass(frozen=True)
@@ -38,66 +37,36 @@ class PoolState:
 
     Attributes:
         count: Size of each set (sum of its weights), ``(set axes, 1)``.
-        parts: The reduction's own tensors, set axes first.
+        own: The reduction's own tensors, set axes first.
         axes: Where the axes of the elements were.
         dtype: Type of the elements, and so of the result.
     """
 
     count: Tensor
-    parts: tuple[Tensor, ...]
+    own: State
     axes: Axes
     dtype: torch.dtype
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PoolState:
         """Apply a function to every tensor, as in ``state.map(torch.Tensor.detach)`` or ``state.map(Tensor.cpu)``."""
-        return replace(self, count=function(self.count), parts=tuple(function(part) for part in self.parts))
+        return replace(self, count=function(self.count), own=tuple(function(tensor) for tensor in self.own))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All tensors: the count, then the parts."""
-        return (self.count, *self.parts)
+        """All tensors: the count, then the reduction's own."""
+        return (self.count, *self.own)
 
 
-def update(pool: Pool, state: PoolState | None, x: Tensor, **sets: Any) -> PoolState:
-    """Add the elements of one chunk to a state.
-
-    Args:
-        pool: The pooling.
-        state: What came before, or None.
-        x: Elements in the pool's layout.
-        sets: ``mask``, ``weight``, ``lengths``, ``index``, ``ptr``, ``dim_size``, ``coords``, as in the pool's call;
-            all chunks have the same batch and kept axes, or number the same sets (``dim_size``).
-
-    Returns:
-        The new state; the old one is as it was.
-
-    Raises:
-        ValueError: If the chunk has other sets than the state, or the rule looks at positions and has no ``coords``.
-        NotImplementedError: If the reduction cannot be merged.
-
-    Example:
-        >>> import torch
-        >>> from modalpool import Pool
-        >>> pool, state, recording = Pool("b c [t]", "std"), None, torch.randn(2, 8, 1000)
-        >>> for chunk in recording.split(300, dim=-1):
-        ...     state = pool.update(state, chunk)
-        >>> torch.allclose(pool.finalize(state), pool(recording), atol=1e-6)
-        True
-    """
-    if pool.reduction.positional and sets.get("coords") is None:
-        raise ValueError(
-            "coords: this reduction looks at positions, and a chunk does not know its place in the whole; "
-            "pass coords= (in [0, 1] over the whole)"
-        )
-    arranged = pool.arrange(x, **sets)
+def update(reduction: Reduction, state: PoolState | None, arranged: Arranged) -> PoolState:
+    """Add the elements of one chunk to a state (None = nothing yet)."""
+    x, sets = arranged.elements, arranged.sets
+    count = Count(lambda: sets.count(x))
     with torch.autocast(x.device.type, enabled=False):
-        parts, _ = pool.reduction.partial(arranged.elements, arranged.sets)
-        count = arranged.sets.count(arranged.elements)
-    new = PoolState(count, parts, arranged.axes, x.dtype)
-    return new if state is None else merge(pool, state, new)
+        new = PoolState(count(), reduction.partial(x, sets, count)[0], arranged.axes, x.dtype)
+    return new if state is None else merge(reduction, state, new)
 
 
-def merge(pool: Pool, a: PoolState, b: PoolState) -> PoolState:
+def merge(reduction: Reduction, a: PoolState, b: PoolState) -> PoolState:
     """Join what two chunks contributed to the same sets.
 
     Raises:
@@ -107,31 +76,19 @@ def merge(pool: Pool, a: PoolState, b: PoolState) -> PoolState:
     if [t.shape for t in a.tensors] != [t.shape for t in b.tensors] or a.axes != b.axes:
         raise ValueError(
             "state: expected two states of the same sets, got set axes "
-            f"{tuple(a.count.shape[:-1])} and {tuple(b.count.shape[:-1])} with parts of shapes "
-            f"{[tuple(t.shape) for t in a.parts]} and {[tuple(t.shape) for t in b.parts]}; "
+            f"{tuple(a.count.shape[:-1])} and {tuple(b.count.shape[:-1])} with tensors of shapes "
+            f"{[tuple(t.shape) for t in a.own]} and {[tuple(t.shape) for t in b.own]}; "
             "give all chunks the same batch, channels and kept axes, or the same dim_size"
         )
-    if pool.reduction.sized:
-        raise NotImplementedError(
-            "temperature_scaling='log_n' needs the size of the whole set, which its parts do not know; "
-            "pool the whole at once, or use temperature_scaling='none'"
-        )
+    if reduction.needs_whole is not None:
+        raise NotImplementedError(reduction.needs_whole)
     with torch.autocast(a.count.device.type, enabled=False):
-        parts = pool.reduction.merge(a.parts, b.parts)
-    return PoolState(a.count + b.count, parts, a.axes, torch.promote_types(a.dtype, b.dtype))
-
-
-def finalize(pool: Pool, state: PoolState) -> Tensor:
-    """Give the pooled tensor of everything the state has seen: what ``pool(everything)`` gives, to rounding."""
-    with torch.autocast(state.count.device.type, enabled=False):
-        z = pool.fill_empty(pool.reduction.project(pool.reduction.finalize(state.parts)), state.count, state.parts)
-    vectors = pool.vectors is not None
-    y = state.axes.restore_sets(z if vectors else z.squeeze(-2), vectors=vectors, keepdim=pool.keepdim)
-    return y.to(state.dtype)
+        own = reduction.merge(a.own, b.own, Count(lambda: a.count), Count(lambda: b.count))
+    return PoolState(a.count + b.count, own, a.axes, torch.promote_types(a.dtype, b.dtype))
 
 
 def all_merge(
-    pool: Pool, state: PoolState, *, group: dist.ProcessGroup | None = None, objective: str = "mean"
+    reduction: Reduction, state: PoolState, *, group: dist.ProcessGroup | None = None, objective: str = "mean"
 ) -> PoolState:
     """Join the states of all processes of a group; every process gets the same one, to the bit.
 
@@ -140,7 +97,7 @@ def all_merge(
     chunk.
 
     Args:
-        pool: The pooling, with the same parameters everywhere.
+        reduction: The rule, with the same parameters everywhere.
         state: What this process has seen; same sets everywhere.
         group: The processes; None = all.
         objective: What the elements' gradients are of: "mean" or "sum" of the processes' losses. Where all compute the
@@ -164,13 +121,13 @@ def all_merge(
 
     def unpack(flat: Tensor) -> PoolState:
         tensors = [
-            piece.reshape(tensor.shape).to(tensor.dtype)
-            for piece, tensor in zip(torch.split(flat, lengths), state.tensors, strict=True)
+            values.reshape(tensor.shape).to(tensor.dtype)
+            for values, tensor in zip(torch.split(flat, lengths), state.tensors, strict=True)
         ]
-        return replace(state, count=tensors[0], parts=tuple(tensors[1:]))
+        return replace(state, count=tensors[0], own=tuple(tensors[1:]))
 
     gathered: Tensor = _Gather.apply(packed, scale, group)  # type: ignore[no-untyped-call]
-    return reduce(lambda a, b: merge(pool, a, b), map(unpack, gathered.unbind(0)))
+    return reduce(lambda a, b: merge(reduction, a, b), map(unpack, gathered.unbind(0)))
 
 
 class _Gather(torch.autograd.Function):

@@ -25,7 +25,7 @@ except (ImportError, OSError) as error:
 
 from modalpool.functional import max_pool, mean_pool, sum_pool
 from modalpool.pool import Pool
-from modalpool.reductions import Average, Power, Reduction, State
+from modalpool.reductions import Average, Count, Power, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = [
@@ -69,7 +69,7 @@ class PoolAggregation(Aggregation):  # type: ignore[misc]  # PyG is not typed
     ) -> None:
         super().__init__()
         self._call = (reduction, channels, options)
-        self.pool = Pool("[n] ... c", reduction, channels=channels, **options)
+        self.pool = _pool(reduction, channels, options)
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -78,8 +78,7 @@ class PoolAggregation(Aggregation):  # type: ignore[misc]  # PyG is not typed
                 module.reset_parameters()
         reduction, channels, options = self._call
         if not isinstance(reduction, Reduction):
-            fresh = Pool("[n] ... c", reduction, channels=channels, **options)
-            self.pool.load_state_dict(fresh.state_dict())
+            self.pool.load_state_dict(_pool(reduction, channels, options).state_dict())
 
     def forward(
         self,
@@ -273,21 +272,26 @@ class AttentionalAggregation(PoolAggregation):
         return f"{type(self).__name__}(gate_nn={self.gate_nn}, nn={self.nn})"
 
 
+def _pool(reduction: str | list[str] | Reduction, channels: int | None, options: dict[str, Any]) -> Pool:
+    """A pool of nodes; as everywhere in PyG, an empty set gives zero."""
+    return Pool("[n] ... c", reduction, channels=channels, **{"empty_value": 0.0, **options})
+
+
 def global_add_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
     """Add up the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = sum_pool(x, "[n] ... c", index=batch, dim_size=size)
+    pooled: Tensor = sum_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
     return pooled
 
 
 def global_mean_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
     """Average the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = mean_pool(x, "[n] ... c", index=batch, dim_size=size)
+    pooled: Tensor = mean_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
     return pooled
 
 
 def global_max_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
     """Take the largest over the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = max_pool(x, "[n] ... c", index=batch, dim_size=size)
+    pooled: Tensor = max_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
     return pooled
 
 
@@ -321,12 +325,12 @@ class _Softmax(Average):
         if isinstance(self.t, Tensor):
             torch.nn.init.constant_(self.t, self.start)
 
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
         t = self.t.to(x.dtype) if isinstance(self.t, Tensor) else self.t
         weight, mass = sets.softmax(sets.clean(x) * t)
         if self.semi_grad:
             weight, mass = weight.detach(), mass.detach()
-        return weight[..., None, :], mass[..., None, :]
+        return weight, mass
 
 
 class _PowerMean(Power):
@@ -342,11 +346,8 @@ class _PowerMean(Power):
         if self.log_p is not None:
             torch.nn.init.constant_(self.log_p, torch.tensor(self.p).log().item())
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        return super().partial(self._cut(x), sets, with_weights=with_weights)
-
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        return super().pool(self._cut(x), sets)
-
-    def _cut(self, x: Tensor) -> Tensor:
-        return x if self.clamp_max is None else x.clamp(max=self.clamp_max)
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        x = x if self.clamp_max is None else x.clamp(max=self.clamp_max)
+        return super().partial(x, sets, count, with_weights=with_weights)

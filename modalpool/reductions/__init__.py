@@ -6,21 +6,23 @@ import inspect
 from typing import Any
 
 from modalpool.reductions.attention import Attention
-from modalpool.reductions.base import Average, Reduction, State
+from modalpool.reductions.base import Average, Count, Reduction, State
+from modalpool.reductions.concatenation import Concatenation
 from modalpool.reductions.extremes import Max, Min
 from modalpool.reductions.mean import Mean, Sum
 from modalpool.reductions.moments import Std, Var
 from modalpool.reductions.power import Power
-from modalpool.reductions.regions import Pyramid, RegionLosses, Regions, region_losses
-from modalpool.reductions.several import Several
-from modalpool.reductions.size import SizeLaw
-from modalpool.reductions.smooth import LogSumExp, Softmax
+from modalpool.reductions.regions import Pyramid, Regions
+from modalpool.reductions.size_law import SizeLaw
+from modalpool.reductions.softmax import LogSumExp, Softmax
 from modalpool.reductions.stochastic import Stochastic
 
 __all__ = [
     "NAMES",
     "Attention",
     "Average",
+    "Concatenation",
+    "Count",
     "LogSumExp",
     "Max",
     "Mean",
@@ -28,9 +30,7 @@ __all__ = [
     "Power",
     "Pyramid",
     "Reduction",
-    "RegionLosses",
     "Regions",
-    "Several",
     "SizeLaw",
     "Softmax",
     "State",
@@ -39,8 +39,7 @@ __all__ = [
     "Sum",
     "Var",
     "build",
-    "region_losses",
-    "several",
+    "concatenate",
 ]
 
 NAMES: dict[str, type[Reduction]] = {
@@ -82,8 +81,8 @@ def build(reduction: str, channels: int | None, axes: int | None, **options: Any
     accepted = options_of(reduction)
     unknown = [option for option in options if option not in accepted]
     if unknown:
-        known = f"it takes {', '.join(accepted)}" if accepted else "it takes no options"
-        raise TypeError(f"reduction {reduction!r} does not take {', '.join(unknown)}; {known}")
+        takes = f"it takes {', '.join(accepted)}" if accepted else "it takes no options"
+        raise TypeError(f"reduction {reduction!r} does not take {', '.join(unknown)}; {takes}")
     if reduction == "mean":
         return Mean(**options)
     if reduction == "size_law":
@@ -105,7 +104,7 @@ def build(reduction: str, channels: int | None, axes: int | None, **options: Any
     return Regions(channels=channels, **options)
 
 
-def several(reductions: list[str], channels: int | None, axes: int | None, options: dict[str, Any]) -> Reduction:
+def concatenate(reductions: list[str], channels: int | None, axes: int | None, options: dict[str, Any]) -> Reduction:
     """Make a list of reductions; each option goes to the members that take it.
 
     Raises:
@@ -114,9 +113,9 @@ def several(reductions: list[str], channels: int | None, axes: int | None, optio
     accepted = {name: options_of(name) for name in reductions}
     unknown = [option for option in options if not any(option in names for names in accepted.values())]
     if unknown:
-        known = "; ".join(f"{name} takes {', '.join(names) or 'no options'}" for name, names in accepted.items())
-        raise TypeError(f"reduction {reductions}: none of them takes {', '.join(unknown)}; {known}")
-    return Several(
+        takes = "; ".join(f"{name} takes {', '.join(names) or 'no options'}" for name, names in accepted.items())
+        raise TypeError(f"reduction {reductions}: none of them takes {', '.join(unknown)}; {takes}")
+    return Concatenation(
         [
             build(name, channels, axes, **{key: value for key, value in options.items() if key in accepted[name]})
             for name in reductions

@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Average, State
+from modalpool.reductions.base import Average, Count, State
 from modalpool.reductions.options import Temperature, positive, repr_options
 from modalpool.reductions.scores import Scores, linear
-from modalpool.reductions.smooth import hardest
+from modalpool.reductions.softmax import hardest
 from modalpool.sets import Sets
 
 __all__ = ["Attention"]
@@ -86,51 +86,54 @@ class Attention(Average):
         self.vectors = queries if queries > 1 else None
         self.positional = grid is not None
         self.repeats = heads if project else 1
-        self.sized = temperature_scaling == "log_n"
-        self.zero_if_empty = not project  # its biases are not
+        if temperature_scaling == "log_n":
+            self.needs_whole = (
+                "temperature_scaling='log_n' needs the size of the whole set, which its chunks do not know; "
+                "pool the whole at once, or use temperature_scaling='none'"
+            )
         # A constant added to all scores of a set changes nothing, so there is no bias.
         self.scores = Scores(channels, queries * heads, score=score, score_channels=score_channels, grid=grid)
         self.temperature = Temperature(temperature, learned=learn_temperature)
         self.values = nn.Linear(channels, channels) if project else None
         self.output = nn.Linear(channels, channels) if project else None
 
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        """See `Average.weigh`; ``(E, K, H)``."""
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
+        """See `Average.weigh`; ``(E, *k, H)``."""
         if self.temperature.flat:
-            shape = (*[1] * x.ndim, self.queries, self.heads)
-            ones = torch.ones(shape[1:], device=x.device)
-            return sets.uniform(x)[..., None] * ones, sets.count(x)[..., None].log() * ones[0]
+            weight, mass = (
+                each.expand(*each.shape[:-1], self.queries * self.heads)
+                for each in (sets.uniform(x), sets.count(x).log())
+            )
+            return self._by_query(weight), self._by_query(mass)
         scores = self.scores(x, sets)
-        scores = scores.reshape(*scores.shape[:-1], self.queries, self.heads)
         if self.temperature.hard:
-            return hardest(scores, sets)
-        if self.reference_size is not None and self.sized:
-            growth = sets.whole_size(x).log() / math.log(self.reference_size)
-            scores = scores * sets.expand(growth)[..., None]
-        return sets.softmax(scores / self.temperature(scores))
+            weight, mass = hardest(scores, sets)
+        else:
+            if self.temperature_scaling == "log_n" and self.reference_size is not None:
+                scores = scores * sets.expand(count.size().log() / math.log(self.reference_size))
+            weight, mass = sets.softmax(scores / self.temperature(scores))
+        return self._by_query(weight), self._by_query(mass)
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; folded scores have a kernel."""
         return not (self.folds and sets.frugal(x).attend)
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; heads that are projected pool all channels each."""
         weight: Tensor | None = None
         if self.folds and not with_weights:
             z, log_mass = self._attend(x, sets)
+            if self.queries == 1:
+                log_mass = log_mass.squeeze(-2)
         else:
-            weight, log_mass = self.weigh(x, sets)
-            share = weight.flatten(-2)[..., None] if self.projects else weight
-            z = sets.weighted_sum(share, x, exact_zeros=self.exact_zeros)
+            weight, log_mass = self.weigh(x, sets, count)
+            each = (self.queries * self.heads, 1) if self.projects else (self.queries, self.heads)
+            z = sets.weighted_sum(weight.reshape(*x.shape[:-1], *each), x)
         if self.projects:  # (set axes, K·H, C)
             z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
-        return (log_mass, z), weight if with_weights else None
-
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`."""
-        if self.queries > 1 or self.projects or not self.folds:
-            return None
-        return self._attend(x, sets)[0].squeeze(-2)
+        return (log_mass, z if self.queries > 1 else z.squeeze(-2)), weight if with_weights else None
 
     def _attend(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         assert self.scores.content is not None
@@ -139,20 +142,24 @@ class Attention(Average):
             matrix = matrix / self.temperature(matrix)
         return sets.attend(x, matrix, queries=self.queries, whole=self.projects)
 
+    def _by_query(self, scores: Tensor) -> Tensor:
+        """``(*, K · H)`` as ``(*, *k, H)``."""
+        return scores.reshape(*scores.shape[:-1], self.queries, self.heads) if self.queries > 1 else scores
+
     @property
     def folds(self) -> bool:
         """Whether scores are products with a matrix and nothing else, so that no element needs any of its own."""
         content_alone = self.score == "linear" and self.grid is None and self.temperature_scaling == "none"
         return content_alone and not (self.temperature.flat or self.temperature.hard)
 
-    def project(self, z: Tensor) -> Tensor:
-        """Value matrix head by head, then the output matrix: ``(set axes, K, H·C)`` to ``(set axes, K, C)``."""
+    def project(self, z: Tensor, count: Count) -> Tensor:
+        """Value matrix head by head, then the output matrix: ``(set axes, *k, H·C)`` to ``(set axes, *k, C)``."""
         if self.values is None or self.output is None:
             return z
         z = z.reshape(*z.shape[:-1], self.heads, self.channels)
         matrix = self.values.weight.to(z.dtype).reshape(self.heads, -1, self.channels)
         values = torch.einsum("...hc,hdc->...hd", z, matrix)
-        return linear(self.output, values.flatten(-2) + self.values.bias.to(z.dtype))
+        return count.blank(linear(self.output, values.flatten(-2) + self.values.bias.to(z.dtype)))
 
     @classmethod
     def from_textbook(

@@ -1,23 +1,25 @@
 """What a reduction is.
 
 A reduction sees elements ``x`` ``(element axes, C)`` and their `Sets`, and never an axis number, a mask or a segment.
-It works in three steps, so that a set may come in parts:
+It works in steps, so that a set may come in chunks:
 
-    partial(x, sets)  -> state          what one part of every set contributes: a tuple of set tensors
-    merge(a, b)       -> state          two parts become one; associative and commutative
-    finalize(state)   -> z              the pooled vectors, (set axes, K, C)
+    partial(x, sets, count)  -> state    what some elements contribute to each set: a tuple of set tensors
+    merge(a, b, m, n)        -> state    two contributions become one; associative and commutative
+    finalize(state, count)   -> z        the pooled vectors, (set axes, *k, C)
+    project(z, count)        -> z        what, if anything, is done to them (attention's value matrix)
 
-and `project` is what, if anything, is done to the pooled vectors (attention's value matrix). A pooling of everything at
-once is ``project(finalize(partial(x, sets)))``. `pool` is a shortcut to the same for rules that need no state for it.
+Every pooling is ``project(finalize(partial(x, sets)))``: zero where a set is empty, whatever `partial` made of it.
 
-``weights`` are the w of Σ w x: ``(element axes, K, G)``, K vectors per set, channels in G groups that share a weight.
-A rule that has no k axis has K = 1 here and ``vectors = None``. Where z has more channels than x (heads that are
+``*k`` is K where the rule gives K vectors per set, and no axis where it gives one. Weights are the w of Σ w x,
+``(element axes, *k, G)``: channels in G groups that share a weight. Where z has more channels than x (heads that are
 projected, lists), it pools x repeated: its channel j is input channel j modulo C.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +27,66 @@ from torch import Tensor, nn
 from modalpool.kernels import split_channels
 from modalpool.sets import Sets
 
-__all__ = ["Average", "Reduction", "State"]
+__all__ = ["Average", "Count", "Reduction", "State"]
 
 State = tuple[Tensor, ...]
 _FAR = 1e30  # beyond every score, and still a number
+
+
+class Count:
+    """N of each set, ``(set axes, 1)``: worked out when a rule asks for it, and never where none does.
+
+    Args:
+        ask: What works it out.
+        full: What tells, without waiting for a device, that no set is empty; None = nothing does.
+    """
+
+    __slots__ = ("_ask", "_found", "_full")
+
+    def __init__(self, ask: Callable[[], Tensor], full: Callable[[], bool] | None = None) -> None:
+        self._ask, self._full = ask, full
+        self._found: Tensor | None = None
+
+    @staticmethod
+    def of(sets: Sets, x: Tensor) -> Count:
+        """That of the sets of ``x``."""
+        return Count(lambda: sets.count(x), lambda: sets.full)
+
+    def __call__(self) -> Tensor:
+        """N."""
+        if self._found is None:
+            self._found = self._ask()
+        return self._found
+
+    def __add__(self, other: Count) -> Count:
+        """That of two chunks of the same sets."""
+        return Count(lambda: self() + other())
+
+    def __getitem__(self, sets: Any) -> Count:
+        """That of some of the sets."""
+        return Count(lambda: self()[sets])
+
+    @property
+    def full(self) -> bool:
+        """Whether it is known, without looking, that no set is empty."""
+        return self._full is not None and self._full()
+
+    def size(self) -> Tensor:
+        """N with empty sets counted as one, to divide by."""
+        count = self()
+        return count if self.full else torch.where(count > 0, count, 1.0)
+
+    def empty(self, z: Tensor) -> Tensor | None:
+        """Which sets are empty, to broadcast to their vectors ``(set axes, *)``; None = none, as is known."""
+        if self.full:
+            return None
+        empty = self() <= 0
+        return empty.reshape(*empty.shape, *[1] * (z.ndim - empty.ndim))
+
+    def blank(self, z: Tensor) -> Tensor:
+        """``z (set axes, *)`` with zero where a set is empty."""
+        empty = self.empty(z)
+        return z if empty is None else z.masked_fill(empty, 0.0)
 
 
 class Reduction(nn.Module, ABC):
@@ -37,86 +95,86 @@ class Reduction(nn.Module, ABC):
     vectors: int | None = None
     """K, the number of vectors per set, or None when the output has no k axis."""
     positional = False
-    """Whether the rule reads coordinates: parts of a set then need ``coords`` relative to the whole."""
-
+    """Whether the rule reads coordinates: chunks of a set then need ``coords`` relative to the whole."""
+    needs_whole: str | None = None
+    """Why a set cannot come in several calls, and what to do; None = its chunks merge."""
     repeats = 1
     """How often z repeats the input's channels."""
     state_size = 1
     """How many tensors a state has."""
-    zero_if_empty = False
-    """Whether ``project(finalize(state))`` is zero for a set without elements, whatever is in other sets."""
-
-    sized = False
-    """Whether the rule looks at the size of the whole set, which parts that come in calls of their own do not know."""
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """Whether `partial` needs memory of the size of ``x``, so that many elements are better reduced in chunks."""
         return True
 
-    def forward(self, x: Tensor, sets: Sets) -> State:
+    def forward(self, x: Tensor, sets: Sets, count: Count) -> State:
         """The state of `partial` alone."""
-        return self.partial(x, sets)[0]
+        return self.partial(x, sets, count)[0]
 
     def out_channels(self, channels: int | None) -> int | None:
         """Channels of each output vector for an input with ``channels``."""
         return channels
 
     @abstractmethod
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """What these elements contribute to each set, and the weights w if asked for."""
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """What these elements contribute to each set, and the weights w if asked for.
 
-    @abstractmethod
-    def merge(self, a: State, b: State) -> State:
-        """Join the contributions of two parts of the same sets."""
-
-    @abstractmethod
-    def finalize(self, state: State) -> Tensor:
-        """Pooled vectors ``(set axes, K, C)``; anything finite where a set is empty."""
-
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """Pooled vectors ``(set axes, C)`` of whole sets, zero where one is empty; None = only a state gives them.
-
-        A rule that changes what another's `partial` does changes this too.
+        ``count`` is that of the whole sets, of which these may be chunks. Within a call it is known; a rule that looks
+        at it here `needs_whole`.
         """
-        return None
 
-    def project(self, z: Tensor) -> Tensor:
-        """What is done to the pooled vectors after the sum."""
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
+        """Join the contributions of two chunks of the same sets, of m and n elements."""
+        raise NotImplementedError(self.needs_whole)
+
+    @abstractmethod
+    def finalize(self, state: State, count: Count) -> Tensor:
+        """Pooled vectors ``(set axes, *k, C)``, zero where a set is empty."""
+
+    def project(self, z: Tensor, count: Count) -> Tensor:
+        """What is done to the pooled vectors after the sum; zero where a set is empty."""
         return z
 
-    def absent(self, state: State) -> Tensor | None:
-        """Which vectors of a set that is not empty have no elements, bool ``(set axes, K, 1)``; None = none can."""
-        return None
+    def empty(self, z: Tensor, state: State, count: Count) -> Tensor | None:
+        """Which of the projected vectors have no elements, bool that broadcasts to z; None = none, as is known."""
+        return count.empty(z)
 
 
 class Average(Reduction):
     """A rule whose weights sum to one: z = Σ w x / Σ w.
 
-    Its state is ``(log_mass, z)``, with log_mass ``(set axes, K, G)`` the log of the sum of the weights before they
+    Its state is ``(log_mass, z)``, with log_mass ``(set axes, *k, G)`` the log of the sum of the weights before they
     were normalised. Two averages are joined in proportion to their masses.
     """
-
-    @abstractmethod
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        """Normalised weights ``(element axes, K, G)`` and their log_mass."""
 
     state_size = 2
     exact_zeros = False  # whether weights are often zero, so that infinite elements must not meet them
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    @abstractmethod
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
+        """Normalised weights ``(element axes, *k, G)`` and their log_mass."""
+
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        weight, log_mass = self.weigh(x, sets)
-        z = sets.weighted_sum(weight, x, exact_zeros=self.exact_zeros)
+        weight, log_mass = self.weigh(x, sets, count)
+        if self.vectors is None:
+            z = sets.weighted_sum(weight.unsqueeze(-2), x, exact_zeros=self.exact_zeros).squeeze(-2)
+        else:
+            z = sets.weighted_sum(weight, x, exact_zeros=self.exact_zeros)
         return (log_mass, z), weight if with_weights else None
 
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
-        masses = torch.stack((a[0], b[0])).clamp(-_FAR, _FAR)  # an empty part has log_mass -inf
+        masses = torch.stack((a[0], b[0])).clamp(-_FAR, _FAR)  # an empty chunk has log_mass -inf
         share = masses.softmax(0)
-        groups = split_channels(torch.stack((a[1], b[1])), share.shape[-1])  # (2, …, K, G, C/G)
+        groups = split_channels(torch.stack((a[1], b[1])), share.shape[-1])  # (2, …, G, C/G)
         joined = torch.where(share[..., None] == 0, 0.0, share[..., None] * groups).sum(0)
         return masses.logsumexp(0), joined.flatten(-2)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
         return state[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Max", "Min"]
@@ -32,26 +32,24 @@ class Max(Reduction):
         """See `Reduction.in_chunks`; it reads each value once."""
         return False
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
         top = self.extreme(x, sets)
         weight = None
         if with_weights:
             best = sets.clean((x == sets.expand(top)).to(top.dtype))
-            weight = (best / sets.expand(sets.tally(best).clamp(min=1)))[..., None, :]
-        return (top[..., None, :],), weight
+            weight = best / sets.expand(sets.tally(best).clamp(min=1))
+        return (top,), weight
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`; an empty set has no extreme value."""
-        return self.extreme(x, sets) if sets.full else None
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
         return (torch.maximum(a[0], b[0]),)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return state[0]
+        return count.blank(state[0])
 
 
 class Min(Max):
@@ -68,6 +66,6 @@ class Min(Max):
         """See `Max.extreme`."""
         return sets.min(x)
 
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
         return (torch.minimum(a[0], b[0]),)

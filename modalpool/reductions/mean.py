@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Mean", "Sum", "join_means"]
@@ -17,11 +17,10 @@ def scale_gradient(z: Tensor, factor: Tensor) -> Tensor:
     return torch.where(z.isfinite(), fixed - factor * (fixed - z), z)  # z - 0; infinities have no difference
 
 
-def join_means(a: State, b: State) -> State:
-    """Join two states (count, mean) in proportion to their counts."""
-    count = a[0] + b[0]
-    size = torch.where(count > 0, count, 1.0)
-    return count, torch.where(a[0] > 0, a[0] / size * a[1], 0.0) + torch.where(b[0] > 0, b[0] / size * b[1], 0.0)
+def join_means(a: Tensor, b: Tensor, m: Count, n: Count) -> Tensor:
+    """Join the means of two chunks in proportion to their counts."""
+    size = (m + n).size()
+    return torch.where(m() > 0, m() / size * a, 0.0) + torch.where(n() > 0, n() / size * b, 0.0)
 
 
 class Mean(Reduction):
@@ -45,9 +44,6 @@ class Mean(Reduction):
         1.0
     """
 
-    zero_if_empty = True
-    state_size = 2
-
     def __init__(self, *, grad_scale: float | str = "mean") -> None:
         super().__init__()
         if isinstance(grad_scale, str) and grad_scale not in ("mean", "sqrt", "sum"):
@@ -60,27 +56,23 @@ class Mean(Reduction):
         """See `Reduction.in_chunks`; a sum reads each value once."""
         return False
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (count, mean)."""
-        weight = sets.uniform(x)[..., None, :] if with_weights else None
-        return (sets.count(x).unsqueeze(-2), sets.mean(x).unsqueeze(-2)), weight
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        return (sets.mean(x),), sets.uniform(x) if with_weights else None
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`; only a rescaled gradient asks for N."""
-        return sets.mean(x) if self.grad_scale == "mean" else None
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
-        return join_means(a, b)
+        return (join_means(a[0], b[0], m, n),)
 
-    def finalize(self, state: State) -> Tensor:
-        """See `Reduction.finalize`; only here is N that of the whole set."""
-        count, mean = state
+    def finalize(self, state: State, count: Count) -> Tensor:
+        """See `Reduction.finalize`; only a rescaled gradient asks for N."""
         if self.grad_scale == "mean":
-            return mean
+            return state[0]
         if self.grad_scale == "sqrt":
-            return scale_gradient(mean, count.sqrt())
-        return scale_gradient(mean, count if isinstance(self.grad_scale, str) else count / self.grad_scale)
+            return scale_gradient(state[0], count.size().sqrt())
+        return scale_gradient(state[0], count() if isinstance(self.grad_scale, str) else count() / self.grad_scale)
 
     def extra_repr(self) -> str:
         """The options that are not the default."""
@@ -97,27 +89,21 @@ class Sum(Reduction):
         [[2.0], [3.0]]
     """
 
-    zero_if_empty = True
-
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; it reads each value once."""
         return False
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        weight = None
-        if with_weights:
-            weight = (sets.uniform(x) * sets.expand(sets.count(x)))[..., None, :]
-        return (sets.sum(x).unsqueeze(-2),), weight
+        weight = sets.uniform(x) * sets.expand(count()) if with_weights else None
+        return (sets.sum(x),), weight
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`."""
-        return sets.sum(x)
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
         return (a[0] + b[0],)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
         return state[0]

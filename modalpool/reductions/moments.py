@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Std", "Var"]
@@ -24,30 +24,25 @@ class Var(Reduction):
         1.0
     """
 
-    zero_if_empty = True
-    state_size = 3
+    state_size = 2
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; ragged sets have a kernel."""
         return not sets.frugal(x).moments
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (count, mean, variance)."""
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; the state is (mean, variance)."""
         mean, var = sets.moments(x)
-        state = (sets.count(x)[..., None, :], mean[..., None, :], var[..., None, :])
         if not with_weights:
-            return state, None
+            return (mean, var), None
         centred = sets.clean(x) - sets.expand(mean)
         miss = sets.mean(centred)
-        slope = self.slope(var)
-        weight = sets.clean(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
-        return state, weight[..., None, :]
+        weight = sets.clean(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(self.slope(var))
+        return (mean, var), weight
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`."""
-        return self.spread(sets.moments(x)[1])
-
-    def spread(self, var: Tensor) -> Tensor:
+    def of_variance(self, var: Tensor) -> Tensor:
         """What is made of the variance."""
         return var
 
@@ -55,18 +50,16 @@ class Var(Reduction):
         """What turns the variance's weights into the result's: result / variance."""
         return torch.ones_like(var)
 
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
-        count = a[0] + b[0]
-        share = b[0] / torch.where(count > 0, count, 1.0)
-        gap = torch.where(a[0] * b[0] > 0, b[1] - a[1], 0.0)
-        mean = torch.where(a[0] > 0, a[1], b[1]) + share * gap
-        var = (1 - share) * a[2] + share * b[2] + share * (1 - share) * gap.square()
-        return count, mean, var
+        share = n() / (m + n).size()
+        gap = torch.where(m() * n() > 0, b[0] - a[0], 0.0)
+        mean = torch.where(m() > 0, a[0], b[0]) + share * gap
+        return mean, (1 - share) * a[1] + share * b[1] + share * (1 - share) * gap.square()
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return self.spread(state[2])
+        return self.of_variance(state[1])
 
 
 class Std(Var):
@@ -85,7 +78,7 @@ class Std(Var):
         """See `Var.slope`."""
         return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0)
 
-    def spread(self, var: Tensor) -> Tensor:
-        """See `Var.spread`; the root is only taken where it has a slope."""
+    def of_variance(self, var: Tensor) -> Tensor:
+        """The root, taken only where it has a slope."""
         there = ~(var <= 0)  # true for nan too, which stays nan
         return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from modalpool.kernels import accumulation_type
+
 __all__ = ["Temperature", "positive", "repr_options"]
 
 
@@ -58,5 +60,5 @@ class Temperature(nn.Module):
         return self.log is None and not (self.hard or self.flat)
 
     def forward(self, like: Tensor) -> Tensor | float:
-        """The temperature in the type of ``like``."""
-        return self.value if self.log is None else self.log.to(like.dtype).exp()
+        """The temperature in the type in which ``like`` is added up."""
+        return self.value if self.log is None else self.log.to(accumulation_type(like.dtype)).exp()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate", "known"]
+__all__ = ["checked", "interpolate"]
 
 
-def known(coords: Tensor | None, axes: int, name: str) -> Tensor:
+def checked(coords: Tensor | None, axes: int, name: str) -> Tensor:
     """The coordinates of a call, checked.
 
     Raises:
@@ -33,7 +33,7 @@ def interpolate(grid: Tensor, coords: Tensor | None) -> Tensor:
         ValueError: If there are no coordinates, or not as many as the grid has axes.
     """
     axes = grid.ndim - 1
-    coords = known(coords, axes, "grid")
+    coords = checked(coords, axes, "grid")
     values = grid
     for axis in range(axes):
         size = grid.shape[axis]

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.reductions.options import repr_options
-from modalpool.sets import Sets
+from modalpool.sets import Sets, accumulation_type
 
 __all__ = ["Power"]
 
@@ -32,8 +32,6 @@ class Power(Reduction):
         5.0
     """
 
-    state_size = 2
-
     def __init__(self, *, p: float = 3.0, learn_p: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
         if not 0 < p < math.inf:
@@ -45,42 +43,39 @@ class Power(Reduction):
 
     def exponent(self, like: Tensor) -> Tensor | float:
         """The p in use."""
-        return self.p if self.log_p is None else self.log_p.to(like.dtype).exp()
+        return self.p if self.log_p is None else self.log_p.to(accumulation_type(like.dtype)).exp()
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; a fixed exponent has a kernel."""
         return self.learn_p or not sets.frugal(x).power
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (count, z)."""
-        p = self.exponent(sets.count(x))
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        p = self.exponent(x)
         z = sets.power(x, p, self.eps)
         weight = None
         if with_weights:
             x = sets.clean(x, self.eps).clamp(min=self.eps)
             share = sets.uniform(x) * (x / sets.expand(z)) ** (p - 1)
-            weight = torch.where(x > self.eps, share, 0.0)[..., None, :]
-        return (sets.count(x)[..., None, :], z[..., None, :]), weight
+            weight = torch.where(x > self.eps, share, 0.0)
+        return (z,), weight
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`; an empty set has no power mean."""
-        return None if self.learn_p or not sets.full else sets.power(x, self.p, self.eps)
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`: the power mean of power means, in proportion to their sizes."""
-        count = a[0] + b[0]
-        share = a[0] / torch.where(count > 0, count, 1.0)
-        p = self.exponent(a[1])
-        top = torch.maximum(a[1], b[1]).detach()
+        share = m() / (m + n).size()
+        p = self.exponent(a[0])
+        top = torch.maximum(a[0], b[0]).detach()
         top = torch.where(top.isfinite(), top, 1.0)
-        inner = share * (a[1] / top) ** p + (1 - share) * (b[1] / top) ** p
-        # An empty part has share zero, and its placeholder must not be felt.
-        inner = torch.where(a[0] > 0, torch.where(b[0] > 0, inner, (a[1] / top) ** p), (b[1] / top) ** p)
-        return count, top * inner ** (1 / p)
+        left, right = (a[0] / top) ** p, (b[0] / top) ** p
+        # An empty chunk has share zero, and its placeholder must not be felt.
+        inner = torch.where(m() > 0, torch.where(n() > 0, share * left + (1 - share) * right, left), right)
+        return (top * inner ** (1 / p),)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return state[1]
+        return count.blank(state[0])
 
     def extra_repr(self) -> str:
         """The options that are not the default."""

@@ -1,4 +1,4 @@
-"""Regions: several weighted means per set, over parts that are learned or cut from a grid.
+"""Regions: several weighted means per set, over regions that are learned or the cells of a grid.
 
 Legend: ``E`` element axes, ``K`` regions.
 """
@@ -6,42 +6,37 @@ Legend: ``E`` element axes, ``K`` regions.
 from __future__ import annotations
 
 import itertools
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Average, State
+from modalpool.reductions.base import Average, Count, State
 from modalpool.reductions.options import positive, repr_options
-from modalpool.reductions.position import known
+from modalpool.reductions.position import checked
 from modalpool.reductions.scores import Scores
 from modalpool.sets import Sets
 
-if TYPE_CHECKING:
-    from modalpool.pool import Pool
-
-__all__ = ["Pyramid", "RegionLosses", "Regions", "region_losses"]
+__all__ = ["Pyramid", "Regions"]
 
 
-class _Parts(Average):
-    """A mean over each of K parts, given how much of each element belongs to each part."""
+class _Assigned(Average):
+    """A mean over each of K regions, given how much of each element belongs to each region."""
 
     exact_zeros = True
 
     @abstractmethod
     def assign(self, x: Tensor, sets: Sets) -> Tensor:
-        """How much of each element belongs to each part, ``(E, K)``, any shape that broadcasts to it."""
+        """How much of each element belongs to each region, ``(E, K)``, any shape that broadcasts to it."""
 
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
-        """See `Average.weigh`; the mass of a part is what is assigned to it."""
-        parts = self.assign(x, sets)
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
+        """See `Average.weigh`; the mass of a region is what is assigned to it."""
+        share = self.assign(x, sets)
         if sets.many is not None:
-            parts = sets.multiply(sets.clean(parts.expand(*x.shape[:-1], parts.shape[-1])))
-        mass = sets.tally(parts)  # without a mask the cells are the same for all sets
-        weight = parts / sets.expand(torch.where(mass > 0, mass, 1.0))
+            share = sets.multiply(sets.clean(share.expand(*x.shape[:-1], share.shape[-1])))
+        mass = sets.tally(share)  # without a mask the cells are the same for all sets
+        weight = share / sets.expand(torch.where(mass > 0, mass, 1.0))
         mass = mass.expand(*sets.count(x).shape[:-1], -1)
         return weight[..., None].expand(*x.shape[:-1], -1, -1), torch.where(
             mass <= 0,
@@ -49,18 +44,18 @@ class _Parts(Average):
             torch.where(mass <= 0, 1.0, mass).log(),  # nan is not nothing
         )[..., None]
 
-    def absent(self, state: State) -> Tensor | None:
-        """See `Reduction.absent`: parts to which nothing belongs."""
+    def empty(self, z: Tensor, state: State, count: Count) -> Tensor | None:
+        """See `Reduction.empty`: regions to which nothing belongs, those of an empty set among them."""
         return state[0] < -1e29
 
 
-class Regions(_Parts):
+class Regions(_Assigned):
     """Assign every element to K regions and average each region.
 
     ``a = softmax over the regions of score(x, position)`` for each element, so that the K maps sum to one everywhere,
     and ``z_k = Σ a_ik x_i / Σ a_ik``. On a graph this is DiffPool's assignment (Ying et al. 2018, eq. 3), normalised.
 
-    Nothing keeps the regions apart by itself: add the `region_losses` to the objective.
+    Nothing keeps the regions apart by itself: add the `modalpool.losses.region_losses` to the objective.
 
     Args:
         channels: C, channels of an element.
@@ -104,7 +99,7 @@ class Regions(_Parts):
         return f"channels={self.channels}, regions={self.regions}" + (f", {shown}" if shown else "")
 
 
-class Pyramid(_Parts):
+class Pyramid(_Assigned):
     """Average over the cells of grids of several resolutions (He et al. 2015, spatial pyramid pooling).
 
     Level l cuts each pooled axis into l parts; every element belongs to exactly one cell, the one its centre lies in,
@@ -141,7 +136,7 @@ class Pyramid(_Parts):
 
     def assign(self, x: Tensor, sets: Sets) -> Tensor:
         """One where an element lies in a cell."""
-        coords = known(sets.coords, self.axes, "levels")
+        coords = checked(sets.coords, self.axes, "levels")
         cells = []
         for level in self.levels:
             cell = torch.ones_like(coords[..., :1])
@@ -155,46 +150,3 @@ class Pyramid(_Parts):
     def extra_repr(self) -> str:
         """The levels."""
         return f"levels={self.levels}"
-
-
-class RegionLosses(NamedTuple):
-    """What can be added to an objective to keep regions apart; both in [0, log K], zero at best."""
-
-    entropy: Tensor  # how undecided the elements are
-    balance: Tensor  # how unequally large the regions are
-
-
-def region_losses(pool: Pool, x: Tensor, **sets: Any) -> RegionLosses:
-    """Measure whether learned regions collapse (Ying et al. 2018, section 3.3, for the entropy).
-
-    ``entropy`` is the mean over elements of the entropy of their assignment: at zero every element has chosen one.
-    ``balance`` is log K less the entropy of the regions' shares of all elements: at zero they are equally large, which
-    also keeps entropy from putting everything into one. Elements outside the mask do not count.
-
-    Args:
-        pool: A pool whose reduction is `Regions`.
-        x: Elements in the pool's layout.
-        sets: As in the call of the pool.
-
-    Raises:
-        TypeError: If the pool's reduction is another.
-
-    Example:
-        >>> import torch
-        >>> from modalpool import Pool
-        >>> from modalpool.reductions import region_losses
-        >>> pool, x = Pool("b c [h w]", "regions", channels=8, regions=3), torch.randn(2, 8, 5, 5)
-        >>> losses = region_losses(pool, x)
-        >>> (pool(x).square().mean() + losses.entropy + losses.balance).backward()
-    """
-    if not isinstance(pool.reduction, Regions):
-        raise TypeError(f"pool: expected the reduction 'regions', got {type(pool.reduction).__name__}")
-    arranged = pool.arrange(x, **sets)
-    elements, here = arranged.elements, arranged.sets
-    assignment = pool.reduction.assign(elements, here)
-    count = here.count(elements).sum().clamp(min=1)
-    entropy: Tensor = torch.special.entr(assignment)
-    shares = here.sum(assignment).flatten(0, -2).sum(0) / count
-    spread: Tensor = torch.special.entr(shares)
-    most = math.log(pool.reduction.regions)
-    return RegionLosses(here.sum(entropy.sum(-1, keepdim=True)).sum() / count, most - spread.sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Average, State
+from modalpool.reductions.base import Average, Count, State
 from modalpool.sets import Sets
 
 __all__ = ["Stochastic"]
@@ -19,7 +19,7 @@ class Stochastic(Average):
     ``pᵢ = aᵢ max(xᵢ, 0) / Σ aⱼ max(xⱼ, 0)``; training takes ``z = xᵢ`` with probability pᵢ, evaluation ``z = Σ p x``
     (Zeiler and Fergus 2013, eq. 4 to 6). Where no activation is positive all elements are equally likely.
 
-    The draw is the largest of log pᵢ plus Gumbel noise, so draws from parts of a set merge into a draw from the set.
+    The draw is the largest of log pᵢ plus Gumbel noise, so draws from chunks of a set merge into a draw from the set.
 
     Example:
         >>> import torch
@@ -34,22 +34,20 @@ class Stochastic(Average):
         """See `Reduction.in_chunks`; a draw cannot be repeated."""
         return not self.training
 
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`; the mass of a draw is the score that won it, as a certainty."""
         scores = (sets.clean(x).clamp(min=0) + _TINY).log()
         if not self.training:
-            weight, mass = sets.softmax(scores)
-            return weight[..., None, :], mass[..., None, :]
+            return sets.softmax(scores)
         many = sets.multiply(sets.clean(torch.ones_like(scores))).clamp(min=torch.finfo(scores.dtype).tiny)
         uniform = torch.rand_like(scores).clamp(min=torch.finfo(scores.dtype).tiny)
         keys = scores.detach() + many.log() - (-uniform.log()).log()
         top = sets.max(keys)
         won = sets.clean((keys == sets.expand(top)).to(scores.dtype))
-        weight = won / sets.expand(sets.tally(won).clamp(min=1))
-        return weight[..., None, :], top[..., None, :]
+        return won / sets.expand(sets.tally(won).clamp(min=1)), top
 
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`: of two draws the one with the larger score."""
         if not self.training:
-            return super().merge(a, b)
+            return super().merge(a, b, m, n)
         return torch.maximum(a[0], b[0]), torch.where(a[0] >= b[0], a[1], b[1])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from modalpool import Pool
-from modalpool.reductions import Reduction, State
+from modalpool.reductions import Count, Reduction, State
 from modalpool.sets import RaggedSets, Sets
 from tasks.data.problems import BadInput
 
@@ -28,7 +28,7 @@ class Flatten(Reduction):
         tensor([[0., 1., 2., 3.]])
     """
 
-    merges = False
+    needs_whole = "flatten: expected the whole input at once, got parts; pool, which can join them"
 
     def __init__(self, sizes: Sequence[int]):
         super().__init__()
@@ -39,7 +39,9 @@ class Flatten(Reduction):
         """See `Reduction.in_chunks`: parts of a set would not know their places."""
         return False
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`.
 
         Raises:
@@ -73,11 +75,7 @@ class Flatten(Reduction):
             "fully connected layers are built for one size: bring the input to it, or pool"
         )
 
-    def merge(self, a: State, b: State) -> State:
-        """See `Reduction.merge`; parts of a set cannot be joined."""
-        raise NotImplementedError("flatten: expected the whole input at once, got parts; pool, which can join them")
-
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
         return state[0]
 

@@ -16,9 +16,6 @@ class Twice(Sum):
         (z,), weight = super().partial(x, sets, *count, with_weights=with_weights)
         return (2 * z,), 2 * weight if with_weights else None
 
-    def pool(self, x, sets):
-        return None
-
 
 class Leaks(Twice):
     """Looks at what the mask hides."""

@@ -74,8 +74,7 @@ def all_cases() -> list[Case]:
 def exception(case: Case, guarantee: str) -> str | None:
     """Why a case does not keep a guarantee; None = it does."""
     if guarantee == "its parts merge":  # a fact that the rule states itself
-        reduction = make(case).reduction
-        return getattr(reduction, "needs_whole", None) or ("sized" if getattr(reduction, "sized", False) else None)
+        return make(case).reduction.needs_whole
     reasons = EXCEPTIONS[guarantee]
     return reasons.get(case.name, reasons.get(str(case.reduction)))
 

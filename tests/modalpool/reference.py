@@ -143,7 +143,7 @@ def mean_of_channels(x, w):
     return ((w * x).sum(0) / w.sum(0))[None]
 
 
-def several(x, a, u, r):
+def concatenation(x, a, u, r):
     return np.concatenate([pooled(x, a, u, member) for member in r.members], axis=1)
 
 
@@ -162,7 +162,7 @@ BY_CLASS = {
     "Regions": regions,
     "Pyramid": pyramid,
     "Stochastic": stochastic,
-    "Several": several,
+    "Concatenation": concatenation,
 }
 
 

@@ -16,6 +16,7 @@ from torch_geometric.nn import aggr as peer
 from torch_geometric.nn.resolver import aggregation_resolver
 
 import modalpool.compat.pyg as ours
+from modalpool import Pool
 
 INDEX = torch.tensor([2, 0, 1, 1, 0, 3, 3, 2, 2, 5])  # set 4 is empty
 SIZE = 6
@@ -90,6 +91,17 @@ def test_index_ptr_and_no_sets_agree(name, options):
     close(aggr(x, index, ptr=ptr), expected)
     close(aggr(x), aggr(x, torch.zeros(10, dtype=torch.long)))
     assert (expected[4] == 0).all()  # the empty set is zero for every rule; PyG's power mean gives 1e-4^(1/p)
+
+
+def test_an_empty_set_is_zero_whatever_a_pool_gives_by_default(monkeypatch):
+    monkeypatch.setitem(Pool.__init__.__kwdefaults__, "empty_value", "nan")
+    x, call = elements(10, 4), {"index": INDEX, "dim_size": SIZE}
+    assert Pool("[n] c")(x, **call)[4].isnan().all()
+    for name in ("Sum", "Mean", "Max", "Min", "Var", "Std", "Softmax", "PowerMean"):
+        assert (getattr(ours, f"{name}Aggregation")()(x, **call)[4] == 0).all()
+    for pool in (ours.global_add_pool, ours.global_mean_pool, ours.global_max_pool):
+        assert (pool(x, INDEX, SIZE)[4] == 0).all()
+    assert (ours.PoolAggregation("max", empty_value=-1.0)(x, **call)[4] == -1).all()
 
 
 def test_an_attention_of_any_networks():

@@ -5,7 +5,9 @@ import torch
 from every import every, make
 from forms import FORMS, SIZES, first, give, lay, make_sets, read
 
-from modalpool.reductions import Average, Mean
+from modalpool.reductions import Average, Count, Mean
+
+ONE = Count(lambda: torch.ones(1, 1))
 
 
 @every("its shares add up")
@@ -29,7 +31,7 @@ def test_weights_times_elements_are_the_output(case, form):
             one = read(laid, one)[start : start + n]
             x = sets.x[start : start + n].repeat(1, pool.reduction.repeats)
             share = one.repeat_interleave(x.shape[1] // one.shape[1], dim=1) * x
-            total[k] = pool.reduction.project(share.sum(0)[None])[0] if n else 0.0
+            total[k] = pool.reduction.project(share.sum(0)[None], ONE)[0] if n else 0.0
             if n and isinstance(pool.reduction, Mean | Average):
                 sums = one.sum(0)
                 present = sums > 0

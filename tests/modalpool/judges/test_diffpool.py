@@ -9,7 +9,7 @@ from torch_geometric.nn import dense_diff_pool
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
 from modalpool import Pool
-from modalpool.reductions import region_losses
+from modalpool.losses import region_losses
 
 SIZES, CHANNELS, REGIONS = torch.tensor([5, 1, 8]), 4, 3
 GRAPH = torch.repeat_interleave(torch.arange(3), SIZES)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modalpool import Pool
-from modalpool.reductions import region_losses
+from modalpool.losses import region_losses
 
 
 def test_pyramid_cells_tile_every_size():

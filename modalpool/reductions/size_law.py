@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.reductions.mean import join_means
 from modalpool.reductions.options import repr_options
 from modalpool.sets import Sets
@@ -41,9 +41,6 @@ class SizeLaw(Reduction):
         5.0
     """
 
-    zero_if_empty = True
-    state_size = 2
-
     def __init__(
         self, *, law: str = "power", beta: float = 0.5, learn_beta: bool = False, reference_size: float | None = None
     ) -> None:
@@ -58,41 +55,36 @@ class SizeLaw(Reduction):
         start = math.log(beta / (1 - beta)) if learn_beta and law == "mixture" else beta
         self.raw_beta = nn.Parameter(torch.tensor(float(start))) if learn_beta else None
 
-    def factor(self, count: Tensor) -> Tensor:
+    def factor(self, count: Count, dtype: torch.dtype) -> Tensor | float:
         """k(N), or k(N0) under the correction, which cancels k(N)."""
-        size = torch.where(count > 0, count, 1.0)
-        if self.reference_size is not None:
-            size = torch.full_like(size, self.reference_size)
+        size = count.size() if self.reference_size is None else self.reference_size
         beta: Tensor | float = self.beta
         if self.raw_beta is not None:
-            beta = (self.raw_beta.sigmoid() if self.law == "mixture" else self.raw_beta).to(size.dtype)
-        return (beta * size.log()).exp() if self.law == "power" else (1 - beta) + beta * size
+            beta = (self.raw_beta.sigmoid() if self.law == "mixture" else self.raw_beta).to(dtype)
+        factor: Tensor | float = size**beta if self.law == "power" else (1 - beta) + beta * size
+        return factor
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; a sum reads each value once."""
         return False
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (count, mean)."""
-        count = sets.count(x)
-        weight = (sets.uniform(x) * sets.expand(self.factor(count)))[..., None, :] if with_weights else None
-        return (count[..., None, :], sets.mean(x)[..., None, :]), weight
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`."""
+        mean = sets.mean(x)
+        if not with_weights:
+            return (mean,), None
+        factor = self.factor(count, mean.dtype) * torch.ones_like(count())
+        return (mean,), sets.uniform(x) * sets.expand(factor)
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`; where N is known and β given, the factor is a number."""
-        size = sets.number if self.reference_size is None else self.reference_size
-        if sets.number is None or size is None or self.learn_beta:
-            return None
-        return sets.mean(x) * (size**self.beta if self.law == "power" else (1 - self.beta) + self.beta * size)
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
-        return join_means(a, b)
+        return (join_means(a[0], b[0], m, n),)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        count, mean = state
-        return self.factor(count) * mean
+        return self.factor(count, state[0].dtype) * state[0]
 
     def extra_repr(self) -> str:
         """The options that are not the default."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modalpool import Pool, contributions
-from modalpool.reductions import Reduction
+from modalpool.reductions import Count, Reduction
 
 SHAPES = {
     "b c [d h w]": (2, 4, 3, 4, 5),
@@ -52,16 +52,18 @@ def by_the_formula(pool, head, x, sets):
     """map_i = Σ_kz w_ikz x_iz slope_kz, with everything written out for every element."""
     arranged = pool.arrange(x, **sets)
     elements = arranged.elements
-    state, weight = pool.reduction.partial(elements, arranged.sets, with_weights=True)
-    z = pool.reduction.finalize(state).detach().requires_grad_()  # (set axes, K, Z)
-    count = arranged.sets.count(elements)
-    logits = head(pool.restore(pool.fill_empty(pool.reduction.project(z), count, state), arranged))
+    count = Count.of(arranged.sets, elements)
+    state, weight = pool.reduction.partial(elements, arranged.sets, count, with_weights=True)
+    z = pool.reduction.finalize(state, count).detach().requires_grad_()  # (set axes, *k, Z)
+    logits = head(pool.restore(pool.fill(pool.reduction.project(z, count), state, count), arranged.axes))
     wide = z.shape[-1]
+    weight = weight if pool.vectors else weight[..., None, :]
     weight = weight.repeat_interleave(wide // weight.shape[-1], -1)
-    values = elements.repeat(*[1] * (elements.ndim - 1), wide // elements.shape[-1])[..., None, :]
+    values = elements.repeat(*[1] * (elements.ndim - 1), wide // elements.shape[-1])[..., None, :]  # (E, 1, Z)
     maps = []
     for k in range(3):
         (slope,) = torch.autograd.grad(logits[:, k].sum(), z, retain_graph=True)
+        slope = slope if pool.vectors else slope[..., None, :]
         maps.append((weight * values * arranged.sets.expand(slope)).sum((-2, -1)))
     return arranged.restore_elements(torch.stack(maps, -1), vectors=False).detach()
 
@@ -95,16 +97,12 @@ class Crossed(Reduction):
 
     repeats = 2
 
-    def partial(self, x, sets, *, with_weights=False):
-        weight = torch.rand(*x.shape[:-1], 1, 3, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
-        values = torch.cat([x, x], -1)
-        z = sets.tally(weight.repeat_interleave(2, -1)[..., 0, :] * values)[..., None, :]
+    def partial(self, x, sets, count, *, with_weights=False):
+        weight = torch.rand(*x.shape[:-1], 3, dtype=x.dtype, generator=torch.Generator().manual_seed(0))
+        z = sets.tally(weight.repeat_interleave(2, -1) * torch.cat([x, x], -1))
         return (z,), weight if with_weights else None
 
-    def merge(self, a, b):
-        return (a[0] + b[0],)
-
-    def finalize(self, state):
+    def finalize(self, state, count):
         return state[0]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Average, Reduction, State
+from modalpool.reductions.base import Average, Count, Reduction, State
 from modalpool.reductions.mean import join_means
 from modalpool.reductions.options import Temperature, repr_options
 from modalpool.sets import Sets
@@ -48,8 +48,6 @@ class LogSumExp(Reduction):
         2.0
     """
 
-    state_size = 2
-
     def __init__(
         self,
         *,
@@ -69,47 +67,39 @@ class LogSumExp(Reduction):
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
         return not (self.temperature.fixed and sets.frugal(x).soften)
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (count, log Σ exp), or the limit's own."""
-        count = sets.count(x)[..., None, :]
-        if self.temperature.flat:
-            weight = sets.uniform(x)[..., None, :] if with_weights else None
-            return (count, sets.mean(x)[..., None, :]), weight
-        if self.temperature.hard:
-            weight = hardest(sets.clean(x), sets)[0][..., None, :] if with_weights else None
-            return (count, sets.max(x)[..., None, :]), weight
-        if self.temperature.fixed and not with_weights:
-            log_mass = sets.soften(x, 1 / self.temperature(count))[1]
-            return (count, log_mass[..., None, :]), None
-        shares, log_mass = sets.softmax(sets.clean(x) / self.temperature(count))
-        return (count, log_mass[..., None, :]), shares[..., None, :] if with_weights else None
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; the state is log Σ exp, or the limit's own."""
+        temperature = self.temperature
+        if temperature.fixed and not with_weights:
+            return (sets.soften(x, 1 / temperature.value)[1],), None
+        if temperature.flat:
+            return (sets.mean(x),), sets.uniform(x) if with_weights else None
+        if temperature.hard:
+            return (sets.max(x),), hardest(sets.clean(x), sets)[0] if with_weights else None
+        shares, log_mass = sets.softmax(sets.clean(x) / temperature(x))
+        return (log_mass,), shares if with_weights else None
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`; an empty set has no logarithm."""
-        if self.normalize or not (self.temperature.fixed and sets.full):
-            return None
-        return self.temperature.value * sets.soften(x, 1 / self.temperature.value)[1]
-
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
         if self.temperature.flat:
-            return join_means(a, b)
-        count = a[0] + b[0]
+            return (join_means(a[0], b[0], m, n),)
+        top = torch.maximum(a[0], b[0])
         if self.temperature.hard:
-            return count, torch.maximum(a[1], b[1])
-        both = a[1].isfinite() & b[1].isfinite()  # logaddexp has no gradient at infinity
-        joined = torch.logaddexp(torch.where(both, a[1], 0.0), torch.where(both, b[1], 0.0))
-        return count, torch.where(both, joined, torch.maximum(a[1], b[1]))
+            return (top,)
+        both = a[0].isfinite() & b[0].isfinite()  # logaddexp has no gradient at infinity
+        joined = torch.logaddexp(torch.where(both, a[0], 0.0), torch.where(both, b[0], 0.0))
+        return (torch.where(both, joined, top),)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        count, value = state
-        if self.temperature.flat or self.temperature.hard:
+        value, temperature = count.blank(state[0]), self.temperature
+        if temperature.flat or temperature.hard:
             return value
         if self.normalize:
-            value = value - torch.where(count > 0, count, 1.0).log()
-        value = torch.where(count > 0, value, 0.0)
-        smooth: Tensor = self.temperature(value) * value
+            value = value - count.size().log()
+        smooth: Tensor = temperature(value) * value
         return smooth
 
     def extra_repr(self) -> str:
@@ -136,7 +126,6 @@ class Softmax(Average):
     """
 
     exact_zeros = True
-    zero_if_empty = True
 
     def __init__(
         self, *, temperature: float = 1.0, learn_temperature: bool = False, channels: int | None = None
@@ -150,29 +139,24 @@ class Softmax(Average):
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
         return not (self.temperature.fixed and sets.frugal(x).soften)
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        if with_weights or self.temperature.flat or self.temperature.hard:
-            return super().partial(x, sets, with_weights=with_weights)
-        z, log_mass = sets.soften(x, 1 / self.temperature(sets.count(x)))
-        return (log_mass[..., None, :], z[..., None, :]), None
+        temperature = self.temperature
+        if with_weights or temperature.flat or temperature.hard:
+            return super().partial(x, sets, count, with_weights=with_weights)
+        z, log_mass = sets.soften(x, 1 / temperature(x))
+        return (log_mass, z), None
 
-    def pool(self, x: Tensor, sets: Sets) -> Tensor | None:
-        """See `Reduction.pool`."""
-        if not self.temperature.fixed:
-            return None
-        return sets.soften(x, 1 / self.temperature.value)[0]
-
-    def weigh(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
         """See `Average.weigh`."""
         x = sets.clean(x)
         if self.temperature.flat:
-            weight, mass = sets.uniform(x), sets.count(x).log()
-        elif self.temperature.hard:
-            weight, mass = hardest(x, sets)
-        else:
-            weight, mass = sets.softmax(x / self.temperature(x))
-        return weight[..., None, :], mass[..., None, :]
+            return sets.uniform(x), sets.count(x).log()
+        if self.temperature.hard:
+            return hardest(x, sets)
+        return sets.softmax(x / self.temperature(x))
 
     def extra_repr(self) -> str:
         """The options that are not the default."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Reduction, State
+from modalpool.reductions.base import Count, Reduction, State
 from modalpool.sets import Sets
 
-__all__ = ["Several"]
+__all__ = ["Concatenation"]
 
 
-class Several(Reduction):
+class Concatenation(Reduction):
     """Pool in several ways and concatenate the results on the channel axis, in the order given.
 
     Statistics pooling (Snyder et al. 2018) is ``["mean", "std"]``. All members give the same number of vectors.
@@ -39,8 +39,7 @@ class Several(Reduction):
             raise ValueError(f"reduction: expected a list of equally many vectors each, got {sorted(map(str, kinds))}")
         self.members = nn.ModuleList(members)
         self.vectors = members[0].vectors
-        self.sized = any(member.sized for member in members)
-        self.zero_if_empty = all(member.zero_if_empty for member in members)
+        self.needs_whole = next((member.needs_whole for member in members if member.needs_whole), None)
         self.positional = any(member.positional for member in members)
         self.repeats = sum(member.repeats for member in members)
         self.state_size = sum(member.state_size for member in members)
@@ -59,51 +58,52 @@ class Several(Reduction):
     def out_channels(self, channels: int | None) -> int | None:
         """The sum of the members' channels."""
         each = [member.out_channels(channels) for member in self._members()]
-        known = [size for size in each if size is not None]
-        return sum(known) if len(known) == len(each) else None
+        return None if None in each else sum(filter(None, each))
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; several members write a gradient each before it is added up."""
         return len(self.members) > 1 or self._members()[0].in_chunks(x, sets)
 
-    def partial(self, x: Tensor, sets: Sets, *, with_weights: bool = False) -> tuple[State, Tensor | None]:
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is the members' states one after the other."""
         state: list[Tensor] = []
         weights: list[Tensor] = []
         for member in self._members():
-            part, weight = member.partial(x, sets, with_weights=with_weights)
-            state.extend(part)
+            own, weight = member.partial(x, sets, count, with_weights=with_weights)
+            state.extend(own)
             if weight is not None:  # one weight per channel of z, for all members alike
                 channels = x.shape[-1] * member.repeats
-                weight = weight.expand(*x.shape[:-1], *weight.shape[-2:])
+                weight = weight.expand(*x.shape[:-1], *weight.shape[x.ndim - 1 :])
                 weights.append(weight.repeat_interleave(channels // weight.shape[-1], dim=-1))
         return tuple(state), torch.cat(weights, dim=-1) if with_weights else None
 
-    def merge(self, a: State, b: State) -> State:
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
         merged: list[Tensor] = []
         for (member, left), (_, right) in zip(self._split(a), self._split(b), strict=True):
-            merged.extend(member.merge(left, right))
+            merged.extend(member.merge(left, right, m, n))
         return tuple(merged)
 
-    def finalize(self, state: State) -> Tensor:
+    def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return torch.cat([member.finalize(part) for member, part in self._split(state)], dim=-1)
+        return torch.cat([member.finalize(own, count) for member, own in self._split(state)], dim=-1)
 
-    def project(self, z: Tensor) -> Tensor:
+    def project(self, z: Tensor, count: Count) -> Tensor:
         """Each member's own, on its own channels."""
-        channels = z.shape[-1] // self.repeats
-        parts = torch.split(z, [channels * member.repeats for member in self._members()], dim=-1)
-        return torch.cat([member.project(part) for member, part in zip(self._members(), parts, strict=True)], dim=-1)
+        members = self._members()
+        each = torch.split(z, [z.shape[-1] // self.repeats * member.repeats for member in members], dim=-1)
+        return torch.cat([member.project(own, count) for member, own in zip(members, each, strict=True)], dim=-1)
 
-    def absent(self, state: State) -> Tensor | None:
-        """Each member's own, for its own channels."""
-        parts = [(member, member.absent(part), member.finalize(part)) for member, part in self._split(state)]
-        if all(absent is None for _, absent, _ in parts):
+    def empty(self, z: Tensor, state: State, count: Count) -> Tensor | None:
+        """See `Reduction.empty`: each member's own, for its own channels."""
+        widths = [member.out_channels(1) or 1 for member in self._members()]
+        each = torch.split(z, [z.shape[-1] // sum(widths) * width for width in widths], dim=-1)
+        found = [
+            (member.empty(own, part, count), own) for own, (member, part) in zip(each, self._split(state), strict=True)
+        ]
+        if all(empty is None for empty, _ in found):
             return None
-        full = []
-        for member, absent, z in parts:
-            width = member.project(z).shape[-1]
-            none = torch.zeros((*z.shape[:-1], width), dtype=torch.bool, device=z.device)
-            full.append(none if absent is None else absent.expand_as(none))
-        return torch.cat(full, dim=-1)
+        none = torch.zeros((), dtype=torch.bool, device=z.device)
+        return torch.cat([(none if empty is None else empty).expand_as(own) for empty, own in found], dim=-1)

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from modalpool.sets import accumulation_type
 
-__all__ = ["route"]
+__all__ = ["activation_maps"]
 
 _NUMBERS = 2**21
 """How many numbers are worked on at once unless asked for otherwise: eight megabytes, which stay in a cache."""
 
 
-def route(
+def activation_maps(
     weight: Tensor,
     x: Tensor,
     slope: Callable[[slice], Tensor],
