@@ -79,7 +79,7 @@ def response_rows(task: PoolingTask, batches: list[Any]) -> list[Row]:
     """What comes through of changes, averaged over samples: ``measure``, ``mean`` (closed form), ``pool``, ``network``.
 
     Waves are in units of what a constant of the same amplitude does; constants, shifts and occlusions in units of the
-    spread between samples; gaps relative to the mixture (`modalpool.diagnostics`).
+    spread between samples; gaps relative to the mixture (`tasks.maps.diagnostics`).
     """
     pool, means = _column(task, batches, at_pool)
     network, _ = _column(task, batches, through_network)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.diagnostics import (
+from tasks.maps.diagnostics import (
     checkerboard,
     cutmix_gap,
     laplacian_modes,

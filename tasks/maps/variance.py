@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modalpool.diagnostics import pooled_variance
 from tasks.data.problems import BadInput
+from tasks.maps.diagnostics import pooled_variance
 from tasks.maps.probes import at_pool, sets_pooled
 from tasks.task.base import PoolingTask
 from tasks.task.flatten import Flatten

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalpool import Pool
-from modalpool.diagnostics import (
+from tasks.maps.diagnostics import (
     checkerboard,
     cutmix_gap,
     laplacian_modes,

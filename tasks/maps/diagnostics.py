@@ -64,7 +64,7 @@ def pooled_variance(
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import pooled_variance
+        >>> from tasks.maps.diagnostics import pooled_variance
         >>> torch.manual_seed(0)
         <torch._C.Generator object at ...>
         >>> [round(v, 1) for v in pooled_variance(Pool("b [n] c"), [1, 1000], correlation=0.5).tolist()]
@@ -88,7 +88,7 @@ def checkerboard(sizes: Sequence[int]) -> Tensor:
     Its mean is 0 if any size is even, else 1 / (number of elements).
 
     Example:
-        >>> from modalpool.diagnostics import checkerboard
+        >>> from tasks.maps.diagnostics import checkerboard
         >>> checkerboard([3, 3]).sum().item(), checkerboard([3, 4]).sum().item()
         (1.0, 0.0)
     """
@@ -111,7 +111,7 @@ def sinusoid(sizes: Sequence[int], cycles: Sequence[float]) -> Tensor:
         ValueError: If there are not as many cycles as sizes.
 
     Example:
-        >>> from modalpool.diagnostics import sinusoid
+        >>> from tasks.maps.diagnostics import sinusoid
         >>> abs(sinusoid([10, 8], [2, 0]).mean().item()) < 1e-6
         True
     """
@@ -141,7 +141,7 @@ def laplacian_modes(edge_index: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
 
     Example:
         >>> import torch
-        >>> from modalpool.diagnostics import laplacian_modes
+        >>> from tasks.maps.diagnostics import laplacian_modes
         >>> frequency, modes = laplacian_modes(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), 3)
         >>> [round(value, 3) for value in frequency.abs().tolist()]
         [0.0, 1.0, 3.0]
@@ -173,7 +173,7 @@ def response(function: Function, x: Tensor, pattern: Tensor, *, amplitude: float
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import checkerboard, response
+        >>> from tasks.maps.diagnostics import checkerboard, response
         >>> x, p, pool = torch.zeros(1, 2, 4, 4), checkerboard([4, 4]), Pool("b c [h w]")
         >>> response(pool, x, p).item(), response(lambda x: pool(x.relu()), x, p).item()
         (0.0, 0.5)
@@ -199,7 +199,7 @@ def mixup_gap(function: Function, a: Tensor, b: Tensor, *, share: float = 0.5) -
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import mixup_gap
+        >>> from tasks.maps.diagnostics import mixup_gap
         >>> a, b = torch.tensor([[[4.0, 0.0]]]), torch.tensor([[[0.0, 4.0]]])
         >>> mixup_gap(Pool("b c [t]", "mean"), a, b).item(), mixup_gap(Pool("b c [t]", "max"), a, b).item()
         (0.0, 0.5)
@@ -225,7 +225,7 @@ def cutmix_gap(function: Function, a: Tensor, b: Tensor, *, mask: Tensor) -> Ten
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import cutmix_gap
+        >>> from tasks.maps.diagnostics import cutmix_gap
         >>> a, b = torch.ones(1, 1, 4), torch.full((1, 1, 4), 3.0)
         >>> cutmix_gap(Pool("b c [t]"), a, b, mask=torch.tensor([True, False, False, False])).item()
         0.0
@@ -255,7 +255,7 @@ def shift_response(function: Function, x: Tensor, *, axis: int, steps: int) -> T
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import shift_response
+        >>> from tasks.maps.diagnostics import shift_response
         >>> shift_response(Pool("b c [t]", "max"), torch.randn(1, 3, 8), axis=2, steps=3).item()
         0.0
     """
@@ -280,7 +280,7 @@ def occlusion_response(function: Function, x: Tensor, *, mask: Tensor, fill: flo
     Example:
         >>> import torch
         >>> from modalpool import Pool
-        >>> from modalpool.diagnostics import occlusion_response
+        >>> from tasks.maps.diagnostics import occlusion_response
         >>> hidden = torch.tensor([True, True, False, False])
         >>> occlusion_response(Pool("b c [t]"), torch.ones(1, 3, 4), mask=hidden).item()
         0.5
