@@ -24,6 +24,7 @@ from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import Outputs
 from tasks.outputs.checkpoints import Best, Last, Resumable, WholeFiles, continue_history, history
+from tasks.outputs.report import write_report
 from tasks.outputs.stopping import Patience, how_it_ended, sentence
 from tasks.task.base import PoolingTask
 
@@ -166,9 +167,11 @@ class CLI(LightningCLI):
         self.say_where()
 
     def say_where(self) -> None:
-        """Print the run's folder and its most telling picture as the last lines."""
+        """Write the report of a test, and print the run's folder and what to look at as the last lines."""
         outputs = next(callback for callback in self.trainer.callbacks if isinstance(callback, Outputs))
         if self.trainer.is_global_zero and outputs.written:
+            if self.trainer.state.fn == "test":
+                outputs.written.insert(0, write_report(outputs.folder))
             print(f"Results: {outputs.folder}")
             print(f"Look at: {outputs.written[0]}")
 

@@ -8,14 +8,17 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from tasks.data.base import PoolingData, Sample
 from tasks.data.describe import describe
 from tasks.data.problems import BadInput
 from tasks.outputs.curves import draw_curves
-from tasks.outputs.gallery import Gallery
-from tasks.outputs.predictions import Row, report, summarise, write_predictions
+from tasks.outputs.diagrams import draw_test
+from tasks.outputs.gallery import Entry, Gallery
+from tasks.outputs.origin import origin
+from tasks.outputs.predictions import Row, groups_of, report, summarise, worst_mistakes, write_predictions
+from tasks.outputs.stopping import how_it_ended, sentence
 from tasks.task.base import PoolingTask
 
 
@@ -28,6 +31,7 @@ class Outputs(Callback):
         followed: How many they are, evenly spread over the validation data.
         bootstrap: Resamples behind the intervals in ``summary.json``; 0 leaves them out.
         permutations: How often labels are shuffled for a p value of each test metric; 0 leaves it out.
+        mistakes: How many of the worst mistakes of a test are drawn, too, for ``report.html``.
         by: Columns of the table by whose values the test metrics are given too, such as a site; comma between several.
     """
 
@@ -39,13 +43,16 @@ class Outputs(Callback):
         followed: int = 3,
         bootstrap: int = 500,
         permutations: int = 0,
+        mistakes: int = 4,
         by: str | None = None,
     ):
         self.maps = maps
         self.every, self.followed = every, followed
         self.bootstrap, self.permutations = bootstrap, permutations
         self.by = [] if by is None else [name.strip() for name in by.split(",")]
+        self.mistakes = mistakes
         self._rows: list[Row] = []
+        self._described: list[str] = []
         self._known: dict[str, tuple[str, Sample]] = {}
         self._gallery: Gallery | None = None
         self._drawn = 0
@@ -56,7 +63,8 @@ class Outputs(Callback):
         """Say what is trained on what."""
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, PoolingData):
-            for line in describe(data):
+            self._described = list(describe(data))
+            for line in self._described:
                 rank_zero_info(line)
 
     def on_validation_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
@@ -115,10 +123,43 @@ class Outputs(Callback):
             folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module, by=self.by)
             summary = summarise(rows, pl_module, resamples=self.bootstrap, permutations=self.permutations, by=self.by)
+            ended = how_it_ended(trainer)
+            summary["run"] = {"data": self._described, "ended": sentence(ended) if ended else "", **origin()}
+            summary["mistakes"] = self._draw_mistakes(trainer, pl_module, rows)
+            self._draw_test(rows, pl_module)
             (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-            self.written += [*draw_curves(folder), folder / "predictions.csv"]
+            self.written += [*draw_curves(folder, ended and ended["best"]), folder / "predictions.csv"]
             for line in report(summary):
                 rank_zero_info(line)
+
+    def _draw_test(self, rows: list[Row], task: PoolingTask) -> None:
+        predictions = torch.stack([row.predictions for row in rows]).numpy()
+        target = torch.stack([row.target for row in rows if row.target is not None]).numpy()
+        draw_test(self.folder / "test.png", task.kind, task.classes, predictions, target, groups_of(rows))
+
+    def _draw_mistakes(self, trainer: Trainer, task: PoolingTask, rows: list[Row]) -> list[dict[str, str]]:
+        """Draw the worst mistakes, which need not be among the first samples, and say where their pictures are."""
+        data = getattr(trainer, "datamodule", None)
+        worst = worst_mistakes(rows, task)[: min(self.mistakes, self.maps)]
+        if not worst or not isinstance(data, PoolingData):
+            return []
+        numbers = {sample.id: number for number, sample in enumerate(data.samples("test"))}
+        drawn = {entry.decision.id for entry in self._pages().entries if entry.epoch is None}
+        chosen = Subset(data.still("test"), [numbers[row.id] for row in worst if row.id not in drawn])
+        for batch in data.loader(chosen, False) if len(chosen) else ():
+            batch = trainer.precision_plugin.convert_input(batch)
+            self._add(task, trainer.strategy.batch_to_device(batch), len(worst))
+        known = {entry.decision.id: entry for entry in self._pages().entries if entry.epoch is None}
+        place = lambda entry: entry.picture.relative_to(self.folder).as_posix()  # noqa: E731
+        return [
+            {
+                "id": row.id,
+                "target": known[row.id].decision.target,
+                "prediction": known[row.id].decision.prediction,
+                "picture": place(known[row.id]),
+            }
+            for row in worst
+        ]
 
     def on_predict_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
         """Write the predictions."""
@@ -150,16 +191,23 @@ class Outputs(Callback):
 
     def _draw(self, task: PoolingTask, batch: Any, limit: int, *, epoch: int | None = None) -> None:
         """Add pictures to the run's gallery, which goes on from fit to test."""
-        if self._gallery is None or self._gallery.folder != self.folder / "maps":
-            self._gallery = Gallery(self.folder / "maps")
-        # Predicting runs in inference mode, where the maps of a head that is not linear have no gradient.
-        with torch.inference_mode(False):
-            added = self._gallery.add(task, _copy(batch), limit=limit, epoch=epoch)
-        page = self._gallery.write(task)
+        added = self._add(task, batch, limit, epoch=epoch)
         if epoch is None:
             self._drawn += len(added)
             files = [path for entry in added for path in (entry.picture, *entry.files)]
-            self.written = [page, *self.written[1:], *files]
+            self.written = [self.folder / "maps" / "index.html", *self.written[1:], *files]
+
+    def _add(self, task: PoolingTask, batch: Any, limit: int, *, epoch: int | None = None) -> list[Entry]:
+        # Testing runs in inference mode, where the maps of a head that is not linear have no gradient.
+        with torch.inference_mode(False):
+            added = self._pages().add(task, _copy(batch), limit=limit, epoch=epoch)
+        self._pages().write(task)
+        return added
+
+    def _pages(self) -> Gallery:
+        if self._gallery is None or self._gallery.folder != self.folder / "maps":
+            self._gallery = Gallery(self.folder / "maps")
+        return self._gallery
 
 
 def spread_evenly(loader: DataLoader, number: int) -> Any:

@@ -6,8 +6,13 @@ from pathlib import Path
 from tasks.outputs.drawing import canvas, save
 
 
-def draw_curves(folder: Path) -> list[Path]:
-    """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation."""
+def draw_curves(folder: Path, best: int | None = None) -> list[Path]:
+    """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation.
+
+    Args:
+        folder: The run's.
+        best: The epoch whose weights were kept, counted from 1 as all of them are here; it is marked.
+    """
     table = folder / "metrics.csv"
     if not table.is_file():
         return []
@@ -18,13 +23,15 @@ def draw_curves(folder: Path) -> list[Path]:
         for column, value in record.items():
             part, _, name = column.partition("/")
             if part in ("train", "val") and value:
-                curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]), float(value)))
+                curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]) + 1, float(value)))
     if not curves:
         return []
     figure = canvas(4 * len(curves), 3.2)
     for axes, (name, parts) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
         for part, points in parts.items():
             axes.plot(*zip(*points, strict=True), label=part)
+        if best is not None:
+            axes.axvline(best, color="0.5", ls="--", lw=1, label=f"kept: epoch {best}")
         axes.set(xlabel="epoch", title=name)
         axes.grid(alpha=0.3)
         axes.legend()

@@ -96,8 +96,7 @@ def summarise(
     predictions = torch.stack([row.predictions for row in rows])
     target = torch.stack([row.target for row in rows if row.target is not None])
     target = target.long() if kind == "multilabel" else target
-    owners = [row.sample.group or row.id for row in rows]
-    groups = owners if len(set(owners)) < len(owners) else None
+    groups = groups_of(rows)
     summary: dict[str, Any] = {
         "kind": kind,
         "classes": task.classes,
@@ -109,11 +108,11 @@ def summarise(
     }
     if rows[0].leaked is not None:
         clean = torch.tensor([not row.leaked for row in rows])
-        rest = [owner for owner, one in zip(owners, clean.tolist(), strict=True) if one]
+        rest = [row for row in rows if not row.leaked]
         summary["without_leaks"] = {"samples": len(rest), "test": summary["test"]}
         if 0 < len(rest) < len(rows):
             summary["without_leaks"]["test"] = bootstrap(
-                kind, classes, predictions[clean], target[clean], groups=groups and rest, samples=resamples
+                kind, classes, predictions[clean], target[clean], groups=groups_of(rest), samples=resamples
             )
     if task.operating_point is not None:
         summary["positive"] = task.classes[1]
@@ -138,6 +137,29 @@ def summarise(
                 for value, hits in chosen.items()
             }
     return without_nan(summary)
+
+
+def groups_of(rows: Sequence[Row]) -> list[str] | None:
+    """Whose each sample is; None where all are their own."""
+    owners = [row.sample.group or row.id for row in rows]
+    return owners if len(set(owners)) < len(owners) else None
+
+
+def worst_mistakes(rows: Sequence[Row], task: PoolingTask) -> list[Row]:
+    """Samples that are predicted wrongly, the surest or farthest first; in regression all."""
+
+    def wrong(row: Row) -> float:
+        p, target = row.predictions, row.target
+        if target is None:
+            return 0.0
+        if task.kind == "regression":
+            return float(((p - target.to(p)) / task.target_std.to(p)).abs().max())
+        if task.kind == "multilabel":
+            missed = (p - target.to(p)).abs()
+            return float(torch.where(missed > 0.5, missed, 0.0).max())
+        return 0.0 if int(p.argmax()) == int(target) else 1 - float(p[int(target)])
+
+    return [row for row in sorted(rows, key=wrong, reverse=True) if wrong(row) > 0]
 
 
 def _per_class(confusion: list[list[int]]) -> Iterator[dict[str, float]]:

@@ -40,10 +40,11 @@ def table(path):
 def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     toy("fit")
     run = tmp_path / "runs" / "toy" / "version_0"
-    for name in ("config.yaml", "metrics.csv", "predictions.csv", "summary.json", "curves.png"):
+    for name in ("config.yaml", "metrics.csv", "predictions.csv", "summary.json", "curves.png", "test.png"):
         assert (run / name).stat().st_size > 0
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
-    assert len(list((run / "maps").glob("*.png"))) == 8
+    wrong = [row for row in table(run / "predictions.csv") if row["target"] != row["prediction"]]
+    assert 8 <= len(list((run / "maps").glob("*.png"))) <= 8 + min(4, len(wrong))
 
     rows = table(run / "predictions.csv")
     assert list(rows[0]) == ["id", "target", "prediction", "p(low)", "p(high)", "part", "fold", "group"]
@@ -55,8 +56,11 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     assert hits > 0.8  # the mean of a set gives its class away
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "Results: runs/toy/version_0",
-        "Look at: runs/toy/version_0/maps/index.html",
+        "Look at: runs/toy/version_0/report.html",
     ]
+    worst = max(wrong, key=lambda row: max(float(row["p(low)"]), float(row["p(high)"])))
+    assert summary["mistakes"][0]["id"] == worst["id"]
+    assert all((run / one["picture"]).is_file() for one in summary["mistakes"])
 
 
 @pytest.mark.parametrize(

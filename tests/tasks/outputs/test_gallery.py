@@ -148,7 +148,7 @@ def test_fitting_follows_a_few_samples_and_is_not_changed_by_it(tmp_path, monkey
         "model": {"class_path": "toy.ToyTask"},
         "data": {"class_path": "toy.ToyData"},
         "trainer": {"max_epochs": 5, "accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False},
-        "outputs": {"bootstrap": 0, "maps": 2},
+        "outputs": {"bootstrap": 0, "maps": 2, "mistakes": 0},
     }
     Path("toy.yaml").write_text(yaml.safe_dump(config))
     for name, every in (("with", 2), ("without", 0)):
