@@ -3,6 +3,7 @@
 # make test                                       the tests
 # make bench FLAGS=--quick                        every pool against its peers; FLAGS="--device cuda" on a GPU
 # make docs                                       the guides and the API as one site
+# make results FLAGS="--data DIR"                 the numbers of the README again, each by its command: hours
 # make profile CONFIG=configs/graph/nci1.yaml     where a training step's time goes
 PYTHON ?= python3
 CONFIG ?= configs/volume/lesions.yaml
@@ -10,7 +11,7 @@ FLAGS ?=
 BIN = .venv/bin
 READY = .venv/.ready
 
-.PHONY: fit test slow bench profile lint format docs check clean
+.PHONY: fit test slow bench results profile lint format docs check clean
 
 fit: $(READY)
 	$(BIN)/python -m tasks fit -c $(CONFIG) $(FLAGS)
@@ -25,6 +26,9 @@ slow: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks $(FLAGS)
+
+results: $(READY)
+	$(BIN)/python -m tasks results $(FLAGS)
 
 profile: $(READY)
 	$(BIN)/python tests/benchmarks/step.py -c $(CONFIG) $(FLAGS)

@@ -18,10 +18,11 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks diagnose -c CONFIG --ckpt_path best           what pool and network do to patterns, mixtures, shifts
+  python -m tasks results --data DIR [--only mutag]             the numbers of the README, each by its command
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
-_COMMANDS = ("crossval", "compare", "heads", "embed", "judge", "diagnose", "explain")
+_COMMANDS = ("results", "crossval", "compare", "heads", "embed", "judge", "diagnose", "explain")
 
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.
 _EXPECTED = [

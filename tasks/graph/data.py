@@ -20,6 +20,7 @@ from tasks.data.digests import digest
 from tasks.data.problems import Problems
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
+from tasks.graph.colours import colour_names
 from tasks.graph.raw import label_names, read_tu
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
@@ -40,6 +41,8 @@ class GraphData(PoolingData):
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
             over the nodes cannot count them.
+        colours: List the training graphs' Weisfeiler-Leman colours of this many rounds, of which a
+            `tasks.graph.GraphTask` then learns features beside the network's.
         kwargs: Options of `tasks.data.base.PoolingData`.
 
     Example:
@@ -57,13 +60,21 @@ class GraphData(PoolingData):
     reading: dict[str, Any] | None = None  # set by `read`: how to read one more graph like these
 
     def __init__(
-        self, *, num_folds: int = 10, val: float = 0.1, degrees: int | None = None, size: bool = False, **kwargs
+        self,
+        *,
+        num_folds: int = 10,
+        val: float = 0.1,
+        degrees: int | None = None,
+        size: bool = False,
+        colours: int | None = None,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         self.num_folds = num_folds
         self.val = val
         self.degrees = degrees
         self.size = size
+        self.colours = colours
 
     @abstractmethod
     def read(self, problems: Problems) -> list[Data]:
@@ -121,6 +132,14 @@ class GraphData(PoolingData):
         in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
         spec["features"] = {"degrees": highest, "size": self.size}
         spec["reading"] = self.reading
+        # Columns of zeros and ones, of those that come from the data, say what a node is.
+        width = spec["channels"] - own_columns(spec)
+        plain = zip(spec["feature_mean"][:width], spec["feature_std"][:width], strict=True)
+        spec["label_columns"] = [i for i, (mean, std) in enumerate(plain) if mean == 0 and std == 1]
+        if self.colours is not None:
+            together = Batch.from_data_list(train)
+            names = colour_names(together.x[:, spec["label_columns"]], together.edge_index, self.colours)
+            spec["colours"] = {"rounds": self.colours, "names": names}
         spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees
         if regression:
             y = torch.cat([graph.y for graph in train])
@@ -278,6 +297,12 @@ def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
     if size:
         columns.append(torch.full((graph.num_nodes, 1), math.log(graph.num_nodes)))
     return torch.cat(columns, 1) if columns else torch.ones(graph.num_nodes, 1)
+
+
+def own_columns(spec: dict[str, Any]) -> int:
+    """How many feature columns, the last ones, do not come from the data: degrees and size."""
+    features = spec["features"]
+    return (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
 
 
 def feature_scale(graphs: list[Data]) -> dict[str, list[float]]:

@@ -11,6 +11,8 @@ from torch_geometric.nn import models
 from torch_geometric.utils import degree, to_undirected
 
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
+from tasks.graph.colours import ColourFeatures
+from tasks.graph.data import own_columns
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 
@@ -36,6 +38,9 @@ class GraphTask(PoolingTask):
         coarsen: Hierarchical pooling: after every layer but the last, "topk", "sag" or "asap" chooses the nodes that go
             on (`tasks.graph.coarsened.CoarsenedGNN`), and those that stay to the end are pooled. None keeps all nodes.
         ratio: Share of a graph's nodes that stays after a layer, where ``coarsen`` is set.
+        colour_channels: Channels beside the network's that are learned of each Weisfeiler-Leman colour, where the data
+            lists them (``colours`` of `tasks.graph.GraphData`).
+        colour_dropout: Share of a graph's colours that are left out in training.
         options: Options of `tasks.task.base.PoolingTask` and of the pool.
     """
 
@@ -54,11 +59,14 @@ class GraphTask(PoolingTask):
         drop_edges: float = 0.0,
         coarsen: Coarsening | None = None,
         ratio: float = 0.5,
+        colour_channels: int = 16,
+        colour_dropout: float = 0.0,
         **options,
     ):
         if conv not in _MODELS:
             raise ValueError(f"expected conv {', '.join(_MODELS)}, got '{conv}'; choose one of them")
-        super().__init__(spec, layout="[n] c", channels=hidden, **options)
+        colours = spec.get("colours")
+        super().__init__(spec, layout="[n] c", channels=hidden + (colour_channels if colours else 0), **options)
         self.save_hyperparameters()
         self.drop_edges = drop_edges
         own: dict[str, Any] = {}
@@ -82,11 +90,12 @@ class GraphTask(PoolingTask):
         )
         if coarsen is not None:
             self.encoder = CoarsenedGNN(self.encoder, coarsen, ratio)
+        self.colours = ColourFeatures(**colours, channels=colour_channels, dropout=colour_dropout) if colours else None
         self.register_buffer("feature_mean", torch.tensor(spec["feature_mean"]), persistent=False)
         self.register_buffer("feature_std", torch.tensor(spec["feature_std"]), persistent=False)
 
     def encode(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        """Features of all nodes, (N, hidden), and the graph of each; a mask leaves out nodes that did not stay.
+        """Features of all nodes, (N, C), and the graph of each; a mask leaves out nodes that did not stay.
 
         Behind "asap" what stays are clusters, and each stands at the node in its centre.
         """
@@ -104,6 +113,9 @@ class GraphTask(PoolingTask):
         # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it and
         # the layers' features; a ReLU here lets nodes count what they have or lack.
         x = x.relu()  # (N, hidden)
+        if self.colours is not None:
+            labels = batch.x[:, self.spec["label_columns"]]
+            x = torch.cat([x, self.colours(labels, batch.edge_index, batch.batch)], 1)
         return x, sets
 
     place_names = ("node",)
@@ -183,14 +195,8 @@ class GraphTask(PoolingTask):
         names = reading.get("node_names")
         if "names" in graph or not names:
             return graph.names if "names" in graph else None
-        end = self.spec["channels"] - self._own_columns
+        end = self.spec["channels"] - own_columns(self.spec)
         return [names[column] for column in graph.x[:, end - len(names) : end].argmax(1).tolist()]
-
-    @property
-    def _own_columns(self) -> int:
-        """Feature columns that do not come from the files: degrees and size, the last ones."""
-        features = self.spec["features"]
-        return (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
 
     def export(self, batch: Batch, number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write what each node added as CSV: its number from 0, its name if nodes have names, its value."""

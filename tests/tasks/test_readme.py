@@ -87,6 +87,11 @@ def test_task_commands_parse(command, monkeypatch, capsys):
         with pytest.raises(SystemExit, match=r"error: .*does not exist"):
             main(words)
         return
+    if words[0] == "results":  # it takes no config but the list of rows
+        from tasks.commands.results import options
+
+        options().parse_args(words[1:])
+        return
     configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
     assert configs
     assert [config for config in configs if not (ROOT / config).is_file()] == []
