@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
@@ -34,8 +35,8 @@ class AudioManifest(PoolingData):
     Args:
         manifest: The table; paths in it start at its own folder.
         label: Column of the label. Several labels of one clip are written ``drums|bass``.
-        fold_column: Column of the folds. Whole numbers are the folds' names; other names are numbered from 0 in sorted
-            order.
+        fold_column: Column of the folds; it goes before a column ``split``. None = ``fold``, where there is no
+            ``split``. Whole numbers are the folds' numbers; other names are numbered from 0 in sorted order.
         apart: Folds that are in no training set and in no cross-validation, such as recordings from another source;
             test on one by giving its number as the fold.
         group: Column of groups (a player, a recording) that are never divided between training and validation, nor
@@ -56,7 +57,7 @@ class AudioManifest(PoolingData):
         manifest: str,
         *,
         label: str = "label",
-        fold_column: str = "fold",
+        fold_column: str | None = None,
         apart: list[int] | None = None,
         group: str | None = None,
         copies: str | None = None,
@@ -79,18 +80,32 @@ class AudioManifest(PoolingData):
     def rows(self) -> list[Row]:
         """The table's rows, read once."""
         if not self._rows:
-            required = ["path", self.label] + [column for column in (self.group, self.copies) if column]
+            named = (self.fold_column, self.group, self.copies)
+            required = ["path", self.label] + [column for column in named if column]
             self._rows = read_manifest(self.manifest, required=required)
         return self._rows
 
     @property
     def folds(self) -> list[int]:
         """The column's folds without those apart; five random folds without a column; [0] for a fixed split."""
-        if self._has("split"):
-            return [0]
-        if self._has(self.fold_column):
-            return sorted(set(fold_numbers(self.rows(), self.fold_column).values()) - set(self.apart))
-        return list(range(5))
+        if self._column:
+            return sorted(set(fold_numbers(self.rows(), self._column).values()) - set(self.apart))
+        return [0] if self._has("split") else list(range(5))
+
+    @property
+    def fold_names(self) -> dict[int, str]:
+        """What the column calls them."""
+        if not self._column:
+            return {}
+        numbers = fold_numbers(self.rows(), self._column)
+        return {numbers[row.number]: str(row[self._column]) for row in self.rows() if row.number in numbers}
+
+    @property
+    def _column(self) -> str | None:
+        """The column of the folds, if they are what divides the rows."""
+        if self.fold_column is not None:
+            return self.fold_column
+        return "fold" if self._has("fold") and not self._has("split") else None
 
     def load(self) -> None:
         """Read and check every clip, then split them.
@@ -197,32 +212,34 @@ class AudioManifest(PoolingData):
 
     def _parts(self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems) -> dict[str, list[Row]]:
         """The rows of train, val and test."""
+        if self._column:
+            if self._has("split"):
+                rank_zero_info(f"{self.manifest}: folds are those of {self._column}; the column split is not used")
+            return self._with_val(self._held_out(rows, self._column, problems), targets, problems)
         if self._has("split"):
             parts = given_parts(rows, problems)
             return parts if parts["val"] else self._with_val(parts, targets, problems)
-        if self._has(self.fold_column):
-            return self._with_val(self._held_out(rows, problems), targets, problems)
         numbers = split(
             self._strata(rows, targets), groups=self._groups(rows), fold=self.fold, val=self.val, seed=self.seed,
             stratify=self.target == "class",
         )  # fmt: skip
         return {name: [rows[i] for i in numbers[name]] for name in PARTS}
 
-    def _held_out(self, rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]:
+    def _held_out(self, rows: Sequence[Row], column: str, problems: Problems) -> dict[str, list[Row]]:
         """The held-out fold tests, the others train, those apart do neither."""
-        folds = fold_numbers(rows, self.fold_column)
+        folds = fold_numbers(rows, column)
         known = sorted(set(folds.values()))
         unknown = sorted({self.fold, *self.apart} - set(known))
         if unknown:
             raise BadInput(
-                f"{self.manifest}: expected folds of its column {self.fold_column}, which are "
+                f"{self.manifest}: expected folds of its column {column}, which are "
                 f"{', '.join(map(str, known))}, got {', '.join(map(str, unknown))}; correct fold or apart"
             )
         for row in rows:
             if row.number not in folds:
                 problems.add(
                     row.where,
-                    f"{self.fold_column}: expected one of {known}, got '{row.get(self.fold_column) or ''}'; correct it",
+                    f"{column}: expected one of {known}, got '{row.get(column) or ''}'; correct it",
                 )
         rows = [row for row in rows if row.number in folds]
         return {

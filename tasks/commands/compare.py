@@ -50,7 +50,7 @@ def compare(args: list[str]) -> Path:
     known = planned.datamodule.folds
     before = folder / "comparison.json"
     asked = labels(chosen.reductions) if chosen.reductions or not before.is_file() else []
-    started = start("compare", chosen, known, before, reductions=asked)
+    started = start("compare", chosen, planned.datamodule, before, reductions=asked)
     pools = {label: flags(label) for label in started["reductions"]}
 
     data = plan([*rest, f"--data.init_args.fold={started['folds'][0]}"]).datamodule
@@ -67,7 +67,7 @@ def compare(args: list[str]) -> Path:
 
     before.write_text(json.dumps(started, indent=2) + "\n")
     variants = {folder / re.sub(r"[^\w=+.-]", "_", label): [*rest, *own_flags] for label, own_flags in pools.items()}
-    for done in fit_all(variants, started["folds"], started["seeds"], "compare"):
+    for done in fit_all(variants, started["folds"], started["seeds"], "compare", planned.datamodule.fold_names):
         runs = {label: rows for label, rows in zip(pools, done.values(), strict=True) if rows}
         _write(folder, runs, costs, known, f"batches of {data.batch_size}, {device}")
     print((folder / "comparison.md").read_text())

@@ -1,6 +1,7 @@
 """``python -m tasks crossval -c CONFIG``: fit and test every fold (and seed), and say how much they differ."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +29,26 @@ def crossval(args: list[str]) -> Path:
 
     planned = plan(rest)
     folder = numbered(planned.config["run"], "crossval", chosen.resume)
-    started = start("crossval", chosen, planned.datamodule.folds, folder / "crossval.json")
+    started = start("crossval", chosen, planned.datamodule, folder / "crossval.json")
     same_settings("crossval", folder, planned.config)
     (folder / "crossval.json").write_text(json.dumps(started, indent=2) + "\n")
     rows: list[dict[str, Any]] = []
-    for done in fit_all({folder: rest}, started["folds"], started["seeds"], "crossval"):
+    for done in fit_all({folder: rest}, started["folds"], started["seeds"], "crossval", planned.datamodule.fold_names):
         rows = done[folder]
-    _print(folder, rows)
+    _print(folder, rows, planned.datamodule.fold_names)
     return folder
 
 
-def _print(folder: Path, rows: list[dict[str, Any]]) -> None:
-    names = list(mean_and_sd(rows))
-    print("  fold  seed  " + "".join(f"{name:>10}" for name in names))
-    for row in rows:
-        print(f"{row['fold']:>6}{row['seed']:>6}  " + "".join(f"{row[name]:>10.4g}" for name in names))
+def _print(folder: Path, rows: list[dict[str, Any]], names: Mapping[int, str]) -> None:
+    metrics = {name: max(10, len(name) + 2) for name in mean_and_sd(rows)}
+    folds = [str(names.get(row["fold"], row["fold"])) for row in rows]
+    first = max(6, *map(len, folds))
+    print(f"{'fold':>{first}}{'seed':>6}" + "".join(f"{name:>{width}}" for name, width in metrics.items()))
+    for fold, row in zip(folds, rows, strict=True):
+        numbers = "".join(f"{row[name]:>{width}.4g}" for name, width in metrics.items())
+        print(f"{fold:>{first}}{row['seed']:>6}{numbers}")
     for statistic in ("mean", "sd"):
-        print(f"{statistic:>12}  " + "".join(f"{result[statistic]:>10.4g}" for result in mean_and_sd(rows).values()))
+        spread = mean_and_sd(rows)
+        numbers = "".join(f"{spread[name][statistic]:>{width}.4g}" for name, width in metrics.items())
+        print(f"{statistic:>{first + 6}}{numbers}")
     print(f"look at: {folder / 'crossval.csv'}")

@@ -107,7 +107,7 @@ def heads(args: list[str]) -> Path:
     before = folder / "heads.json"
     known_heads = chosen.hidden is None and before.is_file()
     asked = [] if known_heads else _hidden("256" if chosen.hidden is None else chosen.hidden)
-    started = start("heads", chosen, known, before, hidden=asked)
+    started = start("heads", chosen, planned.datamodule, before, hidden=asked)
     data = _data(rest, started["folds"][0])
     task = planned.build_task(data.spec).eval()
     sizes = largest(task, data)
@@ -123,7 +123,7 @@ def heads(args: list[str]) -> Path:
 
     own_pool = " ".join(str(task.pool).split())
     about = f"{by(sizes)} elements in the largest sample; pooled is {own_pool}"
-    for done in fit_all(variants, started["folds"], started["seeds"], "heads"):
+    for done in fit_all(variants, started["folds"], started["seeds"], "heads", planned.datamodule.fold_names):
         runs = {}
         for place in [place for place in variants if done[place]]:
             for row in done[place]:

@@ -10,7 +10,7 @@ import math
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from tasks.commands.cli import CLI, run_cli
 from tasks.commands.tables import read_json, write_csv
+from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.outputs.predictions import values, without_nan
 
@@ -28,7 +29,7 @@ def options(command: str, text: str | None) -> argparse.ArgumentParser:
     own = argparse.ArgumentParser(
         prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
     )
-    own.add_argument("--folds", help="the folds to run, 0,1,2; all of the data's unless given", type=_numbers)
+    own.add_argument("--folds", help="the folds to run, by number or name; all of the data's unless given", type=_names)
     own.add_argument("--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=_numbers)
     own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
     return own
@@ -41,15 +42,19 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"expected numbers with commas between, such as 0,1,2, got '{text}'") from None
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
 def start(
-    command: str, chosen: argparse.Namespace, known: list[int], before: Path | None = None, **asked: list[Any]
+    command: str, chosen: argparse.Namespace, data: PoolingData, before: Path | None = None, **asked: list[Any]
 ) -> dict[str, list[Any]]:
     """What to run: as asked for, or as the runs that go on were started, with what is asked for beside.
 
     Args:
         command: Stands before the error's message.
         chosen: ``folds`` and ``seeds`` of `options`.
-        known: The folds that the data have.
+        data: The data, which know their folds.
         before: The file that says what the runs were started with, if there are any.
         asked: What else is run in all folds, by its name: pools, heads.
 
@@ -62,13 +67,16 @@ def start(
     started = read_json(before) if before is not None and before.is_file() else {}
     for name, further in asked.items():
         asked[name] = [*started.get(name, []), *(one for one in further if one not in started.get(name, []))]
-    folds = chosen.folds or started.get("folds") or known
+    known, names = data.folds, data.fold_names
+    numbers = {str(number): number for number in known} | {name: number for number, name in names.items()}
+    folds = [numbers.get(name, name) for name in chosen.folds or ()] or started.get("folds") or known
     seeds = chosen.seeds or started.get("seeds") or [0]
-    for name, numbers in (("folds", folds), ("seeds", seeds)):
-        if twice := sorted({one for one in numbers if numbers.count(one) > 1}):
+    for name, all_of_them in (("folds", folds), ("seeds", seeds)):
+        if twice := sorted({one for one in all_of_them if all_of_them.count(one) > 1}):
             raise BadInput(f"{command}: expected each of --{name} once, got {_words(twice)} twice; name each once")
     if unknown := [fold for fold in folds if fold not in known]:
-        raise BadInput(f"{command}: expected --folds of {_words(known)}, which the data have, got {_words(unknown)}")
+        have = [names.get(fold, fold) for fold in known]
+        raise BadInput(f"{command}: expected --folds of {_words(have)}, which the data have, got {_words(unknown)}")
     return {**asked, "folds": folds, "seeds": seeds}
 
 
@@ -86,7 +94,11 @@ def numbered(run: dict[str, Any], name: str, resume: bool) -> Path:
 
 
 def fit_all(
-    variants: dict[Path, list[str]], folds: list[int], seeds: list[int], title: str
+    variants: dict[Path, list[str]],
+    folds: list[int],
+    seeds: list[int],
+    title: str,
+    names: Mapping[int, str] | None = None,
 ) -> Iterator[dict[Path, list[dict[str, Any]]]]:
     """Fit and test each variant on each fold with each seed, all variants of a fold before the next fold.
 
@@ -99,6 +111,7 @@ def fit_all(
         folds: The folds.
         seeds: The seeds.
         title: Stands before the progress bar.
+        names: What the folds are called in ``crossval.csv``, where their numbers are not their names.
 
     Yields:
         The rows of all variants so far, fold, seed and test metrics: what there is to begin with, and after each run.
@@ -111,7 +124,7 @@ def fit_all(
     if done:  # what an earlier call left is in the tables from the start
         for folder, own_rows in rows.items():
             if own_rows:
-                _write(folder, own_rows)
+                _write(folder, own_rows, names)
         yield rows
     with tqdm(total=len(variants) * len(runs), initial=done, desc=title, unit="run", dynamic_ncols=True) as bar:
         for (seed, fold), (folder, args) in itertools.product(runs, variants.items()):
@@ -123,7 +136,7 @@ def fit_all(
             own += [f"--data.init_args.fold={fold}", f"--seed_everything={seed}"]
             _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
             rows[folder] = _finished(folder, runs)
-            _write(folder, rows[folder])
+            _write(folder, rows[folder], names)
             bar.update()
             yield rows
 
@@ -203,8 +216,8 @@ def mean_and_sd(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    write_csv(folder / "crossval.csv", rows)
+def _write(folder: Path, rows: list[dict[str, Any]], names: Mapping[int, str] | None) -> None:
+    write_csv(folder / "crossval.csv", [{**row, "fold": (names or {}).get(row["fold"], row["fold"])} for row in rows])
     (folder / "summary.json").write_text(
         json.dumps(without_nan({"runs": len(rows), "test": mean_and_sd(rows)}), indent=2) + "\n"
     )

@@ -115,6 +115,11 @@ class PoolingData(LightningDataModule):
         return [0]
 
     @property
+    def fold_names(self) -> dict[int, str]:
+        """What folds are called, where their numbers are not what the user calls them."""
+        return {}
+
+    @property
     def spec(self) -> dict[str, Any]:
         """What a task must know, in plain values.
 
@@ -292,7 +297,8 @@ class PoolingData(LightningDataModule):
         return self.datasets[part]
 
     def predict_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Batches to predict: of each part the samples in `predicted`; the test data, where nobody has chosen any."""
-        chosen = self.predicted or {"test": list(range(len(self.datasets["test"])))}  # type: ignore[arg-type]
+        """Batches to predict: of each part the samples in `predicted`; all that are to be predicted, or the test data, otherwise."""
+        part = "predict" if "predict" in self.datasets else "test"
+        chosen = self.predicted or {part: list(range(len(self.datasets[part])))}  # type: ignore[arg-type]
         loaders = [self.loader(Subset(self.still(part), numbers), False) for part, numbers in chosen.items()]
         return loaders[0] if len(loaders) == 1 else loaders

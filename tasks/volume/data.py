@@ -63,7 +63,7 @@ class VolumeData(PoolingData):
         augment: Random changes of the training volumes; none if left out.
         cache: Where preprocessed volumes are kept: nowhere, in memory, or as files.
         cache_dir: Folder of ``cache: disk``; each setting of the preprocessing gets a folder of its own in it.
-        folds: Number of folds, where the data bring no split.
+        folds: Number of folds, where the data bring no split; None = 5.
         val: Share of the training part that validates, where the data bring no validation part.
         check: Read every voxel before training, or only the headers (faster, but misses truncated files and NaN).
         base: Batch size, workers, fold, seed, on_bad.
@@ -84,7 +84,7 @@ class VolumeData(PoolingData):
         augment: Augment | None = None,
         cache: Literal["none", "memory", "disk"] = "memory",
         cache_dir: str = "cache",
-        folds: int = 5,
+        folds: int | None = None,
         val: float = 0.15,
         check: Literal["voxels", "header"] = "voxels",
         **base,
@@ -96,7 +96,7 @@ class VolumeData(PoolingData):
         self.geometry = {"size": shape, "spacing": spacing, "fit": fit, "pad": pad, "intensity": intensity}
         self.augment = augment
         self.cache, self.cache_dir = cache, Path(cache_dir)
-        self.n_folds, self.val = folds, val
+        self.asked_folds, self.n_folds, self.val = folds, 5 if folds is None else folds, val
         self.check = check
 
     @abstractmethod
@@ -121,6 +121,9 @@ class VolumeData(PoolingData):
         total = len(listed) + len(problems.samples)
         good = self._checked(listed, problems)
         self._fixed = _is_split(good)
+        if self._fixed and self.asked_folds is not None:
+            what = f"expected none where the data bring a split, got {self.asked_folds}"
+            problems.stop("folds", f"{what}; leave --data.folds out, or set --data.split null")
         labelled = [record for record in good if record.part != "predict"]
         self._describe(labelled, problems)
         parts = self._split(labelled, problems)

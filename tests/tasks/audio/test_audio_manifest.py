@@ -1,9 +1,11 @@
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
 
 from tasks.audio import AudioManifest
+from tasks.commands.runs import start
 from tasks.data.problems import BadInput
 
 
@@ -38,6 +40,25 @@ def test_folds_may_be_names(tones):
     data.setup()
     assert data.folds == [0, 1]
     assert names(data, "test") == {f"{i:02d}.wav" for i in range(6, 12)}
+    players = {row["path"]: row["player"] for row in tones.rows}
+    assert {players[name] for name in names(data, "test")} == {data.fold_names[1]}
+    chosen = start("crossval", Namespace(folds=list(data.fold_names.values())[::-1], seeds=None), data)
+    assert chosen["folds"] == [1, 0]
+    with pytest.raises(BadInput, match=r"expected --folds of .*, which the data have, got nobody"):
+        start("crossval", Namespace(folds=["nobody"], seeds=None), data)
+
+
+def test_named_folds_go_before_a_split(tones, capfd):
+    parts = ["train"] * 6 + ["val"] * 3 + ["test"] * 3
+    path = tones.manifest([{**row, "split": part} for row, part in zip(tones.rows, parts, strict=True)])
+    by_split = AudioManifest(path)
+    assert by_split.folds == [0]
+    by_player = AudioManifest(path, fold_column="player", fold=0)
+    by_player.setup()
+    assert by_player.folds == [0, 1]
+    assert names(by_player, "test") == {f"{i:02d}.wav" for i in range(6)}
+    with pytest.raises(BadInput, match="expected the column singer, got"):
+        AudioManifest(path, fold_column="singer").setup()
 
 
 def test_groups_are_not_divided_between_training_and_validation(tones):

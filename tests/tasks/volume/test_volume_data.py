@@ -352,3 +352,10 @@ def test_masks_are_checked(study, save_nifti, tmp_path):
     assert "2 problems found" in str(error.value)
     assert "column outline is empty; name a mask, or an empty one where there is nothing" in str(error.value)
     assert "row 12 (scans/s5_1.nii.gz): mask gone.nii.gz: file does not exist" in str(error.value)
+
+
+def test_folds_beside_a_split_are_not_ignored(study):
+    table = str(study(split=["train"] * 6 + ["val"] * 2 + ["test"] * 4))
+    with pytest.raises(BadInput, match="folds: expected none where the data bring a split, got 3; leave"):
+        CSVData(table, folds=3, **SMALL).setup()
+    assert CSVData(table, folds=3, split=None, **SMALL).folds == [0, 1, 2]
