@@ -297,7 +297,7 @@ class PoolingData(LightningDataModule):
         return self.datasets[part]
 
     def predict_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Batches to predict: of each part the samples in `predicted`; all that are to be predicted, or the test data, otherwise."""
+        """Batches to predict: the samples in `predicted`; else all that are to be predicted, or the test data."""
         part = "predict" if "predict" in self.datasets else "test"
         chosen = self.predicted or {part: list(range(len(self.datasets[part])))}  # type: ignore[arg-type]
         loaders = [self.loader(Subset(self.still(part), numbers), False) for part, numbers in chosen.items()]
