@@ -17,10 +17,11 @@ from torch_geometric.utils import degree
 
 from tasks.data.base import PoolingData, Sample
 from tasks.data.digests import digest
+from tasks.data.leaks import Identity
 from tasks.data.problems import Problems
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
-from tasks.graph.colours import colour_names
+from tasks.graph.colours import colour_names, weisfeiler_leman
 from tasks.graph.raw import label_names, read_tu
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
@@ -124,6 +125,14 @@ class GraphData(PoolingData):
         parts = self.parts(targets, not regression, problems)
         if not parts:
             return
+        contents = graph_contents(graphs)
+
+        def identify(number: int) -> Identity:
+            graph = graphs[number]
+            target = tuple(graph.y.flatten().tolist())
+            return Identity(graph.id, graph.id, {"content": contents[number]}, target)
+
+        parts = self.without_leaks(parts, identify, problems)
         highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
         for graph in graphs:
             graph.x = node_features(graph, highest, size=self.size)
@@ -303,6 +312,28 @@ def own_columns(spec: dict[str, Any]) -> int:
     """How many feature columns, the last ones, do not come from the data: degrees and size."""
     features = spec["features"]
     return (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+
+
+def graph_contents(graphs: list[Data], rounds: int = 4) -> list[int]:
+    """What tells graphs apart whatever the order of their nodes: equal for equal graphs, and hardly ever for others.
+
+    It is made of the colours of Weisfeiler and Leman's refinement, begun with the nodes' features; graphs that the
+    refinement cannot tell apart (regular ones without features) count as equal.
+
+    Args:
+        graphs: Graphs as they were read.
+        rounds: How far, in edges, the colours look.
+    """
+    together = Batch.from_data_list(
+        [Data(x=one.x, edge_index=one.edge_index, num_nodes=one.num_nodes) for one in graphs]
+    )
+    kinds = torch.zeros(together.num_nodes, dtype=torch.long)
+    if together.x is not None:
+        kinds = together.x.unique(dim=0, return_inverse=True)[1]
+    bits = (kinds[:, None] >> torch.arange(32)) & 1  # as zeros and ones, which colours begin with
+    last = weisfeiler_leman(bits, together.edge_index, rounds)[-1].numpy()
+    cuts = np.split(last, together.ptr[1:-1].numpy())
+    return [digest(str(one.num_edges), np.sort(cut).tobytes()) for one, cut in zip(graphs, cuts, strict=True)]
 
 
 def feature_scale(graphs: list[Data]) -> dict[str, list[float]]:
