@@ -109,23 +109,28 @@ def measured(folder: Path, metric: str) -> Row:
     The spread over folds is that of the folds' means over seeds, the spread over seeds that of the seeds' means over
     folds: the first says how far data differ, the second how far two runs of one command on other seeds do.
     """
-    values = [(row["fold"], row["seed"], float(row[metric])) for row in _read(folder / "crossval.csv")]
-    over = {}
-    for name, place in (("folds", 0), ("seeds", 1)):
-        groups = sorted({value[place] for value in values})
-        means = [statistics.fmean(value[2] for value in values if value[place] == group) for group in groups]
-        over |= {f"sd_{name}": statistics.stdev(means) if len(means) > 1 else None, name: len(means)}
-    found = {"mean": statistics.fmean(value[2] for value in values), **over}
-    floors: dict[str, list[float]] = {}
+    rows = _read(folder / "crossval.csv")
+    found: Row = {"mean": statistics.fmean(float(row[metric]) for row in rows)}
+    for column in ("fold", "seed"):
+        groups = _groups(rows, column, metric)
+        found |= {f"{column}s": len(groups), f"sd_{column}s": _sd([statistics.fmean(one) for one in groups.values()])}
     if (folder / "floors.csv").is_file():
-        for row in _read(folder / "floors.csv"):
-            floors.setdefault(row["floor"], []).append(float(row[metric]))
-    if floors:
-        means = {name: statistics.fmean(column) for name, column in floors.items()}
-        best = (min if metric == "mae" else max)(means, key=means.__getitem__)
-        spread = statistics.stdev(floors[best]) if len(floors[best]) > 1 else None
-        found |= {"floor": best, "floor_mean": means[best], "floor_sd": spread}
+        floors = _groups(_read(folder / "floors.csv"), "floor", metric)
+        best = (min if metric == "mae" else max)(floors, key=lambda name: statistics.fmean(floors[name]))
+        found |= {"floor": best, "floor_mean": statistics.fmean(floors[best]), "floor_sd": _sd(floors[best])}
     return found
+
+
+def _groups(rows: list[Row], column: str, metric: str) -> dict[str, list[float]]:
+    """The metric's values by what stands in a column."""
+    groups: dict[str, list[float]] = {}
+    for row in rows:
+        groups.setdefault(row[column], []).append(float(row[metric]))
+    return groups
+
+
+def _sd(values: list[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def note(name: str, found: Row) -> None:

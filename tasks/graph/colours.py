@@ -72,7 +72,7 @@ class ColourFeatures(nn.Module):
         rows = torch.where(self.names[place] == colours, place + 1, 0)
         # A colour's nodes in a graph, which share what the colour adds.
         shared = index[:, None] * (len(self.names) + 1) + rows
-        _, which, counts = shared.unique(return_inverse=True, return_counts=True)
+        _, which, counts = torch.unique(shared, return_inverse=True, return_counts=True)
         weight = self.vectors.weight
         share = nn.functional.dropout(counts.to(weight).log1p() / counts, self.dropout, self.training)
         return nn.functional.embedding_bag(rows, weight, mode="sum", per_sample_weights=share[which], padding_idx=0)
@@ -80,7 +80,7 @@ class ColourFeatures(nn.Module):
 
 def colour_names(labels: Tensor, edge_index: Tensor, rounds: int) -> list[int]:
     """All colours of some nodes, sorted: a vocabulary."""
-    return torch.cat(weisfeiler_leman(labels, edge_index, rounds)).unique().tolist()
+    return sorted(set(torch.cat(weisfeiler_leman(labels, edge_index, rounds)).tolist()))
 
 
 def _hash(z: Tensor) -> Tensor:
