@@ -129,7 +129,7 @@ def arrange(
         there = many > 0
     place: Coords = None
     if coords is not None:
-        place = _coords(coords, x, axes, there)
+        place = _coords(coords, x, axes, shown, many)
     elif not axes.ragged:
         place = partial(places, elements, axes, counts)
     if axes.ragged:
@@ -167,7 +167,7 @@ def _weight(weight: Tensor, x: Tensor, axes: Axes, shown: Tensor | None) -> Tens
     return many
 
 
-def _coords(coords: Tensor, x: Tensor, axes: Axes, there: Tensor | None) -> Tensor:
+def _coords(coords: Tensor, x: Tensor, axes: Axes, shown: Tensor | None, many: Tensor | None) -> Tensor:
     """User's coordinates, ``(mask's shape, n)``, in canonical order; anything finite where nothing is."""
     if not coords.is_floating_point() or coords.ndim != x.ndim:
         raise ValueError(
@@ -176,7 +176,9 @@ def _coords(coords: Tensor, x: Tensor, axes: Axes, there: Tensor | None) -> Tens
         )
     lines = [without_channel("coords", line, x, axes) for line in coords.unbind(-1)]
     place = torch.stack(lines, dim=-1)
-    return place if there is None else torch.where(there[..., None], place, 0.5)
+    if many is not None:
+        place = torch.where((many > 0)[..., None] | place.isfinite(), place, 0.5)
+    return place if shown is None else torch.where(shown[..., None], place, 0.5)
 
 
 def _ragged_sets(
@@ -225,7 +227,10 @@ def _ragged_sets(
     if there is not None and count:
         seen = torch.where(there.flatten(1).any(1) if there.ndim > 1 else there, index, 0)
         met = None
-        index = index.clamp(0, max(dim_size - 1, 0))  # which leaves their order as it is
+        nearest = index.clamp(0, max(dim_size - 1, 0))  # which leaves their order as it is
+        if many is not None:  # of no set: its weight has no slope
+            many = torch.where((nearest == index).reshape(-1, *[1] * (many.ndim - 1)), many, 0.0)
+        index = nearest
     if count and not (met[0] >= 0 and met[-1] < dim_size if met else within(seen, dim_size)):
         raise ValueError(f"index: expected values from 0 to {dim_size - 1} (dim_size={dim_size}), got {ends(seen)}")
     full = None if met is None else len(met) == dim_size

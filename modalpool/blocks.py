@@ -71,7 +71,7 @@ class SqueezeExcite(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             z = self.pool.pooled(arranged)[0].to(x.dtype)
         gate = self.excite(z)
-        y = arranged.sets.clean(arranged.elements).to(x.dtype) * arranged.sets.expand(gate)
+        y = arranged.sets.hide(arranged.elements).to(x.dtype) * arranged.sets.expand(gate)
         return arranged.restore_elements(y, vectors=False)
 
 

@@ -7,7 +7,8 @@ after them; the operations return a *set tensor* with the set axes first and the
     RaggedSets   element axes (element, kept…)       set axes (set, kept…)
 
 ``weight`` is a multiplicity: weight 2 means the element is there twice, weight 0 that it is not there. So there is one
-rule for hard masks and soft weights, and N, the size of a set, is the sum of its weights.
+rule for hard masks and soft weights, and N, the size of a set, is the sum of its weights. An element of weight 0 that
+is not masked is felt by the slope of that weight, and by nothing else.
 
 Half-precision values are read as they are and added up in float32. What lies outside the mask is replaced before any
 arithmetic, so it may be NaN or inf without a trace in the output or in a gradient.
@@ -147,8 +148,15 @@ class Sets(ABC):
         return path(x, self.group).power(x, p, eps, self.many, self.size)
 
     def clean(self, values: Tensor, outside: float = 0.0) -> Tensor:
-        """``values`` in the accumulation type, with ``outside`` where an element is not there."""
-        return kernels.clean(values, self.mask, outside)
+        """``values`` in the accumulation type, with ``outside`` where an element is not there.
+
+        What a weight of zero hides is kept if it is finite and the weight's slope may be asked for: `multiply` follows.
+        """
+        return kernels.clean(values, self.many, outside)
+
+    def hide(self, values: Tensor, outside: float = 0.0) -> Tensor:
+        """The same, and never anything of an element that is not there."""
+        return kernels.hide(values, self.mask, outside)
 
     def multiply(self, values: Tensor) -> Tensor:
         """``values`` times the multiplicity of each element (``values`` must be clean)."""

@@ -12,10 +12,22 @@ from torch import Tensor, nn
 
 from modalpool.kernels import cpu, definition, tuning
 from modalpool.kernels.definition import Frugal, Group
+from modalpool.kernels.second_order import traced
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, clean, multiply, split_channels
+from modalpool.kernels.values import accumulation_type, clean, hide, multiply, split_channels
 
-__all__ = ["Frugal", "Group", "Segments", "accumulation_type", "clean", "eager", "multiply", "path", "split_channels"]
+__all__ = [
+    "Frugal",
+    "Group",
+    "Segments",
+    "accumulation_type",
+    "clean",
+    "eager",
+    "hide",
+    "multiply",
+    "path",
+    "split_channels",
+]
 
 
 def path(values: Tensor, sets: tuple[int, ...] | Segments) -> Group:
@@ -33,6 +45,7 @@ def eager(values: Tensor) -> bool:
     plain = type(values) is Tensor or type(values) is nn.Parameter
     # What `second_order.transformed` says, without a call: every pool of anything comes by here.
     transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    transformed = transformed or (torch._C._len_torch_dispatch_stack() > 0 and traced())
     return plain and not transformed and not torch.compiler.is_compiling()
 
 

@@ -10,6 +10,7 @@ sets), ``K`` vectors per set, ``C`` channels, ``G`` groups of them that share a 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,10 +19,12 @@ import torch
 from torch import Tensor
 
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, align, clean, multiply, sloped, split_channels
+from modalpool.kernels.values import accumulation_type, align, clean, hide, multiply, sloped, split_channels, steep
 
 __all__ = ["Dense", "Frugal", "Group", "Ragged", "Size"]
 
+MOST = 40.0
+"""How far a score, or a ratio, of multiplicity zero may be above all others before its slope stops to grow: e^40."""
 Size = Callable[[Tensor], Tensor]
 """N of each set, ``(D, 1)``, to divide sums of a tensor by; never zero."""
 
@@ -80,11 +83,13 @@ class Group(ABC):
         The weights sum to one over each set (all are zero if it is empty, and the log is -inf).
         """
         scores = clean(scores, many, -torch.inf)
-        top = self.max(scores.detach())
+        loose = steep(many)  # scores of multiplicity zero are still here, and may be above all others
+        top = self.max(scores.detach(), many if loose else None)
         shift = self.expand(top)
         # Infinite scores tie with each other, so that inf - inf never happens.
         tied = (scores == shift) & scores.isinf()
-        mass = torch.exp(torch.where(tied, 0.0, scores - shift))
+        over = torch.where(tied, 0.0, scores - shift)
+        mass = torch.exp(torch.where(shift == -torch.inf, 0.0, over).clamp(max=MOST) if loose else over)
         mass = multiply(clean(mass, many), many)
         total = self.sum(mass)
         there = total != 0  # true for nan too, which stays nan
@@ -133,8 +138,13 @@ class Group(ABC):
         It is computed relative to the largest value, so that no p overflows. An empty set gives a number.
         """
         x = clean(x, many, eps).clamp(min=eps)
-        top = self.max(x.detach()).clamp(eps, torch.finfo(x.dtype).max)  # -inf where a set is empty
-        inner = self.sum((x / self.expand(top)) ** p, many) / size_of(x)
+        top = self.max(x.detach(), many if steep(many) else None)  # -inf where a set is empty
+        top = top.clamp(eps, torch.finfo(x.dtype).max)
+        ratio = x / self.expand(top)
+        if steep(many):
+            most = (MOST / p).exp() if isinstance(p, Tensor) else math.exp(min(MOST / p, MOST))
+            ratio = torch.minimum(ratio, torch.as_tensor(most).to(ratio))
+        inner = self.sum(ratio**p, many) / size_of(x)
         inner = torch.where(inner == 0, 1.0, inner)  # the root has no slope at zero
         return top * inner ** (1 / p)
 
@@ -155,11 +165,11 @@ class Dense(Group):
 
     def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         """Torch's own maximum, of -inf where nothing is there."""
-        return clean(values, many, -torch.inf).amax(self.dims)
+        return hide(values, many, -torch.inf).amax(self.dims)
 
     def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         """Torch's own minimum, of inf where nothing is there."""
-        return clean(values, many, torch.inf).amin(self.dims)
+        return hide(values, many, torch.inf).amin(self.dims)
 
     def weighted_sum(
         self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
@@ -168,8 +178,10 @@ class Dense(Group):
         values = clean(values, many)
         weight = weight.to(values.dtype)
         if weight.shape[-1] == values.shape[-1] > 1:  # one weight per channel: nothing for a matrix product to share
-            product = weight * values[..., None, :]
-            return (torch.where(weight == 0, 0.0, product) if exact_zeros else product).sum(self.dims)
+            values = values[..., None, :]
+            if exact_zeros:
+                values = torch.where((weight == 0) & ~values.isfinite(), 0.0, values)
+            return (weight * values).sum(self.dims)
         first, last = self.dims[0], self.dims[-1]
         weight = weight.expand(*values.shape[:-1], *weight.shape[-2:]).flatten(first, last)  # (D, N, K, G)
         values = split_channels(values.flatten(first, last), weight.shape[-1])  # (D, N, G, C/G)
@@ -224,7 +236,7 @@ class Ragged(Group):
 
     def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         """A scatter; where a gradient is wanted, the mean over the elements that attain it, differentiable twice."""
-        values = clean(values, many, -torch.inf)
+        values = hide(values, many, -torch.inf)
         index = self.segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
         low = values.new_full((self.segments.size, *values.shape[1:]), -torch.inf)
         if not sloped(values):  # it may still carry a forward-mode tangent
@@ -251,10 +263,8 @@ class Ragged(Group):
         vectors = []
         for k in range(weight.shape[-2]):
             share = weight[..., k, :, None]
-            product = share * groups
-            if exact_zeros:
-                product = torch.where(share == 0, 0.0, product)
-            vectors.append(self.sum(product.flatten(-2)))
+            kept = torch.where((share == 0) & ~groups.isfinite(), 0.0, groups) if exact_zeros else groups
+            vectors.append(self.sum((share * kept).flatten(-2)))
         return torch.stack(vectors, dim=-2)
 
     def expand(self, per_set: Tensor) -> Tensor:

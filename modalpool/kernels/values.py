@@ -1,8 +1,9 @@
 """Values and their multiplicities as every operation takes them, and what a CPU can tell of them by a look.
 
 Values arrive raw: any type, any strides, anything at all where an element is not there. ``many`` is the multiplicity of
-each element (bool or float; None = each once), and what has multiplicity zero is replaced before any arithmetic. Sums
-are kept, and given, in the accumulation type.
+each element (bool or float; None = each once), and what has multiplicity zero is replaced before any arithmetic. Only
+where the slope of a multiplicity may be asked for is what is finite kept, since that slope depends on it. Sums are
+kept, and given, in the accumulation type.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modalpool.kernels import tuning
+from modalpool.kernels.second_order import transformed
 
 __all__ = [
     "HALF",
@@ -21,6 +23,7 @@ __all__ = [
     "align",
     "clean",
     "finite",
+    "hide",
     "inside",
     "learned",
     "moderate",
@@ -30,6 +33,7 @@ __all__ = [
     "single",
     "sloped",
     "split_channels",
+    "steep",
 ]
 
 HALF = (torch.float16, torch.bfloat16)
@@ -50,7 +54,7 @@ def present(many: Tensor) -> Tensor:
     return many if many.dtype == torch.bool else many > 0
 
 
-def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
+def hide(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     """``values`` in the accumulation type, with ``outside`` where an element is not there."""
     if values.dtype in HALF:
         values = values.to(torch.float32)
@@ -59,11 +63,23 @@ def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     return torch.where(align(present(many), values), values, outside)
 
 
+def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
+    """The same for arithmetic that ends in `multiply`: what the slope of a multiplicity of zero depends on is kept."""
+    if not steep(many):
+        return hide(values, many, outside)
+    assert many is not None
+    values = values.to(accumulation_type(values.dtype))
+    return torch.where(align(present(many), values) | values.isfinite(), values, outside)
+
+
 def multiply(values: Tensor, many: Tensor | None) -> Tensor:
     """Clean ``values`` times the multiplicity of each element."""
     if many is None or many.dtype == torch.bool:
         return values
-    return align(many.to(values.dtype), values) * values
+    times = align(many.to(values.dtype), values)
+    if steep(many):  # made of finite values, it may have become infinite
+        values = torch.where((times == 0) & ~values.isfinite(), 0.0, values)
+    return times * values
 
 
 def split_channels(values: Tensor, groups: int) -> Tensor:
@@ -79,6 +95,11 @@ def sloped(x: Tensor) -> bool:
 def learned(many: Tensor | None) -> bool:
     """Whether multiplicities need a gradient, which the definition alone gives."""
     return many is not None and many.requires_grad
+
+
+def steep(many: Tensor | None) -> bool:
+    """Whether the slope of a multiplicity may be asked for: here, or by a function transform."""
+    return many is not None and many.dtype != torch.bool and (learned(many) or transformed())
 
 
 def single(x: Tensor) -> bool:

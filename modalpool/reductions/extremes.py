@@ -39,7 +39,7 @@ class Max(Reduction):
         top = self.extreme(x, sets)
         weight = None
         if with_weights:
-            best = sets.clean((x == sets.expand(top)).to(top.dtype))
+            best = sets.hide((x == sets.expand(top)).to(top.dtype))
             weight = best / sets.expand(sets.tally(best).clamp(min=1))
         return (top,), weight
 

@@ -43,7 +43,7 @@ class Stochastic(Average):
         uniform = torch.rand_like(scores).clamp(min=torch.finfo(scores.dtype).tiny)
         keys = scores.detach() + many.log() - (-uniform.log()).log()
         top = sets.max(keys)
-        won = sets.clean((keys == sets.expand(top)).to(scores.dtype))
+        won = sets.hide((keys == sets.expand(top)).to(scores.dtype))
         return won / sets.expand(sets.tally(won).clamp(min=1)), top
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
