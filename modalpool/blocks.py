@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modalpool.kernels import full_precision
 from modalpool.pool import Pool
 
 __all__ = ["ASPP", "PyramidHead", "SqueezeExcite"]
@@ -68,7 +69,7 @@ class SqueezeExcite(nn.Module):
     def forward(self, x: Tensor, **sets: Any) -> Tensor:
         """Rescale ``x``; ``sets`` are the pool's own arguments (mask, lengths, index, ...)."""
         arranged = self.pool.arrange(x, **sets)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             z = self.pool.pooled(arranged)[0].to(x.dtype)
         gate = self.excite(z)
         y = arranged.sets.hide(arranged.elements).to(x.dtype) * arranged.sets.expand(gate)

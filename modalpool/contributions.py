@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modalpool.activation_maps import activation_maps
+from modalpool.kernels import full_precision
 from modalpool.pool import Pool
 from modalpool.reductions import Count, Reduction
 from modalpool.sets import DenseSets, RaggedSets, Sets
@@ -72,14 +73,14 @@ def contributions(
     with torch.inference_mode(False), torch.no_grad(), _evaluating(pool, head):
         x = x.detach()
         arranged = pool.arrange(x, **sets)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             count = Count.of(arranged.sets, arranged.elements)
             state, weight = pool.reduction.partial(arranged.elements, arranged.sets, count, with_weights=True)
             z = pool.reduction.finalize(state, count)
         assert weight is not None
 
         def logits_at(z: Tensor) -> Tensor:
-            with torch.autocast(x.device.type, enabled=False):
+            with full_precision(x):
                 y = pool.restore(pool.fill(pool.reduction.project(z, count), state, count), arranged.axes)
             return head(y.to(x.dtype))
 
@@ -110,6 +111,13 @@ def _evaluating(*given: object) -> Iterator[None]:
             module.training = True
 
 
+def _is_linear(head: object) -> bool:
+    """Whether a head is W z + b and nothing else: no subclass, hook, parametrisation or forward of its own."""
+    if type(head) is not nn.Linear or "forward" in vars(head):
+        return False
+    return not (head._forward_hooks or head._forward_pre_hooks)
+
+
 def _slopes(pool: Pool, head: object, logits_at: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
     """Logits, and their slopes at the pooled vectors z ``(set axes, *k, Z)``: ``(set axes or 1s, *k, Z, classes)``."""
     with torch.enable_grad():
@@ -118,8 +126,8 @@ def _slopes(pool: Pool, head: object, logits_at: Callable[[Tensor], Tensor], z: 
         if logits.ndim != 2:
             raise ValueError(f"head: expected logits with axes (batch, classes), got shape {tuple(logits.shape)}")
         plain = type(pool.reduction).project is Reduction.project and pool.vectors is None and not pool.keepdim
-        if isinstance(head, nn.Linear) and z.ndim == 2 and plain:  # the head's weight itself, for every set
-            slopes = head.weight.detach().mT[None]
+        if _is_linear(head) and z.ndim == 2 and plain:  # the head's weight itself, for every set
+            slopes = head.weight.detach().mT[None]  # type: ignore[attr-defined]
         else:
             each = [torch.autograd.grad(out.sum(), at, retain_graph=True)[0] for out in logits.unbind(1)]
             slopes = torch.stack(each, dim=-1)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modalpool.checks import ends
 from modalpool.layout import Layout
 from modalpool.pool import Pool
 
@@ -35,21 +36,26 @@ _SETS = ("mask", "weight", "lengths", "index", "ptr", "dim_size", "coords", "bat
 
 
 @lru_cache(maxsize=256)
-def _layer(layout: str, reduction: str, options: tuple[tuple[str, Any], ...]) -> Pool:
-    layer = Pool(layout, reduction, **dict(options))
+def _layer(layout: str, reduction: str | tuple[str, ...], options: tuple[tuple[str, Any], ...]) -> Pool:
+    layer = Pool(layout, reduction if isinstance(reduction, str) else list(reduction), **dict(options))
     if any(True for _ in layer.parameters()):
         raise ValueError(f"reduction: {reduction!r} has parameters; use the module Pool, which keeps them")
     return layer
 
 
-def pool(x: Tensor, layout: str, reduction: str = "mean", **options: Any) -> Any:
+def _frozen(option: Any) -> Any:
+    """An option that a cache can look up."""
+    return tuple(map(_frozen, option)) if isinstance(option, (list, tuple)) else option
+
+
+def pool(x: Tensor, layout: str, reduction: str | list[str] = "mean", **options: Any) -> Any:
     """Pool ``x`` by any reduction without parameters.
 
     Args:
         x: Elements in the layout.
         layout: See `Pool`.
         reduction: See `Pool`.
-        options: Options of `Pool` and of the reduction (numbers, strings), and the arguments of its call.
+        options: Options of `Pool` and of the reduction, and the arguments of its call.
 
     Raises:
         ValueError: If the reduction has parameters.
@@ -61,7 +67,8 @@ def pool(x: Tensor, layout: str, reduction: str = "mean", **options: Any) -> Any
         tensor([4., 1.])
     """
     call = {name: options.pop(name) for name in _SETS if name in options}
-    return _layer(layout, reduction, tuple(sorted(options.items())))(x, **call)
+    frozen = tuple((name, _frozen(options[name])) for name in sorted(options))
+    return _layer(layout, _frozen(reduction), frozen)(x, **call)
 
 
 def mean_pool(x: Tensor, layout: str, **options: Any) -> Any:
@@ -116,19 +123,18 @@ def softmax_pool(x: Tensor, layout: str, **options: Any) -> Any:
 
 def pyramid_pool(x: Tensor, layout: str, *, levels: list[int | list[int]], **options: Any) -> Any:
     """Average over the cells of grids; see `modalpool.reductions.Pyramid`."""
-    frozen = tuple(level if isinstance(level, int) else tuple(level) for level in levels)
-    return pool(x, layout, "pyramid", levels=frozen, **options)
+    return pool(x, layout, "pyramid", levels=levels, **options)
 
 
 def label_pool(
-    x: Tensor, layout: str, labels: Tensor, *, regions: int, reduction: str = "mean", **options: Any
+    x: Tensor, layout: str, labels: Tensor, *, regions: int, reduction: str | list[str] = "mean", **options: Any
 ) -> Tensor:
     """Pool over each region of a label map, by any reduction without parameters.
 
     Args:
         x: Elements in a layout that starts with b and keeps no other position, such as 'b c [d h w]'.
         layout: See `Pool`.
-        labels: Integer region of each element, shaped like ``x`` without channels.
+        labels: Integer region of each element, shaped like ``x`` without channels; anything where a mask hides it.
         regions: K, the number of regions.
         reduction: See `Pool`.
         options: Of the reduction, and ``mask`` and ``weight``.
@@ -137,7 +143,7 @@ def label_pool(
         One vector per region, ``(B, K, C)``; a region without elements gives ``empty_value``.
 
     Raises:
-        ValueError: If the layout or the labels do not fit, or a label is not below ``regions``.
+        ValueError: If the layout or the labels do not fit, or a label that is not hidden is not below ``regions``.
 
     Example:
         >>> import torch
@@ -156,5 +162,13 @@ def label_pool(
     index = torch.where((labels >= 0) & (labels < regions), labels + first, -1)
     # Every position is an element of a ragged call, the batch too: its name must not be b.
     names = ["[batch]" if a == 0 else "c" if a == axes.channel else f"[p{a}]" for a in range(x.ndim)]
-    z: Tensor = pool(x, " ".join(names), reduction, index=index, dim_size=x.shape[0] * regions, **options)
+    try:
+        z: Tensor = pool(x, " ".join(names), reduction, index=index, dim_size=x.shape[0] * regions, **options)
+    except ValueError as error:
+        if not str(error).startswith("index:"):
+            raise
+        raise ValueError(
+            f"labels: expected values from 0 to {regions - 1} (regions={regions}), got {ends(labels)}; hide others by "
+            "mask=, as in mask=labels != 255"
+        ) from error
     return z.reshape(x.shape[0], regions, -1)

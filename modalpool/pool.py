@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
 from modalpool.chunks import state_of
+from modalpool.kernels import full_precision, mixed
 from modalpool.layout import Axes, Layout
 from modalpool.padding import Lengths
 from modalpool.reductions import Count, Reduction, State, build, concatenate
@@ -83,6 +84,7 @@ class Pool(nn.Module):
             self.reduction = concatenate(list(reduction), channels, self.layout.pooled_axes, options)
         self.out_channels = self.reduction.out_channels(channels)
         self.vectors = self.reduction.vectors
+        self.rule = repr(self.reduction)  # what a state is of
 
     def arrange(self, x: Tensor, **sets: Any) -> Arranged:
         """Check the inputs of a call and bring them into canonical order."""
@@ -138,9 +140,8 @@ class Pool(nn.Module):
             batch=batch,
             channels=self.channels,
         )
-        device = "cpu" if x.is_cpu else x.device.type
-        if not x.is_meta and torch.is_autocast_enabled(device):
-            with torch.autocast(device, enabled=False):
+        if mixed(x):
+            with full_precision(x):
                 return self._pool(arranged, x.dtype, return_weights)
         return self._pool(arranged, x.dtype, return_weights)
 
@@ -211,20 +212,20 @@ class Pool(nn.Module):
                 "coords: this reduction looks at positions, and a chunk does not know its place in the whole; "
                 "pass coords= (in [0, 1] over the whole)"
             )
-        return states.update(self.reduction, state, self.arrange(x, **sets))
+        return states.update(self.reduction, state, self.arrange(x, **sets), self.rule)
 
     def merge(self, a: PoolState, b: PoolState) -> PoolState:
         """Join two states of the same sets; see `modalpool.state.merge`."""
-        return states.merge(self.reduction, a, b)
+        return states.merge(self.reduction, a.of(self.rule), b)
 
     def all_merge(self, state: PoolState, **options: Any) -> PoolState:
         """Join the states of all processes; see `modalpool.state.all_merge`."""
-        return states.all_merge(self.reduction, state, **options)
+        return states.all_merge(self.reduction, state.of(self.rule), **options)
 
     def finalize(self, state: PoolState) -> Tensor:
         """Give the pooled tensor of everything the state has seen: what the call gives for all at once, to rounding."""
-        count = Count(lambda: state.count)
-        with torch.autocast(state.count.device.type, enabled=False):
+        count = state.of(self.rule).counted()
+        with full_precision(state.count):
             z = self.reduction.project(self.reduction.finalize(state.own, count), count)
             z = self.fill(z, state.own, count)
         return self.restore(z, state.axes).to(state.dtype)

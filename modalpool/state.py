@@ -25,10 +25,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from modalpool.arrange import Arranged
+from modalpool.kernels import accumulation_type, full_precision
 from modalpool.layout import Axes
 from modalpool.reductions import Count, Reduction, State
 
 __all__ = ["PoolState", "all_merge", "merge", "update"]
+
+_WIDE = {"mps": torch.float32}  # which has no float64
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,28 @@ class PoolState:
     """What a pooling knows of its sets so far.
 
     Attributes:
-        count: Size of each set (sum of its weights), ``(set axes, 1)``.
+        count: Size of each set (sum of its weights), ``(set axes, 1)``; in float64, which can always count one more.
         own: The reduction's own tensors, set axes first.
         axes: Where the axes of the elements were.
         dtype: Type of the elements, and so of the result.
+        rule: The reduction, as it is written.
     """
 
     count: Tensor
     own: State
     axes: Axes
     dtype: torch.dtype
+    rule: str
+
+    def of(self, rule: str) -> PoolState:
+        """The state itself, if it is of this rule."""
+        if self.rule != rule:
+            raise ValueError(f"state: expected one of {rule}, got one of {self.rule}; give it to the pool that made it")
+        return self
+
+    def counted(self) -> Count:
+        """N, in the type of the reduction's tensors."""
+        return Count(lambda: self.count.to(accumulation_type(self.dtype)))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> PoolState:
         """Apply a function to every tensor, as in ``state.map(torch.Tensor.detach)`` or ``state.map(Tensor.cpu)``."""
@@ -57,22 +72,27 @@ class PoolState:
         return (self.count, *self.own)
 
 
-def update(reduction: Reduction, state: PoolState | None, arranged: Arranged) -> PoolState:
-    """Add the elements of one chunk to a state (None = nothing yet)."""
+torch.serialization.add_safe_globals([PoolState, Axes])
+
+
+def update(reduction: Reduction, state: PoolState | None, arranged: Arranged, rule: str) -> PoolState:
+    """Add the elements of one chunk to a state of a rule (None = nothing yet)."""
     x, sets = arranged.elements, arranged.sets
     count = Count(lambda: sets.count(x))
-    with torch.autocast(x.device.type, enabled=False):
-        new = PoolState(count(), reduction.partial(x, sets, count)[0], arranged.axes, x.dtype)
-    return new if state is None else merge(reduction, state, new)
+    with full_precision(x):
+        own = reduction.partial(x, sets, count)[0]
+        new = PoolState(count().to(_WIDE.get(x.device.type, torch.float64)), own, arranged.axes, x.dtype, rule)
+    return new if state is None else merge(reduction, state.of(rule), new)
 
 
 def merge(reduction: Reduction, a: PoolState, b: PoolState) -> PoolState:
     """Join what two chunks contributed to the same sets.
 
     Raises:
-        ValueError: If the states are not of the same sets.
+        ValueError: If the states are not of the same rule and sets.
         NotImplementedError: If the reduction cannot be merged.
     """
+    b.of(a.rule)
     if [t.shape for t in a.tensors] != [t.shape for t in b.tensors] or a.axes != b.axes:
         raise ValueError(
             "state: expected two states of the same sets, got set axes "
@@ -82,9 +102,9 @@ def merge(reduction: Reduction, a: PoolState, b: PoolState) -> PoolState:
         )
     if reduction.needs_whole is not None:
         raise NotImplementedError(reduction.needs_whole)
-    with torch.autocast(a.count.device.type, enabled=False):
-        own = reduction.merge(a.own, b.own, Count(lambda: a.count), Count(lambda: b.count))
-    return PoolState(a.count + b.count, own, a.axes, torch.promote_types(a.dtype, b.dtype))
+    with full_precision(a.count):
+        own = reduction.merge(a.own, b.own, a.counted(), b.counted())
+    return replace(a, count=a.count + b.count, own=own, dtype=torch.promote_types(a.dtype, b.dtype))
 
 
 def all_merge(

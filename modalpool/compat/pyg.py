@@ -11,6 +11,7 @@ zero for every empty set.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -18,12 +19,14 @@ from torch import Tensor
 
 try:
     import torch_geometric.nn.aggr  # type: ignore[import-untyped]
+    from torch_geometric.nn import pool as _pools
     from torch_geometric.nn.aggr import Aggregation
     from torch_geometric.nn.inits import reset  # type: ignore[import-untyped]
 except (ImportError, OSError) as error:
     raise ImportError("modalpool.compat.pyg needs torch-geometric: pip install 'modalpool[graph]'") from error
 
-from modalpool.functional import max_pool, mean_pool, sum_pool
+from modalpool.functional import pool
+from modalpool.kernels import full_precision
 from modalpool.pool import Pool
 from modalpool.reductions import Average, Count, Power, Reduction, State
 from modalpool.sets import Sets
@@ -263,7 +266,7 @@ class AttentionalAggregation(PoolAggregation):
         """Pool ``(N, *, F)`` to ``(S, *, F_out)``."""
         scores, values = self.gate_nn(x), x if self.nn is None else self.nn(x)
         arranged = self.pool.arrange(values, **sets)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             weight, _ = arranged.sets.softmax(scores)
             z = arranged.sets.weighted_sum(weight[..., None, :], arranged.elements)
         return z.squeeze(-2).to(values.dtype)
@@ -277,22 +280,40 @@ def _pool(reduction: str | list[str] | Reduction, channels: int | None, options:
     return Pool("[n] ... c", reduction, channels=channels, **{"empty_value": 0.0, **options})
 
 
+_WHOLE = {rule: getattr(_pools, f"global_{rule}_pool") for rule in ("add", "mean", "max")}
+
+
+def _readout(rule: str, x: Tensor, batch: Tensor | None, size: int | None) -> Tensor:
+    """Pool the nodes of each graph, along the axis that PyG takes: the last but one, or the only one."""
+    if not x.is_floating_point():  # whole numbers stay whole: PyG's own
+        whole: Tensor = _WHOLE[rule](x, batch, size)
+        return whole
+    dim = -1 if x.ndim == 1 else -2
+    nodes = x[:, None] if x.ndim == 1 else x.movedim(dim, 0)
+    name = "sum" if rule == "add" else rule
+    try:
+        z: Tensor = pool(
+            nodes, "[n] ... c", name, index=batch, dim_size=None if batch is None else size, empty_value=0.0
+        )
+    except ValueError as error:
+        raise ValueError(re.sub("^index:", "batch:", str(error))) from error
+    z = z[:, 0] if x.ndim == 1 else z.movedim(0, dim)
+    return z.squeeze(dim) if batch is None and x.ndim > 2 else z
+
+
 def global_add_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
-    """Add up the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = sum_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
-    return pooled
+    """Add up the nodes ``(*, N, F)`` of each graph; ``batch=None`` is one graph, ``size`` their number."""
+    return _readout("add", x, batch, size)
 
 
 def global_mean_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
-    """Average the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = mean_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
-    return pooled
+    """Average the nodes ``(*, N, F)`` of each graph; ``batch=None`` is one graph, ``size`` their number."""
+    return _readout("mean", x, batch, size)
 
 
 def global_max_pool(x: Tensor, batch: Tensor | None, size: int | None = None) -> Tensor:
-    """Take the largest over the nodes of each graph; ``batch=None`` is one graph, ``size`` their number."""
-    pooled: Tensor = max_pool(x, "[n] ... c", index=batch, dim_size=size, empty_value=0.0)
-    return pooled
+    """Take the largest over the nodes ``(*, N, F)``; ``batch=None`` is one graph, ``size`` their number."""
+    return _readout("max", x, batch, size)
 
 
 def register() -> None:

@@ -14,7 +14,15 @@ from modalpool.kernels import cpu, definition, tuning
 from modalpool.kernels.definition import Frugal, Group
 from modalpool.kernels.second_order import traced
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, clean, hide, multiply, split_channels
+from modalpool.kernels.values import (
+    accumulation_type,
+    clean,
+    full_precision,
+    hide,
+    mixed,
+    multiply,
+    split_channels,
+)
 
 __all__ = [
     "Frugal",
@@ -23,7 +31,9 @@ __all__ = [
     "accumulation_type",
     "clean",
     "eager",
+    "full_precision",
     "hide",
+    "mixed",
     "multiply",
     "path",
     "split_channels",
@@ -44,9 +54,10 @@ def eager(values: Tensor) -> bool:
     """
     plain = type(values) is Tensor or type(values) is nn.Parameter
     # What `second_order.transformed` says, without a call: every pool of anything comes by here.
+    if not plain or torch.compiler.is_compiling():
+        return False
     transformed = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-    transformed = transformed or (torch._C._len_torch_dispatch_stack() > 0 and traced())
-    return plain and not transformed and not torch.compiler.is_compiling()
+    return not (transformed or (torch._C._len_torch_dispatch_stack() > 0 and traced()))
 
 
 def _classes(values: Tensor) -> tuple[type[definition.Dense], type[definition.Ragged]]:

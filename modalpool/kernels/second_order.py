@@ -21,11 +21,9 @@ def apply(function: type[Function], *args: Any) -> Any:
 
 def transformed() -> bool:
     """Whether a function transform (vmap, jvp, grad) or a forward-mode level is open, or code is traced."""
-    return (
-        bool(torch._C._are_functorch_transforms_active())
-        or torch.autograd.forward_ad._current_level >= 0
-        or (torch._C._len_torch_dispatch_stack() > 0 and traced())
-    )
+    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
+        return True
+    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() > 0 and traced()
 
 
 def traced() -> bool:

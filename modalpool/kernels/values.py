@@ -9,6 +9,7 @@ kept, and given, in the accumulation type.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ __all__ = [
     "align",
     "clean",
     "finite",
+    "full_precision",
     "hide",
     "inside",
     "learned",
+    "mixed",
     "moderate",
     "multiply",
     "present",
@@ -42,6 +45,16 @@ HALF = (torch.float16, torch.bfloat16)
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     """The type sums are kept in: float32 for half precision, otherwise the type itself."""
     return torch.float32 if dtype in HALF else dtype
+
+
+def mixed(x: Tensor) -> bool:
+    """Whether autocast is on for the device of ``x``."""
+    return not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """No autocast on the device of ``x``; the meta device knows none."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def align(small: Tensor, large: Tensor) -> Tensor:

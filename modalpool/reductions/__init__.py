@@ -87,6 +87,8 @@ def build(reduction: str, channels: int | None, axes: int | None, **options: Any
         return Mean(**options)
     if reduction == "size_law":
         return SizeLaw(**options)
+    if reduction in ("var", "std"):
+        return (Var if reduction == "var" else Std)(**options)
     if reduction == "power":
         return Power(**options)
     if reduction == "logsumexp":
@@ -96,7 +98,7 @@ def build(reduction: str, channels: int | None, axes: int | None, **options: Any
     if reduction == "pyramid":
         return Pyramid(axes=axes, **options)
     if reduction not in ("attention", "regions"):
-        return NAMES[reduction]()  # sum, max, min, var, std, stochastic: no options
+        return NAMES[reduction]()  # sum, max, min, stochastic: no options
     if channels is None:
         raise ValueError(f"channels: reduction {reduction!r} has parameters; pass channels= (the size of the axis c)")
     if reduction == "attention":

@@ -94,10 +94,11 @@ class Attention(Average):
         # A constant added to all scores of a set changes nothing, so there is no bias.
         self.scores = Scores(channels, queries * heads, score=score, score_channels=score_channels, grid=grid)
         self.temperature = Temperature(temperature, learned=learn_temperature)
+        self.state_size = 3 if self.temperature.hard else 2
         self.values = nn.Linear(channels, channels) if project else None
         self.output = nn.Linear(channels, channels) if project else None
 
-    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, ...]:
         """See `Average.weigh`; ``(E, *k, H)``."""
         if self.temperature.flat:
             weight, mass = (
@@ -107,12 +108,10 @@ class Attention(Average):
             return self._by_query(weight), self._by_query(mass)
         scores = self.scores(x, sets)
         if self.temperature.hard:
-            weight, mass = hardest(scores, sets)
-        else:
-            if self.temperature_scaling == "log_n" and self.reference_size is not None:
-                scores = scores * sets.expand(count.size().log() / math.log(self.reference_size))
-            weight, mass = sets.softmax(scores / self.temperature(scores))
-        return self._by_query(weight), self._by_query(mass)
+            return tuple(self._by_query(each) for each in hardest(scores, sets))
+        if self.temperature_scaling == "log_n" and self.reference_size is not None:
+            scores = scores * sets.expand(count.size().log() / math.log(self.reference_size))
+        return tuple(self._by_query(each) for each in sets.softmax(scores / self.temperature(scores)))
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; folded scores have a kernel."""
@@ -125,15 +124,14 @@ class Attention(Average):
         weight: Tensor | None = None
         if self.folds and not with_weights:
             z, log_mass = self._attend(x, sets)
-            if self.queries == 1:
-                log_mass = log_mass.squeeze(-2)
+            mass = [log_mass.squeeze(-2) if self.queries == 1 else log_mass]
         else:
-            weight, log_mass = self.weigh(x, sets, count)
+            weight, *mass = self.weigh(x, sets, count)
             each = (self.queries * self.heads, 1) if self.projects else (self.queries, self.heads)
             z = sets.weighted_sum(weight.reshape(*x.shape[:-1], *each), x)
         if self.projects:  # (set axes, K·H, C)
             z = z.reshape(*z.shape[:-2], self.queries, self.heads * self.channels)
-        return (log_mass, z if self.queries > 1 else z.squeeze(-2)), weight if with_weights else None
+        return (*mass, z if self.queries > 1 else z.squeeze(-2)), weight if with_weights else None
 
     def _attend(self, x: Tensor, sets: Sets) -> tuple[Tensor, Tensor]:
         assert self.scores.content is not None

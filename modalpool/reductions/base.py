@@ -30,7 +30,6 @@ from modalpool.sets import Sets
 __all__ = ["Average", "Count", "Reduction", "State"]
 
 State = tuple[Tensor, ...]
-_FAR = 1e30  # beyond every score, and still a number
 
 
 class Count:
@@ -146,35 +145,41 @@ class Average(Reduction):
     """A rule whose weights sum to one: z = Σ w x / Σ w.
 
     Its state is ``(log_mass, z)``, with log_mass ``(set axes, *k, G)`` the log of the sum of the weights before they
-    were normalised. Two averages are joined in proportion to their masses.
+    were normalised. Two averages are joined in proportion to their masses. Where only the best elements count their
+    score stands between the two, and of two averages the one with the better counts, or both.
     """
 
     state_size = 2
     exact_zeros = False  # whether weights are often zero, so that infinite elements must not meet them
 
     @abstractmethod
-    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, Tensor]:
-        """Normalised weights ``(element axes, *k, G)`` and their log_mass."""
+    def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, ...]:
+        """Normalised weights ``(element axes, *k, G)``, their log_mass, and the best score if the best alone count."""
 
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
     ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`."""
-        weight, log_mass = self.weigh(x, sets, count)
+        weight, *mass = self.weigh(x, sets, count)
         if self.vectors is None:
             z = sets.weighted_sum(weight.unsqueeze(-2), x, exact_zeros=self.exact_zeros).squeeze(-2)
         else:
             z = sets.weighted_sum(weight, x, exact_zeros=self.exact_zeros)
-        return (log_mass, z), weight if with_weights else None
+        return (*mass, z), weight if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
-        masses = torch.stack((a[0], b[0])).clamp(-_FAR, _FAR)  # an empty chunk has log_mass -inf
+        masses = torch.stack((a[0], b[0]))
+        top = [torch.maximum(a[1], b[1])] if len(a) == 3 else []
+        if top:
+            masses = torch.where(torch.stack((a[1], b[1])) == top[0], masses, -torch.inf)
+        far = torch.finfo(masses.dtype).max
+        masses = masses.clamp(-far, far)  # an empty chunk has log_mass -inf
         share = masses.softmax(0)
-        groups = split_channels(torch.stack((a[1], b[1])), share.shape[-1])  # (2, …, G, C/G)
+        groups = split_channels(torch.stack((a[-1], b[-1])), share.shape[-1])  # (2, …, G, C/G)
         joined = torch.where(share[..., None] == 0, 0.0, share[..., None] * groups).sum(0)
-        return masses.logsumexp(0), joined.flatten(-2)
+        return masses.logsumexp(0), *top, joined.flatten(-2)
 
     def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return state[1]
+        return state[-1]

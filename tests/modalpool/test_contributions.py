@@ -96,3 +96,43 @@ def test_logsumexp_states_its_gap():
 def test_a_head_without_logits():
     with pytest.raises(ValueError, match=r"head: expected logits with axes \(batch, classes\), got shape \(5,\)"):
         contributions(Pool("b c [t]"), lambda z: z.sum(1), torch.randn(5, 2, 3))
+
+
+class _Adapted(torch.nn.Linear):
+    """A low-rank adapter: a Linear by class, and more than that by its forward."""
+
+    def __init__(self):
+        super().__init__(4, 3)
+        self.down, self.up = torch.nn.Linear(4, 2, bias=False), torch.nn.Linear(2, 3, bias=False)
+
+    def forward(self, z):
+        return super().forward(z) + self.up(self.down(z))
+
+
+class _Cosine(torch.nn.Linear):
+    def forward(self, z):
+        return torch.nn.functional.normalize(z, dim=1) @ torch.nn.functional.normalize(self.weight, dim=1).T
+
+
+def _changed(kind):
+    head = {"adapted": _Adapted, "cosine": lambda: _Cosine(4, 3)}.get(kind, lambda: torch.nn.Linear(4, 3))()
+    if kind == "hook":
+        head.register_forward_hook(lambda module, inputs, out: 2 * out)
+    elif kind == "pre-hook":
+        head.register_forward_pre_hook(lambda module, inputs: (inputs[0].square(),))
+    elif kind == "parametrised":
+        torch.nn.utils.parametrizations.weight_norm(head)
+    elif kind == "forward":
+        head.forward = lambda z: torch.nn.Linear.forward(head, z).tanh()
+    return head
+
+
+@pytest.mark.parametrize("kind", ["plain", "adapted", "cosine", "hook", "pre-hook", "parametrised", "forward"])
+@pytest.mark.parametrize("layout", ["b c [t]", "b [n] c", "[n] c"])
+def test_a_head_that_is_more_than_linear_is_not_taken_for_one(layout, kind):
+    head = _changed(kind)
+    x = torch.randn({"b c [t]": (2, 4, 6), "b [n] c": (2, 6, 4), "[n] c": (6, 4)}[layout])
+    got = contributions(Pool(layout, ["mean"]), head, x, return_gap=True)
+    expected = contributions(Pool(layout, ["mean"]), lambda z: head(z), x, return_gap=True)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -84,3 +84,31 @@ def test_states_of_other_sets_are_refused():
     a = pool.update(None, torch.randn(4, 2), index=torch.tensor([0, 0, 1, 2]))
     with pytest.raises(ValueError, match=r"same sets, got set axes \(3,\) and \(2,\).*same dim_size"):
         pool.update(a, torch.randn(4, 2), index=torch.tensor([0, 0, 1, 1]))
+
+
+@pytest.mark.parametrize("name", ["max", "std", "attention", ["mean", "std"]])
+def test_a_state_is_saved_and_loaded_by_default(name, tmp_path):
+    """`torch.load` reads nothing but tensors and what is known to be safe."""
+    pool, x = Pool("b c [t]", name, channels=4), torch.randn(2, 4, 9)
+    state = pool.update(None, x[..., :5])
+    torch.save({"state": state.map(torch.Tensor.detach)}, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt")["state"]
+    torch.testing.assert_close(pool.finalize(pool.update(loaded, x[..., 5:])), pool(x))
+
+
+def test_a_state_knows_its_pool():
+    x = torch.randn(2, 4, 9)
+    largest, least = Pool("b c [t]", "max"), Pool("b c [t]", "min")
+    state = largest.update(None, x)
+    for refused in (
+        lambda: least.finalize(state),
+        lambda: least.update(state, x),
+        lambda: least.merge(state, state),
+        lambda: largest.merge(state, least.update(None, x)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"state: expected one of M\w+\(\), got one of M\w+\(\); give it to the pool"
+        ):
+            refused()
+    with pytest.raises(ValueError, match=r"expected one of Power\(p=2.0\), got one of Power\(\)"):
+        Pool("b c [t]", "power", p=2.0).finalize(Pool("b c [t]", "power").update(None, x))

@@ -13,6 +13,7 @@ from torch import nn
 pytest.importorskip("torch_geometric", reason="torch-geometric is not installed: pip install 'modalpool[graph]'")
 from torch_geometric.nn import GCNConv, GENConv, GINConv, SAGEConv
 from torch_geometric.nn import aggr as peer
+from torch_geometric.nn import pool as peer_readouts
 from torch_geometric.nn.resolver import aggregation_resolver
 
 import modalpool.compat.pyg as ours
@@ -210,17 +211,16 @@ def test_parameters_are_drawn_anew_and_travel():
         assert torch.equal(copied(x, INDEX), module(x, INDEX))
 
 
-def test_readouts_of_batches():
-    from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
-
-    x = elements(10, 4)
-    for mine, theirs in (
-        (ours.global_add_pool, global_add_pool),
-        (ours.global_mean_pool, global_mean_pool),
-        (ours.global_max_pool, global_max_pool),
-    ):
-        close(mine(x, INDEX, SIZE), theirs(x, INDEX, SIZE))
-        close(mine(x, None), theirs(x, None))
+@pytest.mark.parametrize("kind", [torch.float64, torch.int64, torch.int32])
+@pytest.mark.parametrize("shape", [(10,), (10, 4), (3, 10, 4), (2, 3, 10, 4)])
+@pytest.mark.parametrize("name", ["global_add_pool", "global_mean_pool", "global_max_pool"])
+def test_readouts_are_pygs_in_every_shape(name, shape, kind):
+    mine, theirs = getattr(ours, name), getattr(peer_readouts, name)
+    x = (10 * elements(*shape)).to(kind)
+    for given in ((INDEX, SIZE), (INDEX,), *([] if "mean" in name and kind != torch.float64 else [(None,)])):
+        torch.testing.assert_close(mine(x, *given), theirs(x, *given))
+    with pytest.raises(ValueError, match="batch: expected values from 0 to 2"):
+        mine(elements(10, 4), INDEX, 3)
 
 
 def test_the_library_imports_neither_peer():

@@ -115,7 +115,7 @@ def test_d9_label_maps_in_any_rank_by_any_reduction(rank):
     for b in range(2):
         for k in range(3):
             torch.testing.assert_close(z[b, k], x[b][:, labels[b] == k].amax(1))
-    with pytest.raises(ValueError, match="index: expected values from 0 to 5"):
+    with pytest.raises(ValueError, match=r"labels: expected values from 0 to 2 \(regions=3\), got 1 to 3"):
         label_pool(x, layout, labels + 1, regions=3)
 
 
@@ -163,3 +163,14 @@ def test_d13_a_pyramid_of_a_volume_exports_with_any_size(tmp_path):
         x = torch.randn(shape)
         (z,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(z), pool(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("hidden", [255, -1, -(2**40)])
+@pytest.mark.parametrize("reduction", ["mean", "max", ["mean", "std"]])
+def test_labels_under_a_mask_may_be_anything(hidden, reduction):
+    """255 marks what is to be ignored in segmentation, -1 elsewhere."""
+    torch.manual_seed(0)
+    x, labels = torch.rand(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    mask = torch.rand(2, 4, 5) > 0.3
+    z = label_pool(x, "b c [h w]", torch.where(mask, labels, hidden), regions=3, mask=mask, reduction=reduction)
+    torch.testing.assert_close(z, label_pool(x, "b c [h w]", labels, regions=3, mask=mask, reduction=reduction))
