@@ -14,6 +14,7 @@ from tasks.audio.rows import (
     clip_name,
     fold_numbers,
     given_parts,
+    labels_of,
     number,
     read_targets,
 )
@@ -116,18 +117,25 @@ class AudioManifest(PoolingData):
         """
         rows = self.rows()
         problems = Problems(self.manifest, on_bad=self.on_bad)
+        known = None
+        if self.trained is not None:
+            self.trained.accept("multiclass" if self.target == "class" else self.target)
+            known, self.sample_rate = self.trained.spec["classes"], self.trained.spec["sample_rate"]
         waves = self._read(rows, problems)
         usable = [row for row in rows if row.number in waves]
-        targets, classes = read_targets(usable, self.label, self.target, partial(self.order_classes, problems))
+        targets, classes = read_targets(usable, self.label, self.target, partial(self.order_classes, problems), known)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
-            parts = self._parts(usable, targets, problems)
+            new = self.all_new([digest(waves[row.number].numpy().tobytes()) for row in usable])
+            parts = self._parts(usable, targets, problems, new=new)
             if self.copies:
                 parts |= {
                     name: [row for row in parts[name] if row.get(self.copies) is None] for name in ("val", "test")
                 }
             parts = self.without_leaks(parts, partial(self._identity, waves=waves, targets=targets), problems)
-        counts = self._class_counts(parts, targets, classes, problems) if parts["train"] else []
+        counts = []
+        if parts["train"] and self.trained is None:
+            counts = self._class_counts(parts, targets, classes, problems)
         problems.finish(total=len(rows))
 
         for name in PARTS:
@@ -141,6 +149,9 @@ class AudioManifest(PoolingData):
                 Sample(clip_name(row), group, row, targets[row.number])
                 for row, group in zip(parts[name], groups, strict=True)
             ]
+        if self.trained is not None:
+            self._spec = dict(self.trained.spec)
+            return
         self._spec = {
             "kind": self.target if self.target != "class" else "binary" if len(classes) == 2 else "multiclass",
             "classes": classes,
@@ -202,6 +213,9 @@ class AudioManifest(PoolingData):
                         raise ValueError(f"{column} is empty; fill it in or delete the row")
                 if self.target == "regression":
                     number(row, self.label)
+                for label in labels_of(row, self.label, self.target) if self.trained else ():
+                    if wrong := self.trained.unknown(label):
+                        raise ValueError(wrong)
                 start, duration = number(row, "start") or 0.0, number(row, "duration")
                 waves[row.number] = read_clip(
                     row.resolve(), sample_rate=self.sample_rate, start=start, duration=duration
@@ -210,15 +224,21 @@ class AudioManifest(PoolingData):
                 problems.add(row.where, str(error))
         return waves
 
-    def _parts(self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems) -> dict[str, list[Row]]:
-        """The rows of train, val and test."""
+    def _parts(
+        self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems, *, new: bool
+    ) -> dict[str, list[Row]]:
+        """The rows of train, val and test; what is ``new`` to a model tests, unless it is marked otherwise."""
         if self._column:
             if self._has("split"):
                 rank_zero_info(f"{self.manifest}: folds are those of {self._column}; the column split is not used")
-            return self._with_val(self._held_out(rows, self._column, problems), targets, problems)
-        if self._has("split"):
-            parts = given_parts(rows, problems)
-            return parts if parts["val"] else self._with_val(parts, targets, problems)
+            if not new:
+                return self._with_val(self._held_out(rows, self._column, problems), targets, problems)
+        elif self._has("split"):
+            parts = given_parts(rows, problems, () if self.trained else ("train", "test"))
+            enough = len(parts["train"]) > 1 or self.trained is None
+            return self._with_val(parts, targets, problems) if enough and not (new or parts["val"]) else parts
+        if new:
+            return {"train": [], "val": [], "test": list(rows)}
         numbers = split(
             self._strata(rows, targets), groups=self._groups(rows), fold=self.fold, val=self.val, seed=self.seed,
             stratify=self.target == "class",

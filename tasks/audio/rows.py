@@ -31,7 +31,11 @@ def number(row: Row, column: str) -> float | None:
 
 
 def read_targets(
-    rows: Sequence[Row], column: str, target: Target, order: Callable[[Iterable[str]], list[str]]
+    rows: Sequence[Row],
+    column: str,
+    target: Target,
+    order: Callable[[Iterable[str]], list[str]],
+    known: Sequence[str] | None = None,
 ) -> tuple[dict[int, Tensor], list[str]]:
     """Read the labels.
 
@@ -40,6 +44,7 @@ def read_targets(
         column: The label's column.
         target: ``"class"``, ``"multilabel"`` (``drums|bass``) or ``"regression"``.
         order: Puts the labels of all rows into the order of their classes.
+        known: The several labels that there are, in order; None = all that rows have.
 
     Returns:
         The target of each row, by the row's number, and the names of the classes (of the target, in regression).
@@ -50,8 +55,15 @@ def read_targets(
         classes = order(str(row[column]) for row in rows)
         return {row.number: torch.tensor(classes.index(str(row[column]))) for row in rows}, classes
     labels = {row.number: {name.strip() for name in str(row[column]).split("|")} for row in rows}
-    classes = sorted(set().union(*labels.values()))
+    classes = sorted(set().union(*labels.values())) if known is None else list(known)
     return {key: torch.tensor([float(name in names) for name in classes]) for key, names in labels.items()}, classes
+
+
+def labels_of(row: Row, column: str, target: Target) -> list[str]:
+    """The names of classes in a row."""
+    if target == "regression":
+        return []
+    return [str(row[column])] if target == "class" else sorted({name.strip() for name in str(row[column]).split("|")})
 
 
 def fold_numbers(rows: Sequence[Row], column: str) -> dict[int, int]:
@@ -68,7 +80,9 @@ def fold_numbers(rows: Sequence[Row], column: str) -> dict[int, int]:
     return {key: names.index(value) for key, value in values.items()}
 
 
-def given_parts(rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]:
+def given_parts(
+    rows: Sequence[Row], problems: Problems, needed: Sequence[str] = ("train", "test")
+) -> dict[str, list[Row]]:
     """Sort rows by their column ``split``; report other words than train, val and test, and parts without a row."""
     parts: dict[str, list[Row]] = {name: [] for name in PARTS}
     for row in rows:
@@ -79,7 +93,7 @@ def given_parts(rows: Sequence[Row], problems: Problems) -> dict[str, list[Row]]
             problems.add(
                 row.where, f"split: expected train, val or test, got '{row.get('split') or ''}'; correct the row"
             )
-    for name in ("train", "test"):
+    for name in needed:
         if not parts[name]:
             problems.stop("column split", f"expected a usable row with '{name}', got none; mark some")
     return parts

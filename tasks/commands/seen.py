@@ -32,12 +32,14 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
         BadInput: If any of the samples trained or validated it, whatever split, seed or name they have now.
     """
     trained = data.trained or Trained.read(read(path))
+    data.setup()
+    if parts[0] == "test" and command != "predict" and not len(data.samples("test")):
+        raise BadInput(f"{command}: expected samples to test, got none; mark some with split test, or mark none at all")
     if allow:
         return
     if not trained.known:
         print(f"{command}: {path} does not say what it was trained on, so that nothing can be checked")
         return
-    data.setup()
     names, all_of_them = [], 0
     for part in parts:
         if part in data.datasets:
@@ -74,6 +76,8 @@ def unseen(data: PoolingData, *, allow: bool = False, say: bool = True) -> dict[
         print(
             f"predict: {left_out} samples that the checkpoint was trained on are left out; --allow_trained takes them"
         )
+    if not any(chosen.values()):
+        raise BadInput("predict: the checkpoint was trained on every row; give others, or insist with --allow_trained")
     return {part: numbers for part, numbers in chosen.items() if numbers}
 
 

@@ -134,7 +134,7 @@ class PoolingData(LightningDataModule):
         if not self.datasets:
             self.load()
             self._check_positive()
-            if self.labelled is not None:
+            if self.labelled is not None and self.trained is None:
                 self._keep_labels(self.labelled)
 
     def without_leaks(
@@ -146,6 +146,8 @@ class PoolingData(LightningDataModule):
 
     def order_classes(self, problems: Problems, labels: Iterable[str]) -> list[str]:
         """The classes of all samples in order; of two, the positive one last."""
+        if self.trained is not None:
+            return list(self.trained.spec["classes"])
         counts = Counter(labels)
         try:
             classes, self.positive_because = order_classes(counts, self.positive, case_matters=self.case_matters)
@@ -153,6 +155,10 @@ class PoolingData(LightningDataModule):
             problems.stop(*str(error).split(": ", 1))
             return sorted(counts, key=natural)
         return classes
+
+    def all_new(self, digests: Sequence[int]) -> bool:
+        """Whether the data are for a model that has seen none of them: then all test, whatever folds would hold out."""
+        return self.trained is not None and self.trained.known and not any(self.trained.saw(digests))
 
     def _check_positive(self) -> None:
         classes, kind = self._spec["classes"], self._spec["kind"]
@@ -188,7 +194,10 @@ class PoolingData(LightningDataModule):
         """What is trained on these data, as checkpoints say it."""
         self.setup()
         none = torch.empty(0, dtype=torch.long)
-        samples = {part: torch.tensor(self.digests(part)) if part in self.datasets else none for part in PARTS}
+        samples = {
+            part: torch.tensor(self.digests(part), dtype=torch.long) if part in self.datasets else none
+            for part in PARTS
+        }
         return Trained(self._spec, samples, {"fold": self.fold, "seed": self.seed})
 
     def class_of(self, sample: Any) -> int:

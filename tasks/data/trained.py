@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.data.problems import BadInput
 from tasks.data.splits import PARTS
 
 
@@ -46,6 +47,26 @@ class Trained:
         seen = set(self.samples["train"].tolist()) | set(self.samples["val"].tolist())
         seen -= set(self.samples["test"].tolist())
         return [one in seen for one in digests]
+
+    def accept(self, kind: str, targets: Sequence[str] | None = None) -> None:
+        """Ask for data of the model's kind and, where targets are columns, of its targets; classes may be fewer.
+
+        Raises:
+            BadInput: If they are others.
+        """
+        expected = self.spec["kind"]
+        if kind != expected and {kind, expected} != {"binary", "multiclass"}:
+            raise BadInput(f"expected a {expected} target, as the model was trained on, got {kind}; give such data")
+        if targets is not None and list(targets) != list(self.spec["classes"]):
+            names = ", ".join(self.spec["classes"])
+            raise BadInput(f"expected the model's targets, {names}, got {', '.join(targets)}; name them as there")
+
+    def unknown(self, label: str) -> str | None:
+        """What is wrong with a label, if the model knows no such class."""
+        if label in self.spec["classes"]:
+            return None
+        names = ", ".join(self.spec["classes"])
+        return f"class {label} is none of the model's ({names}); leave the row out, or train with it"
 
     def and_earlier(self, other: "Trained | None") -> "Trained":
         """Together with the training that this one goes on from."""

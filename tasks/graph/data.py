@@ -1,6 +1,5 @@
 """Graphs as data: the checks, features and folds that every source of graphs shares, and the TU folders."""
 
-import copy
 import math
 from abc import abstractmethod
 from collections import Counter
@@ -18,11 +17,12 @@ from torch_geometric.utils import degree
 from tasks.data.base import PoolingData, Sample
 from tasks.data.digests import digest
 from tasks.data.leaks import Identity
-from tasks.data.problems import Problems
+from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
+from tasks.graph.checks import check_graphs
 from tasks.graph.colours import colour_names, weisfeiler_leman
-from tasks.graph.raw import label_names, read_tu
+from tasks.graph.raw import label_names, match_labels, read_tu
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
 
@@ -58,6 +58,7 @@ class GraphData(PoolingData):
     """
 
     classes: list[str]  # set by `read`: names of the classes, or of the regression's targets
+    drawn = True  # whether `parts` draws them, or keeps a split that the graphs came with
     reading: dict[str, Any] | None = None  # set by `read`: how to read one more graph like these
 
     def __init__(
@@ -106,6 +107,11 @@ class GraphData(PoolingData):
         problems = Problems(self.source(), on_bad=self.on_bad)
         graphs = self.read(problems)
         graphs = check_graphs(graphs, len(self.classes), problems)
+        if graphs and self.trained is not None and not problems.fatal:
+            kind = "regression" if graphs[0].y.is_floating_point() else "multiclass"
+            self.trained.accept(kind, self.classes if kind == "regression" else None)
+            graphs = [graph for graph in graphs if self._for_model(graph, problems)]
+            self.classes = list(self.trained.spec["classes"])
         if graphs and not problems.fatal:
             self._divide(graphs, problems)
         elif not problems.fatal and not problems.samples:
@@ -117,12 +123,16 @@ class GraphData(PoolingData):
         if not regression and len(self.classes) < 2:
             problems.stop("classes", f"expected at least two, got {self.classes}; add graphs of another class")
             return
-        if not regression and self.positive == self.classes[0] and len(self.classes) == 2:
+        if self.trained is None and not regression and self.positive == self.classes[0] and len(self.classes) == 2:
             self.classes = self.classes[::-1]
             for graph in graphs:
                 graph.y = 1 - graph.y
         targets = [0.0 if regression else float(graph.y) for graph in graphs]
-        parts = self.parts(targets, not regression, problems)
+        digests = [digest(graph.id, str(graph.num_nodes), graph.edge_index.numpy().tobytes()) for graph in graphs]
+        if self.drawn and self.all_new(digests):
+            parts: dict[str, list[int]] = {"train": [], "val": [], "test": list(range(len(graphs)))}
+        else:
+            parts = self.parts(targets, not regression, problems)
         if not parts:
             return
         contents = graph_contents(graphs)
@@ -133,6 +143,41 @@ class GraphData(PoolingData):
             return Identity(graph.id, graph.id, {"content": contents[number]}, target)
 
         parts = self.without_leaks(parts, identify, problems)
+        self._spec = self._describe(graphs, targets, parts, problems) if self.trained is None else self.trained.spec
+        together = GraphSet(graphs)
+        self._digests = {part: [digests[i] for i in numbers] for part, numbers in parts.items()}
+        self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
+        self._samples = {
+            part: [Sample(graphs[i].id, target=graphs[i].y.squeeze(0)) for i in numbers]
+            for part, numbers in parts.items()
+        }
+
+    def _for_model(self, graph: Data, problems: Problems) -> bool:
+        """Give a graph the features and the class number that a trained model knows; report it if there are none."""
+        assert self.trained is not None
+        spec, reading = self.trained.spec, self.trained.spec["reading"]
+        wrong = None if graph.y.is_floating_point() else self.trained.unknown(self.classes[int(graph.y)])
+        try:
+            if reading is not None and self.reading is not None:
+                graph.x = match_labels(graph.x, self.reading["node_labels"], reading["node_labels"])
+            graph.x = node_features(graph, **spec["features"])
+            if graph.x.shape[1] != spec["channels"]:
+                raise BadInput(
+                    f"expected {spec['channels']} features per node, as the model has, got {graph.x.shape[1]}"
+                )
+        except BadInput as error:
+            wrong = wrong or str(error)
+        if wrong:
+            problems.add(graph.id, wrong)
+        elif not graph.y.is_floating_point():
+            graph.y = torch.tensor([spec["classes"].index(self.classes[int(graph.y)])])
+        return wrong is None
+
+    def _describe(
+        self, graphs: list[Data], targets: list[float], parts: dict[str, list[int]], problems: Problems
+    ) -> dict[str, Any]:
+        """Complete the graphs' features, and say what a task must know."""
+        regression = graphs[0].y.is_floating_point()
         highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
         for graph in graphs:
             graph.x = node_features(graph, highest, size=self.size)
@@ -163,15 +208,7 @@ class GraphData(PoolingData):
             chosen = {part: [int(targets[i]) for i in numbers] for part, numbers in parts.items()}
             spec["kind"] = "binary" if len(self.classes) == 2 else "multiclass"
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
-        together = GraphSet(graphs)
-        digests = [digest(graph.id, str(graph.num_nodes), graph.edge_index.numpy().tobytes()) for graph in graphs]
-        self._digests = {part: [digests[i] for i in numbers] for part, numbers in parts.items()}
-        self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
-        self._samples = {
-            part: [Sample(graphs[i].id, target=graphs[i].y.squeeze(0)) for i in numbers]
-            for part, numbers in parts.items()
-        }
-        self._spec = spec
+        return spec
 
     def digests(self, part: str) -> list[int]:
         """By name and edges: in sets of small graphs many are alike, and some are in training and test."""
@@ -234,58 +271,6 @@ class TUData(GraphData):
         names = [known.get(label, str(label)) for label in labels]
         self.reading = {"attributes": self.attributes, "node_labels": labels, "node_names": names}
         return graphs
-
-
-def check_graphs(graphs: list[Data], classes: int, problems: Problems) -> list[Data]:
-    """Return shallow copies of the graphs that can be used, each with an `id`, and report the others.
-
-    Args:
-        graphs: Graphs from any source.
-        classes: Number of classes, or of a regression's targets.
-        problems: Takes graphs without nodes, features that are not finite or of another width than most graphs have,
-            edges to nodes that do not exist, and targets that are missing or no class.
-
-    Returns:
-        The good graphs, in order.
-    """
-    widths = Counter(None if graph.x is None else graph.x.shape[1] for graph in graphs)
-    usual = widths.most_common(1)[0][0] if widths else None
-    good = []
-    for number, graph in enumerate(map(copy.copy, graphs), start=1):
-        graph.id = graph.id if "id" in graph else f"graph-{number}"
-        found = _wrong_with(graph, usual) or _wrong_target(graph.y, classes)
-        if found is None:
-            good.append(graph)
-        else:
-            problems.add(graph.id, found)
-    return good
-
-
-def _wrong_with(graph: Data, usual: int | None) -> str | None:
-    nodes, edges = graph.num_nodes, graph.edge_index
-    if not nodes:
-        return "has no nodes; remove it"
-    if edges is None or edges.ndim != 2 or edges.shape[0] != 2:
-        return f"expected edge_index of shape (2, E), got {None if edges is None else tuple(edges.shape)}"
-    if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < nodes:
-        outside = edges[(edges < 0) | (edges >= nodes)][0]
-        return f"edge to node {int(outside)}; expected nodes from 0 to {nodes - 1}"
-    width = None if graph.x is None else graph.x.shape[1]
-    if width != usual:
-        return f"expected {usual or 'no'} features per node, as most graphs have, got {width or 'none'}"
-    if graph.x is not None and not torch.isfinite(graph.x).all():
-        node = int((~torch.isfinite(graph.x)).any(1).nonzero()[0])
-        return f"NaN or inf in the features of node {node}; correct them"
-    return None
-
-
-def _wrong_target(y: Tensor | None, classes: int) -> str | None:
-    if y is not None and y.is_floating_point():
-        good = y.shape == (1, classes) and bool(torch.isfinite(y).all())
-        return None if good else f"expected {classes} finite targets in y, shape (1, {classes}), got {y.tolist()}"
-    if y is None or y.shape != (1,) or not 0 <= int(y) < classes:
-        return f"expected a class from 0 to {classes - 1} in y, shape (1,), got {None if y is None else y.tolist()}"
-    return None
 
 
 def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:

@@ -77,6 +77,8 @@ class MotifData(GraphData):
         kwargs: Options of `GraphData` and `tasks.data.base.PoolingData`; `seed` fixes the graphs.
     """
 
+    drawn = False
+
     def __init__(
         self,
         *,

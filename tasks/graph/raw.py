@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from tasks.data.problems import Problems
+from tasks.data.problems import BadInput, Problems
 
 _SHOWN = 20  # lines of one file that a report lists one by one
 
@@ -109,6 +109,30 @@ def read_tu(
     single = labels is not None and labels.values.shape[1] == 1
     known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist() if single else []
     return [graphs[graph] for graph in good], classes, known
+
+
+def match_labels(x: Tensor | None, labels: list[int], trained: list[int]) -> Tensor | None:
+    """Put the one-hot columns of a folder's node labels where the graphs that a model was trained on had them.
+
+    Args:
+        x: A graph's features, the columns of its labels last.
+        labels: The folder's labels.
+        trained: Those of the training.
+
+    Raises:
+        BadInput: If a node has a label that the training did not have.
+    """
+    if x is None or labels == trained:
+        return x
+    split = x.shape[1] - len(labels)
+    columns = dict(zip(labels, x[:, split:].T, strict=True))
+    unknown = [label for label, column in columns.items() if column.any() and label not in trained]
+    if unknown:
+        raise BadInput(
+            f"expected the node labels of the training, {', '.join(map(str, trained)) or 'none'}, got "
+            f"{', '.join(map(str, unknown))}; give a graph with the same labels"
+        )
+    return torch.cat([x[:, :split], *(columns.get(label, x.new_zeros(len(x)))[:, None] for label in trained)], 1)
 
 
 def label_names(folder: Path) -> dict[int, str]:

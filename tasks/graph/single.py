@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import Data
 
 from tasks.data.problems import BadInput, Problems
 from tasks.graph.data import node_features
-from tasks.graph.raw import read_tu
+from tasks.graph.raw import match_labels, read_tu
 
 
 def read_graph(source: str, spec: dict[str, Any]) -> Data:
@@ -41,7 +40,10 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
     if problems.fatal:
         problems.finish(total=len(graphs))
     graph = _pick(graphs, f"{name}-{int(number)}", source, problems)
-    graph.x = _match(graph.x, labels, reading["node_labels"], source)
+    try:
+        graph.x = match_labels(graph.x, labels, reading["node_labels"])
+    except BadInput as error:
+        raise BadInput(f"{source}: {error}") from error
     graph.x = node_features(graph, **spec["features"])
     if graph.x.shape[1] != spec["channels"]:
         raise BadInput(
@@ -66,20 +68,3 @@ def _pick(graphs: list[Data], wanted: str, source: str, problems: Problems) -> D
         raise BadInput("; ".join(wrong))
     count = len(graphs) + len({line.split(": ")[0] for line in problems.samples})
     raise BadInput(f"{source}: expected a graph from 1 to {count}, got {wanted.rpartition('-')[2]}; correct the number")
-
-
-def _match(x: Tensor | None, labels: list[int], trained: list[int], source: str) -> Tensor | None:
-    """Put the one-hot columns of a folder's node labels where the training had them."""
-    if x is None or labels == trained:
-        return x
-    split = x.shape[1] - len(labels)
-    unknown = [
-        label for label, column in zip(labels, x[:, split:].T, strict=True) if column.any() and label not in trained
-    ]
-    if unknown:
-        raise BadInput(
-            f"{source}: expected the node labels of the training, {', '.join(map(str, trained)) or 'none'}, got "
-            f"{', '.join(map(str, unknown))}; give a graph with the same labels"
-        )
-    columns = {label: column for label, column in zip(labels, x[:, split:].T, strict=True)}
-    return torch.cat([x[:, :split], *(columns.get(label, x.new_zeros(len(x)))[:, None] for label in trained)], 1)

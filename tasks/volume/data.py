@@ -126,12 +126,14 @@ class VolumeData(PoolingData):
             problems.stop("folds", f"{what}; leave --data.folds out, or set --data.split null")
         labelled = [record for record in good if record.part != "predict"]
         self._describe(labelled, problems)
-        parts = self._split(labelled, problems)
+        new = self.all_new([self._content(record) for record in labelled])
+        parts = self._test_all(labelled) if new else self._split(labelled, problems)
         if not problems.fatal:
             parts = self.without_leaks(parts, self.identity, problems)
-        self._describe_training(parts, problems)
+        if self.trained is None:
+            self._describe_training(parts, problems)
         problems.finish(total=total)
-        self._spec["preprocessing"] = self.geometry
+        self._spec = {**self._spec, "preprocessing": self.geometry} if self.trained is None else self.trained.spec
         parts["predict"] = [record for record in good if record.part == "predict"]
         self.datasets = {name: self._dataset(members, name) for name, members in parts.items() if members}
         self._records = parts
@@ -177,6 +179,9 @@ class VolumeData(PoolingData):
                 yield f"column {column} is empty; fill it in or delete the row"
             elif self.task == "regression" and _number(value) is None:
                 yield f"expected a number in column {column}, got '{value}'; correct it or delete the row"
+            elif len(self.targets) == 1 and self.task == "classification":
+                if self.trained is not None and (wrong := self.trained.unknown(str(value))):
+                    yield wrong
             elif len(self.targets) > 1 and self.task == "classification" and _number(value) not in (0, 1):
                 yield f"expected 0 or 1 in column {column}, got '{value}'; several target columns are yes/no labels"
 
@@ -184,21 +189,29 @@ class VolumeData(PoolingData):
         """Set each record's target, and the spec's kind and classes."""
         if self.task == "regression" or len(self.targets) > 1:
             kind = "regression" if self.task == "regression" else "multilabel"
+            if self.trained is not None:
+                self.trained.accept(kind, self.targets)
             self._spec = {"kind": kind, "classes": list(self.targets), "channels": 1}
             for record in records:
                 record.target = torch.tensor([_number(record.values[column]) for column in self.targets])
             return
+        if self.trained is not None:
+            self.trained.accept("multiclass")
         names = self.order_classes(problems, (str(record.values[self.targets[0]]) for record in records))
         if len(names) < 2:
             problems.stop(
                 f"column {self.targets[0]}", f"expected two or more classes, got {names}; choose another target"
             )
-        elif len(names) > max(20, len(records) // 2):
+        elif self.trained is None and len(names) > max(20, len(records) // 2):
             what = f"{len(names)} classes in {len(records)} rows; to predict a number add --data.task regression"
             problems.stop(f"column {self.targets[0]}", what)
         self._spec = {"kind": "binary" if len(names) <= 2 else "multiclass", "classes": names, "channels": 1}
         for record in records:
             record.target = names.index(str(record.values[self.targets[0]]))
+
+    def _test_all(self, records: list[Record]) -> dict[str, list[Record]]:
+        """Everything tests a model that has seen nothing of it, unless the data mark it otherwise."""
+        return {name: [one for one in records if (one.part if self._fixed else "test") == name] for name in PARTS}
 
     def _split(self, records: list[Record], problems: Problems) -> dict[str, list[Record]]:
         """Keep the split of the data, with a validation part taken from training if it has none; else make folds."""
@@ -213,7 +226,7 @@ class VolumeData(PoolingData):
         else:
             inner = self._folds(records, problems, folds=self.n_folds, fold=self.fold)
             parts = {name: [records[i] for i in inner[name]] for name in PARTS}
-        if problems.fatal:  # without a split there are no parts to look at
+        if problems.fatal or self.trained is not None:  # without a split, or a need of training, all parts are well
             return parts
         for name, members in parts.items():
             if not members:
@@ -298,7 +311,10 @@ class VolumeData(PoolingData):
 
     def digests(self, part: str) -> list[int]:
         """By the files."""
-        return [self.identity(record).keys["content"] for record in self._records[part]]  # type: ignore[misc]
+        return [self._content(record) for record in self._records[part]]
+
+    def _content(self, record: Record) -> int:
+        return self.identity(record).keys["content"]  # type: ignore[return-value]
 
     def reseed(self, seed: int) -> None:
         """MONAI's random transforms have generators of their own."""

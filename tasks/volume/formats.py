@@ -175,6 +175,7 @@ class DecathlonData(VolumeData):
             content = json.loads(self.root.read_text(encoding="utf-8"))
         except ValueError as error:
             raise BadInput(f"{self.root.name}: not valid JSON: {error}") from error
-        if not isinstance(content, dict) or not content.get("training"):
+        needed = "training" if self.trained is None else "test"  # a trained model needs no more to be tested
+        if not isinstance(content, dict) or not (content.get("training") or content.get(needed)):
             raise BadInput(f"{self.root.name}: expected an object with a list training; see the Decathlon's format")
         return {name: list(content.get(name) or []) for name in ("training", "validation", "test")}

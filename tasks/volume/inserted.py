@@ -100,7 +100,19 @@ class InsertedLesionData(CSVData):
         self._spec["class_counts"] = [count // 2, count - count // 2]
 
     def _describe_training(self, parts: dict[str, list[Record]], problems: Problems) -> None:
-        """Divide the masks as the heads are."""
+        """Nothing: half of the samples have lesions."""
+
+    def _test_all(self, records: list[Record]) -> dict[str, list[Record]]:
+        """Keep to the split: masks are divided, too."""
+        return self._split(records, Problems(self.source))
+
+    def _split(self, records: list[Record], problems: Problems) -> dict[str, list[Record]]:
+        """Divide the heads, and the masks as the heads are."""
+        parts = super()._split(records, problems)
+        self._divide_masks(problems)
+        return parts
+
+    def _divide_masks(self, problems: Problems) -> None:
         patients = list(self.shapes)
         try:
             inner = split(
