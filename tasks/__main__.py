@@ -14,6 +14,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks explain --ckpt_path FILE --input FILE ...     prediction, picture and map of a file
   python -m tasks crossval -c CONFIG [--seeds 0,1,2]            every fold: mean, sd and rows
   python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4     pools on the same folds and seeds
+  python -m tasks floors -c CONFIG                              what simple baselines reach on the same folds
   python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
@@ -22,7 +23,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
-_COMMANDS = ("results", "crossval", "compare", "heads", "embed", "judge", "diagnose", "explain")
+_COMMANDS = ("results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain")
 
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.
 _EXPECTED = [

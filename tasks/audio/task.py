@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.encoder import SpectrogramNet, valid_frames
+from tasks.audio.floors import audio_floors
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
@@ -223,6 +224,11 @@ class AudioTask(PoolingTask):
         """What a clip shows without a network: how loud each bin is."""
         x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         return {"intensity": [one[0, :, :count] for one, count in zip(x, frames.tolist(), strict=True)]}
+
+    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence]:
+        """Means of the spectrogram over the axis that is pooled, cepstral coefficients, and a coarse spectrogram."""
+        x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+        return audio_floors(x[:, 0], frames, self.axis)
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
         """Set hidden bins to silence."""

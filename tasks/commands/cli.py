@@ -19,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from tasks.commands.checkpoints import checkpoint, fits, loading, read
 from tasks.commands.configs import read_configs
+from tasks.commands.floor_tables import floors_of_run
 from tasks.commands.seen import ALLOW, check, expect, unseen
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
@@ -44,6 +45,7 @@ class CLI(LightningCLI):
             "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
         )
         parser.add_argument("--allow_trained", action="store_true", help=f"Test, predict: {ALLOW}.")
+        parser.add_argument("--floors", type=bool, default=True, help="Measure simple baselines, too, after fit.")
         parser.add_argument("--by", type=str | None, default=None, help="Columns whose values split the test metrics.")
         parser.add_argument("--permutations", type=int, default=0, help="Shuffles of the labels behind p values.")
         parser.add_lightning_class_args(Best, "checkpoint")
@@ -142,6 +144,8 @@ class CLI(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True)
         if ended and self.trainer.is_global_zero:
             print(sentence(ended))
+        if self._get(self.config, "floors") and self.trainer.is_global_zero and self.outputs.written:
+            print("\n".join(floors_of_run(self.model, self.datamodule, self.outputs.folder)))
         self.say_where()
 
     def before_test(self) -> None:
@@ -168,12 +172,17 @@ class CLI(LightningCLI):
 
     def say_where(self) -> None:
         """Write the report of a test, and print the run's folder and what to look at as the last lines."""
-        outputs = next(callback for callback in self.trainer.callbacks if isinstance(callback, Outputs))
+        outputs = self.outputs
         if self.trainer.is_global_zero and outputs.written:
             if self.trainer.state.fn == "test":
                 outputs.written.insert(0, write_report(outputs.folder))
             print(f"Results: {outputs.folder}")
             print(f"Look at: {outputs.written[0]}")
+
+    @property
+    def outputs(self) -> Outputs:
+        """What writes the run's results."""
+        return next(callback for callback in self.trainer.callbacks if isinstance(callback, Outputs))
 
 
 class Plan(CLI):

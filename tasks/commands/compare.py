@@ -10,12 +10,14 @@ import torch
 
 from tasks.commands.cli import plan
 from tasks.commands.costs import Cost, measure_costs
+from tasks.commands.floor_tables import by_floor, floors_of_runs, write_floors
 from tasks.commands.paired import difference
 from tasks.commands.runs import fit_all, mean_and_sd, numbered, options, start
 from tasks.commands.settings import same_settings
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
 from tasks.outputs.drawing import canvas, save
+from tasks.task.floors import JUDGED
 
 Row = dict[str, Any]
 
@@ -34,8 +36,8 @@ def compare(args: list[str]) -> Path:
 
     Returns:
         The folder, ``runs/NAME/comparison_N``: ``comparison.csv`` (a row for each pool and metric),
-        ``comparison.md`` and ``comparison.png`` (the first metric), and for each pool a folder like that of a
-        cross-validation.
+        ``comparison.md`` and ``comparison.png`` (the first metric), ``floors.csv``, and for each pool a folder like
+        that of a cross-validation.
 
     Raises:
         BadInput: If a pool cannot be built, or a comparison is to go on with other settings.
@@ -69,7 +71,10 @@ def compare(args: list[str]) -> Path:
     variants = {folder / re.sub(r"[^\w=+.-]", "_", label): [*rest, *own_flags] for label, own_flags in pools.items()}
     for done in fit_all(variants, started["folds"], started["seeds"], "compare", planned.datamodule.fold_names):
         runs = {label: rows for label, rows in zip(pools, done.values(), strict=True) if rows}
-        _write(folder, runs, costs, known, f"batches of {data.batch_size}, {device}")
+        floors = floors_of_runs(next(iter(variants)), started["folds"], started["seeds"][0])
+        if floors:
+            write_floors(folder, floors)
+        _write(folder, runs, by_floor(floors), costs, known, f"batches of {data.batch_size}, {device}")
     print((folder / "comparison.md").read_text())
     print(f"look at: {folder / 'comparison.png'}")
     return folder
@@ -114,8 +119,15 @@ def flags(label: str) -> list[str]:
     return [f"--model.init_args.reduction={reduction}", *(f"--model.init_args.{option}" for option in given)]
 
 
-def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], known: list[int], where: str) -> None:
-    """Write the three summaries of all runs so far."""
+def _write(
+    folder: Path,
+    runs: dict[str, list[Row]],
+    floors: dict[str, list[Row]],
+    costs: dict[str, Cost],
+    known: list[int],
+    where: str,
+) -> None:
+    """Write the three summaries of all runs so far, and the floors once all folds have theirs."""
     base = "mean" if "mean" in runs else next(iter(runs))
     table = []
     for label, rows in runs.items():
@@ -124,28 +136,41 @@ def _write(folder: Path, runs: dict[str, list[Row]], costs: dict[str, Cost], kno
             row = {"reduction": label, "metric": metric, "runs": len(rows), **both}
             row |= {"difference": against.mean, "low": against.low, "high": against.high}
             table.append({**row, **costs[label]._asdict()})
-    write_csv(folder / "comparison.csv", table)
     metric = table[0]["metric"]
     shown = [row for row in table if row["metric"] == metric]
-    (folder / "comparison.md").write_text(_markdown(shown, base, len(known), where), encoding="utf-8")
+    write_csv(folder / "comparison.csv", table)
+    floor = _floor(floors, runs[base], metric, len(known))
+    (folder / "comparison.md").write_text(_markdown(shown, floor, base, len(known), where), encoding="utf-8")
     _draw(folder / "comparison.png", shown, runs, base)
 
 
-def _markdown(table: list[Row], base: str, folds: int, where: str) -> str:
-    """The table of one metric, and how to read it."""
+def _floor(floors: dict[str, list[Row]], base: list[Row], metric: str, folds: int) -> Row | None:
+    """The row of the best floor, which is the same for all seeds; None where there is none."""
+    if not floors or metric not in JUDGED:
+        return None
+    spreads = {name: mean_and_sd([{metric: row[metric]} for row in rows])[metric] for name, rows in floors.items()}
+    best = max(floors, key=lambda name: JUDGED[metric] * spreads[name]["mean"])
+    paired = [row | {"seed": seed} for row in floors[best] for seed in {run["seed"] for run in base}]
+    against = difference(paired, base, metric, folds=folds)
+    row = {"reduction": f"floor: {best}", "runs": len(floors[best]), **spreads[best]}
+    return row | {"difference": against.mean, "low": against.low, "high": against.high}
+
+
+def _markdown(table: list[Row], floor: Row | None, base: str, folds: int, where: str) -> str:
+    """The table of one metric with the best floor, and how to read it."""
     metric = table[0]["metric"]
     lines = [
         f"| pool | {metric}, mean ± sd | runs | to {base}, 95 % interval | parameters | pool, ms | batch, ms |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in table:
+    for row in [*table, *([floor] if floor else [])]:
         interval = f"{row['difference']:+.3g} [{row['low']:+.3g}, {row['high']:+.3g}]"
         if math.isnan(row["low"]):
             interval = f"{row['difference']:+.3g}"
+        costs = f"{row['parameters']} | {row['pool_ms']:.3g} | {row['batch_ms']:.3g}" if row is not floor else " | | "
         lines.append(
             f"| {row['reduction']} | {row['mean']:.4g} ± {row['sd']:.2g} | {row['runs']} | "
-            f"{'' if row['reduction'] == base else interval} | {row['parameters']} | {row['pool_ms']:.3g} | "
-            f"{row['batch_ms']:.3g} |"
+            f"{'' if row['reduction'] == base else interval} | {costs} |"
         )
     pairs = "folds, corrected for their common training samples (Nadeau and Bengio 2003)" if folds > 1 else "seeds"
     lines += [
@@ -154,6 +179,9 @@ def _markdown(table: list[Row], base: str, folds: int, where: str) -> str:
         "one is expected to look different.",
         f"Times are forward and backward, medians ({where}).",
     ]
+    if floor:
+        worse = [row["reduction"] for row in table if JUDGED[metric] * (row["mean"] - floor["mean"]) < 0]
+        lines += [f"Below the {floor['reduction']}: {', '.join(worse)}."] if worse else []
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.commands.cli import plan
+from tasks.commands.floor_tables import floor_table, floors_of_runs, write_floors
 from tasks.commands.runs import fit_all, mean_and_sd, numbered, options, start
 from tasks.commands.settings import same_settings
 
@@ -20,7 +21,7 @@ def crossval(args: list[str]) -> Path:
         args: What `fit` takes, and ``--folds 0,1``, ``--seeds 0,1,2``, ``--resume``.
 
     Returns:
-        The folder, with ``crossval.csv`` (a row a fold) and ``summary.json`` (mean and sd over rows).
+        The folder, with ``crossval.csv`` (a row a fold), ``summary.json`` (mean and sd over rows) and ``floors.csv``.
 
     Raises:
         BadInput: If the data have no such fold, or a cross-validation is to go on with other settings.
@@ -35,11 +36,17 @@ def crossval(args: list[str]) -> Path:
     rows: list[dict[str, Any]] = []
     for done in fit_all({folder: rest}, started["folds"], started["seeds"], "crossval", planned.datamodule.fold_names):
         rows = done[folder]
-    _print(folder, rows, planned.datamodule.fold_names)
+    _print(rows, planned.datamodule.fold_names)
+    if floors := floors_of_runs(folder, started["folds"], started["seeds"][0]):
+        write_floors(folder, floors)
+        print("\n".join(["floors, baselines without a network on the same folds:", *floor_table(floors, rows)]))
+    elif planned.config["floors"]:
+        print("floors: not measured in every fold; python -m tasks floors measures them, or says why not")
+    print(f"look at: {folder / 'crossval.csv'}")
     return folder
 
 
-def _print(folder: Path, rows: list[dict[str, Any]], names: Mapping[int, str]) -> None:
+def _print(rows: list[dict[str, Any]], names: Mapping[int, str]) -> None:
     metrics = {name: max(10, len(name) + 2) for name in mean_and_sd(rows)}
     folds = [str(names.get(row["fold"], row["fold"])) for row in rows]
     first = max(6, *map(len, folds))
@@ -51,4 +58,3 @@ def _print(folder: Path, rows: list[dict[str, Any]], names: Mapping[int, str]) -
         spread = mean_and_sd(rows)
         numbers = "".join(f"{spread[name][statistic]:>{width}.4g}" for name, width in metrics.items())
         print(f"{statistic:>{first + 6}}{numbers}")
-    print(f"look at: {folder / 'crossval.csv'}")

@@ -99,7 +99,8 @@ def heads(args: list[str]) -> Path:
     own = options("heads", __doc__)
     own.add_argument("--hidden", help="neurons of the fully connected layer, 0 = none; a head each; 256 unless given")
     chosen, rest = own.parse_known_args(args)
-    rest = ["--outputs.maps=0", "--outputs.every=0", *rest]  # pictures take longer than small runs; flags go over it
+    # Pictures take longer than small runs, and the tables have no floors; flags go over it.
+    rest = ["--outputs.maps=0", "--outputs.every=0", "--floors=false", *rest]
 
     planned = plan(rest)
     known = planned.datamodule.folds

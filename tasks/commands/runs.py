@@ -29,7 +29,7 @@ def options(command: str, text: str | None) -> argparse.ArgumentParser:
     own = argparse.ArgumentParser(
         prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
     )
-    own.add_argument("--folds", help="the folds to run, by number or name; all of the data's unless given", type=_names)
+    own.add_argument("--folds", help="the folds to run, by number or name; all unless given", type=fold_names)
     own.add_argument("--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=_numbers)
     own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
     return own
@@ -42,7 +42,8 @@ def _numbers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"expected numbers with commas between, such as 0,1,2, got '{text}'") from None
 
 
-def _names(text: str) -> list[str]:
+def fold_names(text: str) -> list[str]:
+    """The names, or numbers, in ``--folds``."""
     return [name.strip() for name in text.split(",")]
 
 
@@ -134,6 +135,8 @@ def fit_all(
             shutil.rmtree(place, ignore_errors=True)
             own = [f"--run.root={folder.parent}", f"--run.name={folder.name}", f"--run.version={place.name}"]
             own += [f"--data.init_args.fold={fold}", f"--seed_everything={seed}"]
+            if (seed, folder) != (seeds[0], next(iter(variants))):
+                own.append("--floors=false")  # they are the data's, and the same whatever is trained
             _fit([*args, *own], bar, f"{folder.name}, fold {fold}, seed {seed}")
             rows[folder] = _finished(folder, runs)
             _write(folder, rows[folder], names)

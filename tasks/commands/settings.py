@@ -17,7 +17,8 @@ def same_settings(command: str, folder: Path, config: Namespace) -> None:
     Args:
         command: Stands before the error's message.
         folder: The folder of all runs; it is made.
-        config: What is set (`tasks.commands.cli.plan`). Names of runs and what is drawn of them may change.
+        config: What is set (`tasks.commands.cli.plan`). Names of runs, pictures and floors may
+            change.
 
     Raises:
         BadInput: If the runs in the folder were started with other settings.
@@ -39,9 +40,8 @@ def same_settings(command: str, folder: Path, config: Namespace) -> None:
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
     """Everything that is set and may change a result, by its full name."""
-    kept = {
-        name: value for name, value in config.items() if name not in ("config", "run", "outputs", "__default_config__")
-    }
+    other = ("config", "run", "outputs", "floors", "__default_config__")
+    kept = {name: value for name, value in config.items() if name not in other}
 
     def flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict) and value:

@@ -1,6 +1,7 @@
 """Classify or regress graphs: one of PyG's own models, a pool over the nodes, a linear head."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from torch_geometric.utils import degree, to_undirected
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 from tasks.graph.colours import ColourFeatures
 from tasks.graph.data import own_columns
+from tasks.graph.floors import graph_floors
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 
@@ -152,6 +154,12 @@ class GraphTask(PoolingTask):
         batch.x = torch.where(gone[:, None], self.feature_mean.to(batch.x), batch.x)
         batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
         return batch
+
+    def floors(self, batch: Batch) -> dict[str, Sequence]:
+        """Counts of the nodes' labels, degrees and neighbourhoods, and means of what else the data know of them."""
+        labels = self.spec["label_columns"]
+        others = sorted(set(range(self.spec["channels"] - own_columns(self.spec))) - set(labels))
+        return graph_floors(batch.x[:, labels], batch.x[:, others], batch.edge_index, batch.ptr)
 
     def inputs(self, batch: Batch) -> Tensor:
         """The nodes' features."""

@@ -1,6 +1,7 @@
 """What a modality writes of a task: how batches are encoded, and what their elements are and look like."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ from modalpool import Pool
 from tasks.data.problems import BadInput
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
+from tasks.task.floors import Counts
 
 
 class Modality(ABC):
     """The part of `PoolingTask` that a modality writes: `encode`, `target`, `ids`, `draw`, and of the rest what it has.
 
     For `python -m tasks judge` it implements `truth`, `rival_maps` and `hide`, and `to_inputs` where its features have
-    a coarser grid; for `diagnose` `inputs` and `with_inputs`, so that its input can be changed.
+    a coarser grid; for `diagnose` `inputs` and `with_inputs`, so that its input can be changed; for `floors` `floors`.
     """
 
     pool: Pool
@@ -99,6 +101,14 @@ class Modality(ABC):
 
         What a modality has of its own: `tasks.maps.other_maps` has Grad-CAM, the pool's weights alone and random
         numbers, which need no modality.
+        """
+        return {}
+
+    def floors(self, batch: Any) -> dict[str, Sequence[Tensor | Counts]]:
+        """What simple baselines are told of each sample of a batch, by their name (`tasks.task.floors`).
+
+        A vector of each sample, or how often each of some words (whole numbers) is in it; nothing that is learned has a
+        part in it. A baseline that knows only the targets needs no telling.
         """
         return {}
 

@@ -17,6 +17,7 @@ from tasks.task.embedding import grid_numbers
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.encoders import build_encoder
+from tasks.volume.floors import volume_floors
 from tasks.volume.maps import write_map
 from tasks.volume.transforms import preprocessing
 
@@ -116,6 +117,10 @@ class VolumeTask(PoolingTask):
         """What an image shows without a network: how bright each voxel is, and how dark."""
         images = [one[0] for one in unpadded(batch)]
         return {"intensity": images, "darkness": [-one for one in images]}
+
+    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence]:
+        """The file's size, the image's brightness, its brightest and darkest spot, and the image in a few cells."""
+        return volume_floors(unpadded(batch), batch["affine"], batch["path"])
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
         """Give hidden voxels their image's median intensity."""

@@ -25,6 +25,7 @@ OWN = {
     "heads": {"--hidden", "--seeds", "--folds"},
     "embed": {"--parts", "--format"},
     "diagnose": {"--samples"},
+    "floors": {"--folds", "--parts"},
 }  # flags with a value that a command has beside those of fit
 NO_TRAINING = [
     "--trainer.fast_dev_run=true",

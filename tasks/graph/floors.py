@@ -1,0 +1,52 @@
+"""What a graph says without a network: how many nodes have which label, degree and neighbourhood."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from tasks.graph.colours import weisfeiler_leman
+from tasks.task.floors import Counts
+
+ROUNDS = 3  # of Weisfeiler and Leman's refinement
+
+
+def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tensor) -> dict[str, Sequence]:
+    """Describe each graph of a batch by counts of its nodes.
+
+    Args:
+        labels: (N, C) zeros and ones, what the nodes are; with no column all nodes are alike.
+        numbers: (N, D), what else is known of the nodes.
+        edge_index: (2, E); a node sees the nodes whose arcs end in it.
+        ptr: (B + 1,), where each graph's nodes begin.
+
+    Returns:
+        By name, for each graph how many of its nodes have which label, which in-degree, and which of the colours of
+        `ROUNDS` rounds (Shervashidze et al., JMLR 2011); and the mean and standard deviation of each column of
+        ``numbers``, (2 D,), if there are any.
+
+    Example:
+        >>> ring = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+        >>> found = graph_floors(torch.ones(4, 1), torch.ones(4, 0), ring, torch.tensor([0, 4]))
+        >>> list(found), list(found["Weisfeiler-Leman"][0].values())
+        (['node labels', 'degrees', 'Weisfeiler-Leman'], [4, 4, 4, 4])
+    """
+    colours = weisfeiler_leman(labels, edge_index, ROUNDS)
+    floors: dict[str, Sequence] = {
+        "node labels": _count(colours[:1], ptr),
+        "degrees": _count([torch.bincount(edge_index[1], minlength=len(labels))], ptr),
+        "Weisfeiler-Leman": _count(colours, ptr),
+    }
+    if numbers.shape[1]:
+        parts = numbers.split(ptr.diff().tolist())
+        floors["mean+std of features"] = [torch.cat([one.mean(0), one.std(0, correction=0)]) for one in parts]
+    return floors
+
+
+def _count(words: Sequence[Tensor], ptr: Tensor) -> list[Counts]:
+    """How often each word, an int64, is in each graph; each tensor, (N,), has one of each node."""
+    columns = [each.tolist() for each in words]
+    ends = pairwise(ptr.tolist())
+    return [Counter(word for column in columns for word in column[first:last]) for first, last in ends]

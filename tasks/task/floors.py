@@ -1,0 +1,189 @@
+"""Floors: what simple baselines reach on the split that a task is tested on, by scikit-learn, in seconds.
+
+A task tells a few numbers or counts of each sample (`PoolingTask.floors`). A linear model is fitted to each kind of
+them on the training samples, its penalty chosen by folds within these, and tested on the test samples.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
+
+from tasks.task.certainty import measure, report_metrics
+
+if TYPE_CHECKING:
+    from tasks.data.base import PoolingData
+    from tasks.task.base import PoolingTask
+
+Counts = Mapping[int, int]
+"""How often each of some words, whole numbers, is in a sample."""
+Row = dict[str, Any]
+
+JUDGED = {"acc": 1, "auroc": 1, "ap": 1, "mae": -1, "r2": 1}
+"""Metrics in which a result is held against floors, with 1 where more is better. In others, such as sensitivity, saying
+yes to everything is unbeaten."""
+INNER_FOLDS = 5
+PENALTIES = 10.0 ** np.arange(-3, 2)  # C of the logistic regression
+RIDGES = 10.0 ** np.arange(-2, 7)
+
+
+def measure_floors(task: "PoolingTask", data: "PoolingData", *, parts: Sequence[str] = ("train",)) -> list[Row]:
+    """Fit the floors on a part of the data and test them on its test part.
+
+    Args:
+        task: Says what a floor is told of a sample; that it is trained or not makes no difference.
+        data: Its training samples are taken without random changes, and only those that keep their label.
+        parts: What floors are fitted on: train, the samples that a network learns from, or train and val.
+
+    Returns:
+        A row for each floor, ``floor`` and the metrics of the task's kind. The first knows the targets alone (the most
+        frequent class, with the classes' shares as probabilities; the mean). A floor that is told the same of all
+        training samples is left out.
+    """
+    pieces: list[Dataset] = []
+    groups: list[str | None] = []
+    for part in parts:
+        known = [sample.group for sample in data.samples(part)]
+        kept = data.kept if part == "train" and data.kept else range(len(known))
+        pieces.append(Subset(data.still(part), list(kept)))
+        groups += [known[number] for number in kept]
+    train, train_target = _collect(task, data, ConcatDataset(pieces))
+    test, target = _collect(task, data, data.still("test"))
+
+    nothing = np.zeros((len(train_target), 0)), np.zeros((len(target), 0))
+    told = {"mean" if task.kind == "regression" else "majority": nothing}
+    told |= {name: both for name in train if (both := _matrices(train[name], test[name]))[0].shape[1]}
+    rows, metrics = [], report_metrics(task.kind, len(task.classes))
+    for name, (x, asked) in told.items():
+        predictions = _predict(task.kind, len(task.classes), x, train_target.numpy(), asked, groups)
+        rows.append({"floor": name, **measure(metrics, task.kind, torch.from_numpy(predictions).float(), target)})
+    return rows
+
+
+def below(values: Mapping[str, float], floors: Sequence[Row]) -> list[str]:
+    """In which of the `JUDGED` metrics a result is worse than a floor, and than which.
+
+    Args:
+        values: The result's metrics.
+        floors: Rows of `measure_floors`, or their means over folds.
+
+    Example:
+        >>> below({"acc": 0.75}, [{"floor": "majority", "acc": 0.6}, {"floor": "degrees", "acc": 0.8}])
+        ['acc 0.75 (degrees: 0.8)']
+    """
+    said = []
+    for metric, sign in JUDGED.items():
+        known = [row for row in floors if not math.isnan(row.get(metric, math.nan))]
+        best = max(known, key=lambda row: sign * row[metric], default=None)
+        if best and metric in values and sign * values[metric] < sign * best[metric]:
+            said.append(f"{metric} {values[metric]:.4g} ({best['floor']}: {best[metric]:.4g})")
+    return said
+
+
+def _collect(task: "PoolingTask", data: "PoolingData", samples: Dataset) -> tuple[dict[str, list], Tensor]:
+    """What each floor is told of each sample, and the samples' targets."""
+    told: dict[str, list] = {}
+    targets, training = [], task.training
+    task.eval()
+    with torch.no_grad():
+        for batch in data.loader(samples, False):
+            batch = task.transfer_batch_to_device(batch, task.device, 0)
+            for name, each in task.floors(batch).items():
+                told.setdefault(name, []).extend(one.cpu().numpy() if isinstance(one, Tensor) else one for one in each)
+            targets.append(task.target(batch).cpu())
+    task.train(training)
+    target = torch.cat(targets)
+    return told, target.long() if task.kind == "multilabel" else target
+
+
+def _matrices(train: Sequence, test: Sequence) -> tuple[Any, Any]:
+    """Samples by features: log(1 + count), sparse, or vectors with zeros behind short ones; constants are left out."""
+    if isinstance(train[0], Mapping):
+        words = {word: place for place, word in enumerate(sorted({word for counts in train for word in counts}))}
+        both = [_logarithms(part, words) for part in (train, test)]
+        varied = np.flatnonzero(both[0].max(0).toarray() != both[0].min(0).toarray())
+    else:
+        width = max(map(len, train))  # what is beyond the longest that was learned from has no weight
+        both = [np.zeros((len(part), width)) for part in (train, test)]
+        for matrix, part in zip(both, (train, test), strict=True):
+            for row, vector in zip(matrix, part, strict=True):
+                row[: len(vector)] = vector[:width]
+        varied = np.flatnonzero(np.ptp(both[0], axis=0) > 0)
+    return both[0][:, varied], both[1][:, varied]
+
+
+def _logarithms(samples: Sequence[Counts], words: Mapping[int, int]) -> csr_matrix:
+    known = [[(words[word], number) for word, number in counts.items() if word in words] for counts in samples]
+    ends = np.cumsum([0, *map(len, known)])
+    places, numbers = np.array([pair for each in known for pair in each], dtype=np.int64).reshape(-1, 2).T
+    return csr_matrix((np.log1p(numbers), places, ends), shape=(len(samples), len(words)))
+
+
+def _predict(kind: str, classes: int, x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None]) -> np.ndarray:
+    """Probabilities (B, K), or values (B, T), of the samples that are asked for; ``x`` and ``y`` are learned from."""
+    if kind in ("binary", "multiclass"):
+        found, values = _fit(x, y, asked, groups)
+        probabilities = np.zeros((len(found), classes))
+        probabilities[:, values] = found
+        return probabilities
+    columns = []
+    for column in y.T:
+        there = np.flatnonzero(~np.isnan(column))
+        own = [groups[number] for number in there]
+        found, values = _fit(x[there], column[there], asked, own, number=kind == "regression")
+        columns.append(found[:, 0] if kind == "regression" else found[:, values == 1].sum(1))
+    return np.stack(columns, 1)
+
+
+def _fit(
+    x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None], *, number: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of the classes in ``y`` and which these are; a column of values where ``y`` is a number."""
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+    different = len(set(y.tolist()))
+    if x.shape[1] == 0 or different == 1:
+        model: Any = DummyRegressor() if number else DummyClassifier()
+    else:
+        # Of two classes in thousands of sparse columns liblinear is five times as fast; it knows no more than two.
+        fitted = (
+            Ridge() if number else LogisticRegression(solver="liblinear" if different == 2 else "lbfgs", max_iter=300)
+        )
+        model = make_pipeline(FunctionTransformer() if isinstance(x, csr_matrix) else StandardScaler(), fitted)
+        if inner := _inner_folds(y, groups, number):
+            options = {"ridge__alpha": RIDGES} if number else {"logisticregression__C": PENALTIES}
+            scoring = "neg_mean_squared_error" if number else "accuracy"
+            model = GridSearchCV(model, options, cv=inner, scoring=scoring)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x, y)
+    return (model.predict(asked)[:, None], y[:0]) if number else (model.predict_proba(asked), model.classes_)
+
+
+def _inner_folds(y: np.ndarray, groups: Sequence[str | None], number: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds in which a penalty is chosen, no group in two of them; none where they would be too small."""
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+    grouped = len(set(groups)) if all(group is not None for group in groups) else 0
+    folds = min(
+        INNER_FOLDS, len(y) if number else min(Counter(y.tolist()).values()), grouped if grouped > 1 else len(y)
+    )
+    if folds < 2:
+        return []
+    kinds = (GroupKFold, StratifiedGroupKFold) if grouped > 1 else (KFold, StratifiedKFold)
+    splitter = kinds[0 if number else 1](folds, shuffle=True, random_state=0)
+    found = list(splitter.split(np.zeros(len(y)), y, list(groups) if grouped > 1 else None))
+    everywhere = number or all(len(set(y[rest].tolist())) == len(set(y.tolist())) for rest, _ in found)
+    return found if everywhere else []
