@@ -172,13 +172,14 @@ class ASPP(nn.Module):
 class PyramidHead(nn.Module):
     """A linear head over a spatial pyramid: it knows roughly where, and takes any size (He et al. 2015, section 2.2).
 
-    ``logits = W [z₁ … z_K] + b`` with one mean z for each cell of each level.
+    ``logits = W [z₁ … z_K] + b`` with one z for each cell of each level.
 
     Args:
         layout: Axis names with the pooled ones in brackets, as in `Pool`; without kept axes.
         channels: C.
         outputs: Number of logits.
         levels: Cells per pooled axis in each level, a number or one for each axis.
+        rule: What pools a cell; He et al. take "max".
 
     Raises:
         ValueError: If an axis is kept: the head needs as many features for every input.
@@ -192,14 +193,20 @@ class PyramidHead(nn.Module):
     """
 
     def __init__(
-        self, layout: str, *, channels: int, outputs: int, levels: Sequence[int | Sequence[int]] = (1, 2, 4)
+        self,
+        layout: str,
+        *,
+        channels: int,
+        outputs: int,
+        levels: Sequence[int | Sequence[int]] = (1, 2, 4),
+        rule: str = "mean",
     ) -> None:
         super().__init__()
-        self.pool = Pool(layout, "pyramid", channels=channels, levels=list(levels))
+        self.pool = Pool(layout, "pyramid", channels=channels, levels=list(levels), rule=rule)
         if self.pool.layout.kept_axes != 0:
             raise ValueError(f"layout: a PyramidHead pools every position, as in 'b c [h w]', got {layout!r}")
         assert self.pool.vectors is not None
-        self.linear = nn.Linear(self.pool.vectors * channels, outputs)
+        self.linear = nn.Linear(self.pool.vectors * (self.pool.out_channels or channels), outputs)
 
     def forward(self, x: Tensor, **sets: Any) -> Tensor:
         """Logits ``(B or S, outputs)``; ``sets`` are the pool's own arguments."""

@@ -32,7 +32,7 @@ __all__ = [
     "var_pool",
 ]
 
-_SETS = ("mask", "weight", "lengths", "index", "ptr", "dim_size", "coords", "batch", "return_weights")
+_SETS = ("mask", "weight", "lengths", "index", "ptr", "dim_size", "coords", "batch", "weight_axes", "return_weights")
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ from modalpool.layout import Axes, Layout
 from modalpool.padding import Lengths
 from modalpool.reductions import Count, Reduction, State, build, concatenate
 from modalpool.state import PoolState
+from modalpool.weightings import by_weighting
 
 __all__ = ["Pool"]
 
@@ -102,6 +103,7 @@ class Pool(nn.Module):
         ptr: Tensor | None = None,
         dim_size: int | None = None,
         coords: Tensor | None = None,
+        weight_axes: str | None = None,
         return_weights: bool = False,
     ) -> Any:
         """Pool ``x``.
@@ -120,6 +122,8 @@ class Pool(nn.Module):
                 shows.
             coords: Positions in [0, 1], the mask's shape and one axis more, for rules that look at positions; known
                 without asking for dense inputs, ``ptr`` and jagged tensors.
+            weight_axes: Names of the axes of a ``weight`` that has one more: "b k t" are K weightings, each with a
+                vector of its own, ``(B, K, C)``; "b c t" is a weight for each channel.
             return_weights: Whether to return the weights too.
 
         Returns:
@@ -127,6 +131,10 @@ class Pool(nn.Module):
             axis first. With ``return_weights``, also w in the input's layout, its channel axis of size 1 (all channels
             share the weight), heads, or C; with k after b. Σ w x is the output wherever the reduction says so.
         """
+        if weight_axes is not None:
+            sets = {"mask": mask, "lengths": lengths, "index": index, "ptr": ptr, "dim_size": dim_size}
+            sets |= {"coords": coords, "return_weights": return_weights}
+            return by_weighting(self, x, weight, weight_axes, sets)
         arranged = arrange(
             self.layout,
             x,

@@ -6,7 +6,7 @@
     z = readout(x, batch.batch, dim_size=batch.batch_size)
 
 They take ``index`` in any order or ``ptr``, need no ``torch_scatter``, add up in float32 under half precision, and give
-zero for every empty set.
+zero for every empty set (a product: one).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ except (ImportError, OSError) as error:
     raise ImportError("modalpool.compat.pyg needs torch-geometric: pip install 'modalpool[graph]'") from error
 
 from modalpool.functional import pool
-from modalpool.kernels import full_precision
+from modalpool.kernels import Segments, full_precision
 from modalpool.pool import Pool
 from modalpool.reductions import Average, Count, Power, Reduction, State
 from modalpool.sets import Sets
@@ -36,12 +36,14 @@ __all__ = [
     "MaxAggregation",
     "MeanAggregation",
     "MinAggregation",
+    "MulAggregation",
     "PoolAggregation",
     "PowerMeanAggregation",
     "SoftmaxAggregation",
     "StdAggregation",
     "SumAggregation",
     "VarAggregation",
+    "VariancePreservingAggregation",
     "global_add_pool",
     "global_max_pool",
     "global_mean_pool",
@@ -187,6 +189,27 @@ class StdAggregation(VarAggregation):
     """Measure the standard deviation; gradient zero where it is zero."""
 
     rule = "std"
+
+
+class VariancePreservingAggregation(PoolAggregation):
+    """Add up and divide by √N, which keeps the variance of independent elements: ``size_law`` with β = ½."""
+
+    def __init__(self) -> None:
+        super().__init__("size_law", beta=0.5)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class MulAggregation(_Named):
+    """Multiply; a set without elements gives one, as in PyG."""
+
+    def aggregate(self, x: Tensor, **sets: Any) -> Tensor:
+        """Multiply ``(N, *, F)`` to ``(S, *, F)``."""
+        here = self.pool.arrange(x, **sets).sets.group
+        assert isinstance(here, Segments)
+        index = here.index.reshape(-1, *[1] * (x.ndim - 1)).expand_as(x)
+        return x.new_ones((here.size, *x.shape[1:])).scatter_reduce(0, index, x, "prod")
 
 
 class SoftmaxAggregation(PoolAggregation):

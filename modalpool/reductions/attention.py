@@ -29,6 +29,9 @@ class Attention(Average):
     same numbers without a key per element. With ``project`` the value and output matrices come after the sum, which is
     the rest of the textbook (Lee et al. 2019, PMA): z then has all C channels for each head, and y = O(V z).
 
+    Efficient probing (Psomas et al. 2025) is one query a head and no key matrix: ``heads`` are its queries, among which
+    the values are shared out, and ``temperature=√C`` is its scale; with its value matrix, ``project="values"``.
+
     Args:
         channels: C, channels of an element.
         heads: Number of groups of channels with weights of their own; divides the channels.
@@ -43,7 +46,7 @@ class Attention(Average):
         temperature_scaling: "none", or "log_n": scores grow with log N / log N0, so that one signal among many elements
             keeps its weight when the set grows.
         reference_size: N0, the size of a set at training.
-        project: Whether value and output matrices follow the sum.
+        project: Whether value and output matrices follow the sum; "values" = the value matrix alone.
 
     Example:
         >>> import torch
@@ -69,9 +72,11 @@ class Attention(Average):
         learn_temperature: bool = False,
         temperature_scaling: str = "none",
         reference_size: float | None = None,
-        project: bool = False,
+        project: bool | str = False,
     ) -> None:
         super().__init__()
+        if isinstance(project, str) and project != "values":
+            raise ValueError(f"project: expected True, False or 'values', got {project!r}")
         positive(heads=heads, queries=queries)
         if channels % heads:
             raise ValueError(f"heads: expected a divisor of channels={channels}, got {heads}")
@@ -81,7 +86,7 @@ class Attention(Average):
             raise ValueError(f"reference_size: 'log_n' needs the training size N0 > 1, got {reference_size}")
         self.channels, self.heads, self.queries = channels, heads, queries
         self.score, self.score_channels, self.grid = score, score_channels, grid
-        self.learn_temperature, self.projects = learn_temperature, project
+        self.learn_temperature, self.projects = learn_temperature, bool(project)
         self.temperature_scaling, self.reference_size = temperature_scaling, reference_size
         self.vectors = queries if queries > 1 else None
         self.positional = grid is not None
@@ -96,7 +101,7 @@ class Attention(Average):
         self.temperature = Temperature(temperature, learned=learn_temperature)
         self.state_size = 3 if self.temperature.hard else 2
         self.values = nn.Linear(channels, channels) if project else None
-        self.output = nn.Linear(channels, channels) if project else None
+        self.output = nn.Linear(channels, channels) if project is True else None
 
     def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, ...]:
         """See `Average.weigh`; ``(E, *k, H)``."""
@@ -152,12 +157,13 @@ class Attention(Average):
 
     def project(self, z: Tensor, count: Count) -> Tensor:
         """Value matrix head by head, then the output matrix: ``(set axes, *k, H·C)`` to ``(set axes, *k, C)``."""
-        if self.values is None or self.output is None:
+        if self.values is None:
             return z
         z = z.reshape(*z.shape[:-1], self.heads, self.channels)
         matrix = self.values.weight.to(z.dtype).reshape(self.heads, -1, self.channels)
         values = torch.einsum("...hc,hdc->...hd", z, matrix)
-        return count.blank(linear(self.output, values.flatten(-2) + self.values.bias.to(z.dtype)))
+        values = values.flatten(-2) + self.values.bias.to(z.dtype)
+        return count.blank(values if self.output is None else linear(self.output, values))
 
     @classmethod
     def from_textbook(
@@ -211,4 +217,7 @@ class Attention(Average):
         if self.temperature.value != 1:
             shown.append(f"temperature={self.temperature.value!r}")
         shown.append(repr_options(self, learn_temperature=False, temperature_scaling="none", reference_size=None))
-        return ", ".join([part for part in shown if part] + (["project=True"] if self.projects else []))
+        return ", ".join(
+            [part for part in shown if part]
+            + ([f"project={self.output is not None or 'values'!r}"] if self.projects else [])
+        )

@@ -6,17 +6,19 @@ Legend: ``E`` element axes, ``K`` regions.
 from __future__ import annotations
 
 import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Average, Count, State
+from modalpool.kernels import Segments
+from modalpool.reductions.base import Average, Count, Reduction, State
 from modalpool.reductions.options import positive, repr_options
 from modalpool.reductions.position import checked
 from modalpool.reductions.scores import Scores
-from modalpool.sets import Sets
+from modalpool.sets import RaggedSets, Sets
 
 __all__ = ["Pyramid", "Regions"]
 
@@ -100,7 +102,7 @@ class Regions(_Assigned):
 
 
 class Pyramid(_Assigned):
-    """Average over the cells of grids of several resolutions (He et al. 2015, spatial pyramid pooling).
+    """Pool the cells of grids of several resolutions, by the mean or another rule (He et al. 2015 take the maximum).
 
     Level l cuts each pooled axis into l parts; every element belongs to exactly one cell, the one its centre lies in,
     so cells tile any input size without gap or overlap. The K vectors are the cells of the levels in the order given,
@@ -111,6 +113,7 @@ class Pyramid(_Assigned):
 
     Args:
         levels: Parts per pooled axis, a number for all axes or a list with one each.
+        rule: What pools a cell: a name, or a ready-made reduction with one vector per set.
         axes: Number of pooled axes; filled in by `Pool` (a level that is a list says it itself).
 
     Example:
@@ -123,7 +126,13 @@ class Pyramid(_Assigned):
 
     positional = True
 
-    def __init__(self, *, levels: Sequence[int | list[int]] = (1, 2, 4), axes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        levels: Sequence[int | list[int]] = (1, 2, 4),
+        rule: str | Reduction = "mean",
+        axes: int | None = None,
+    ) -> None:
         super().__init__()
         axes = next((len(level) for level in levels if not isinstance(level, int)), axes)
         if axes is None:
@@ -133,6 +142,72 @@ class Pyramid(_Assigned):
             raise ValueError(f"levels: expected positive parts for each of {axes} pooled axes, got {list(levels)}")
         self.axes = axes
         self.vectors = sum(len(list(itertools.product(*map(range, level)))) for level in self.levels)
+        self.rule = rule if isinstance(rule, str) else repr(rule)
+        self.inner: Reduction | None = None
+        if rule != "mean":
+            from modalpool.reductions import build  # which knows this file
+
+            self.inner = build(rule, None, None) if isinstance(rule, str) else rule
+            if self.inner.vectors is not None:
+                raise ValueError(f"rule: a cell takes a rule with one vector per set, got {self.rule}")
+            self.needs_whole, self.repeats = self.inner.needs_whole, self.inner.repeats
+            self.state_size = 1 + self.inner.state_size
+
+    def out_channels(self, channels: int | None) -> int | None:
+        """See `Reduction.out_channels`."""
+        return channels if self.inner is None else self.inner.out_channels(channels)
+
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; of another rule than the mean, the cells of a level are sets of their own.
+
+        The state is then (number of elements, the rule's own), cell by cell.
+        """
+        if self.inner is None:
+            return super().partial(x, sets, count, with_weights=with_weights)
+        coords = checked(sets.coords, self.axes, "levels")
+        each = sets.count(x).shape[:-1]
+        home = sets.expand(torch.arange(math.prod(each), device=x.device).reshape(*each, 1)).squeeze(-1)
+        flat, there, many = (
+            None if given is None else given.expand(*x.shape[:-1], *given.shape[x.ndim - 1 :]).flatten(0, x.ndim - 2)
+            for given in (x, sets.mask, sets.weight)
+        )
+        assert flat is not None
+        states: list[State] = []
+        weights: list[Tensor] = []
+        for level in self.levels:
+            cell, cells = home * 0, 1
+            for axis, size in enumerate(level):
+                cell = cell * size + (coords[..., axis] * size).floor().clamp(0, size - 1).long()
+                cells *= size
+            index = (home * cells + cell).expand(x.shape[:-1]).flatten()
+            here = RaggedSets(Segments(math.prod(each) * cells, len(flat), index=index), mask=there, weight=many)
+            own, weight = self.inner.partial(flat, here, Count.of(here, flat), with_weights=with_weights)
+            states.append(tuple(part.reshape(*each, cells, *part.shape[1:]) for part in (here.count(flat), *own)))
+            if weight is not None:
+                weights.append(weight.reshape(*x.shape[:-1], 1, -1).expand(*x.shape[:-1], cells, -1))
+        state = tuple(torch.cat(parts, len(each)) for parts in zip(*states, strict=True))
+        if not with_weights:
+            return state, None
+        return state, torch.cat(weights, -2) * self.assign(x, sets)[..., None]
+
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
+        """See `Reduction.merge`."""
+        if self.inner is None:
+            return super().merge(a, b, m, n)
+        return a[0] + b[0], *self.inner.merge(a[1:], b[1:], Count(lambda: a[0]), Count(lambda: b[0]))
+
+    def finalize(self, state: State, count: Count) -> Tensor:
+        """See `Reduction.finalize`."""
+        if self.inner is None:
+            return super().finalize(state, count)
+        here = Count(lambda: state[0])
+        return self.inner.project(self.inner.finalize(state[1:], here), here)
+
+    def empty(self, z: Tensor, state: State, count: Count) -> Tensor | None:
+        """See `Reduction.empty`."""
+        return super().empty(z, state, count) if self.inner is None else state[0] <= 0
 
     def assign(self, x: Tensor, sets: Sets) -> Tensor:
         """One where an element lies in a cell."""
@@ -148,5 +223,5 @@ class Pyramid(_Assigned):
         return torch.cat(cells, dim=-1)
 
     def extra_repr(self) -> str:
-        """The levels."""
-        return f"levels={self.levels}"
+        """The levels, and a rule that is not the mean."""
+        return f"levels={self.levels}" + ("" if self.rule == "mean" else f", rule={self.rule}")

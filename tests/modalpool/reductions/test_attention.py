@@ -70,3 +70,32 @@ def test_weights_loaded_elsewhere_pool_the_same_in_every_layout():
     dense.load_state_dict(ragged.state_dict())
     x = torch.randn(1, 4, 7)
     torch.testing.assert_close(dense(x), ragged(x[0].mT))
+
+
+def efficient_probe(x, queries, value=None, bias=None):
+    """Psomas et al. (2025): every query attends to the tokens themselves and reads its own share of their channels."""
+    attention = torch.einsum("kc,bnc->bkn", queries * x.shape[-1] ** -0.5, x).softmax(-1)
+    values = x if value is None else x @ value.mT + bias
+    shares = values.reshape(*values.shape[:-1], len(queries), -1)  # (B, N, K, C / K)
+    return torch.einsum("bkn,bnkd->bkd", attention, shares).flatten(1)
+
+
+@pytest.mark.parametrize("project", [False, "values"])
+@pytest.mark.parametrize("queries", [1, 4])
+def test_efficient_probing_is_attention_with_a_query_a_head(queries, project):
+    torch.manual_seed(0)
+    x = torch.randn(3, 7, 8, dtype=torch.float64, requires_grad=True)
+    pool = Pool("b [n] c", "attention", channels=8, heads=queries, temperature=8**0.5, project=project).double()
+    rule = pool.reduction
+    value = () if project is False else (rule.values.weight, rule.values.bias)
+    expected = efficient_probe(x, rule.scores.content.weight, *value)
+    torch.testing.assert_close(pool(x), expected)
+    slope, leaves = torch.randn_like(expected), [x, *pool.parameters()]
+    torch.testing.assert_close(*(torch.autograd.grad(z, leaves, slope) for z in (pool(x), expected)))
+    assert "output" not in dict(rule.named_children()) or rule.output is None
+    assert sum(p.numel() for p in pool.parameters()) == queries * 8 + (72 if project else 0)
+
+
+def test_what_may_follow_the_sum():
+    with pytest.raises(ValueError, match="project: expected True, False or 'values', got 'keys'"):
+        Pool("b [n] c", "attention", channels=8, project="keys")
