@@ -264,8 +264,10 @@ class TUData(GraphData):
 
     def read(self, problems: Problems) -> list[Data]:
         """Read the text files."""
+        trained = self.trained.spec["reading"] if self.trained is not None else None
+        attributes = self.attributes if trained is None else trained["attributes"]
         graphs, self.classes, labels = read_tu(
-            self.root, self.name, problems, attributes=self.attributes, regression=self.regression
+            self.root, self.name, problems, attributes=attributes, regression=self.regression
         )
         known = label_names(Path(self.root) / self.name / "raw")
         names = [known.get(label, str(label)) for label in labels]

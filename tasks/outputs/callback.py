@@ -15,6 +15,7 @@ from tasks.data.describe import describe
 from tasks.data.problems import BadInput
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.diagrams import draw_test
+from tasks.outputs.files import whole
 from tasks.outputs.gallery import Entry, Gallery
 from tasks.outputs.origin import origin
 from tasks.outputs.predictions import Row, groups_of, report, summarise, worst_mistakes, write_predictions
@@ -127,7 +128,8 @@ class Outputs(Callback):
             summary["run"] = {"data": self._described, "ended": sentence(ended) if ended else "", **origin()}
             summary["mistakes"] = self._draw_mistakes(trainer, pl_module, rows)
             self._draw_test(rows, pl_module)
-            (folder / "summary.json").write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
+            with whole(folder / "summary.json") as place:
+                place.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
             self.written += [*draw_curves(folder, ended and ended["best"]), folder / "predictions.csv"]
             for line in report(summary):
                 rank_zero_info(line)

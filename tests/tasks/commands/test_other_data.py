@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from tasks.__main__ import main
+from tasks.task.base import PoolingTask
 
 PLAIN = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=5",
          "--outputs.maps=0", "--outputs.every=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]  # fmt: skip
@@ -176,3 +177,36 @@ def test_another_split_of_the_same_graphs_is_refused(tmp_path, monkeypatch, flag
     shutil.move(tmp_path / "runs/own/version_0/checkpoints/best.ckpt", tmp_path / "moved/some.ckpt")
     with pytest.raises(SystemExit, match=r"some\.ckpt was trained on"):
         main(["test", "-c", "own.yaml", *PLAIN, flags, "--ckpt_path=moved/some.ckpt"])
+
+
+@pytest.mark.parametrize(
+    ("modality", "random"),
+    [
+        ("volume", {"augment": {"probability": 0.9, "flip": [0], "noise": 0.1, "rotate": 10.0}}),
+        ("audio", {"shift": 0.05}),
+    ],
+)
+def test_a_resumed_training_augments_as_if_it_had_not_stopped(tmp_path, monkeypatch, modality, random):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    config = {"run": {"name": "own"}, **MODALITIES[modality]}
+    config["data"] = {**config["data"], "init_args": {**config["data"]["init_args"], **random}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    write(modality, tmp_path / "own", "a.csv", [LABELS[modality][i % 3] for i in range(30)])
+    fit = lambda *flags: main(["fit", "-c", "own.yaml", *PLAIN, "--trainer.max_epochs=3", *flags])  # noqa: E731
+    fit()
+    step = PoolingTask.training_step
+
+    def interrupted(self, batch, batch_idx):
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoolingTask, "training_step", interrupted)
+        with pytest.raises(SystemExit):
+            fit()
+    fit("--ckpt_path=last")
+    first, second = (tmp_path / "runs/own" / f"version_{i}" for i in (0, 2))
+    for name in ("metrics.csv", "predictions.csv"):
+        assert (first / name).read_text() == (second / name).read_text()
