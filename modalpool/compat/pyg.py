@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 try:
-    import torch_geometric.nn.aggr  # type: ignore[import-untyped]
+    import torch_geometric.nn.aggr
     from torch_geometric.nn import pool as _pools
     from torch_geometric.nn.aggr import Aggregation
-    from torch_geometric.nn.inits import reset  # type: ignore[import-untyped]
+    from torch_geometric.nn.inits import reset
 except (ImportError, OSError) as error:
     raise ImportError("modalpool.compat.pyg needs torch-geometric: pip install 'modalpool[graph]'") from error
 

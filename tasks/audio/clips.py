@@ -90,7 +90,8 @@ def _reason(error: Exception) -> str:
 def _resample(wave: Tensor, rate: int, sample_rate: int) -> Tensor:
     if rate == sample_rate:
         return wave
-    return torchaudio.functional.resample(wave, rate, sample_rate)
+    resampled: Tensor = torchaudio.functional.resample(wave, rate, sample_rate)
+    return resampled
 
 
 class Clips(Dataset[Clip]):

@@ -68,7 +68,7 @@ class AudioManifest(PoolingData):
         shift: float = 0.0,
         test_shift: float = 0.0,
         shift_fill: Fill = "wrap",
-        **base,
+        **base: Any,
     ):
         super().__init__(**base)
         self.manifest, self.label, self.fold_column = manifest, label, fold_column
@@ -144,7 +144,7 @@ class AudioManifest(PoolingData):
                 for row in parts[name]
             ]
             self.datasets[name] = self._dataset(clips, name)
-            groups = self._groups(parts[name]) or [None] * len(clips)
+            groups: Sequence[str | None] = self._groups(parts[name]) or [None] * len(clips)
             self._samples[name] = [
                 Sample(clip_name(row), group, row, targets[row.number])
                 for row, group in zip(parts[name], groups, strict=True)
@@ -197,11 +197,13 @@ class AudioManifest(PoolingData):
 
     def still(self, part: str) -> Clips:
         """Shift training clips as test clips are shifted: each always by the same, or not at all."""
-        return self._dataset(self.datasets[part].clips, "test")
+        clips: Any = self.datasets[part]
+        return self._dataset(clips.clips, "test")
 
     def digests(self, part: str) -> list[int]:
         """By what is heard, without shifts."""
-        return [digest(clip["wave"].numpy().tobytes()) for clip in self.datasets[part].clips]
+        clips: Any = self.datasets[part]
+        return [digest(clip["wave"].numpy().tobytes()) for clip in clips.clips]
 
     def _read(self, rows: Sequence[Row], problems: Problems) -> dict[int, Tensor]:
         """The samples of every usable row, by the row's number."""
@@ -214,7 +216,7 @@ class AudioManifest(PoolingData):
                 if self.target == "regression":
                     number(row, self.label)
                 for label in labels_of(row, self.label, self.target) if self.trained else ():
-                    if wrong := self.trained.unknown(label):
+                    if self.trained and (wrong := self.trained.unknown(label)):
                         raise ValueError(wrong)
                 start, duration = number(row, "start") or 0.0, number(row, "duration")
                 waves[row.number] = read_clip(

@@ -102,7 +102,8 @@ def _noise(draw: Draw, length: int, sample_rate: int) -> Tensor:
     colour = _curve(draw, 5, len(spectrum), 5.0, at=mel / mel[-1])
     even = (700 / (700 + torch.linspace(0, sample_rate / 2, len(spectrum)))).sqrt()  # the same power in every mel
     noise = torch.fft.irfft(spectrum * even * colour, n=length)
-    return noise * _curve(draw, 6, length, 2.0, at=torch.linspace(0, 1, length))
+    shaped: Tensor = noise * _curve(draw, 6, length, 2.0, at=torch.linspace(0, 1, length))
+    return shaped
 
 
 def _curve(draw: Draw, knots: int, length: int, decibels: float, at: Tensor) -> Tensor:
@@ -142,7 +143,8 @@ def _band(wave: Tensor, low: float, high: float, sample_rate: int) -> Tensor:
     mel = _mel(len(spectrum), sample_rate)
     hertz = torch.linspace(0, sample_rate / 2, len(spectrum))
     gain = ((mel - low) / 20 + 0.5).clamp(0, 1) * ((high - mel) / 20 + 0.5).clamp(0, 1)
-    return torch.fft.irfft(spectrum * gain * (700 / (700 + hertz)).sqrt(), n=len(wave))
+    shaped: Tensor = torch.fft.irfft(spectrum * gain * (700 / (700 + hertz)).sqrt(), n=len(wave))
+    return shaped
 
 
 def _mel(bins: int, sample_rate: int) -> Tensor:

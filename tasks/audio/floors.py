@@ -1,6 +1,7 @@
 """What a recording says without a network: its spectrogram's means, its cepstrum, and its spectrogram in few cells."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torchaudio
@@ -11,7 +12,7 @@ COEFFICIENTS = 19  # of the cepstrum, without the first, which is the level
 CELLS = (16, 16)  # bands and moments of the coarse spectrogram
 
 
-def audio_floors(x: Tensor, frames: Tensor, axis: str) -> dict[str, Sequence]:
+def audio_floors(x: Tensor, frames: Tensor, axis: str) -> dict[str, Sequence[Any]]:
     """Describe each recording of a batch by a few numbers of its spectrogram.
 
     Args:

@@ -92,6 +92,8 @@ class Augment(nn.Module):
         mask_frames: Longest stretch of time set to silence, in frames.
     """
 
+    frequencies: Tensor
+
     def __init__(
         self,
         frequencies: Tensor,
@@ -126,7 +128,8 @@ class Augment(nn.Module):
             x = x + gains * (x > 0)
         if self.noise:
             x = x + self.noise * torch.randn_like(x) * (x > 0)
-        return self.masks(x).clamp(min=0)
+        masked: Tensor = self.masks(x).clamp(min=0)
+        return masked
 
     def _transpose(self, x: Tensor) -> Tensor:
         """Transpose each spectrogram by its own interval: read it at r·f, between bands on a straight line."""

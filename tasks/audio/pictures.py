@@ -1,7 +1,8 @@
 """Pictures: a log-mel spectrogram, what in it made the decision, and the same evidence along the kept axis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.ticker import MaxNLocator
@@ -57,11 +58,14 @@ def draw_spectrogram(
     )
     main = figure.add_subplot(grid[-1, 0])
     extent = (-frame_s / 2, (frames - 0.5) * frame_s, -0.5, bands - 0.5)
-    common = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
     main.imshow(spectrum.numpy(), cmap="gray_r", vmin=0, vmax=1.25, **common)
     scale = centred(evidence.numpy(), 0.995)
-    strength = (evidence.abs() / scale.norm.vmax).clamp(max=1)
-    main.imshow(evidence.numpy(), cmap=scale.cmap, norm=scale.norm, alpha=(0.8 * strength.sqrt()).numpy(), **common)
+    limit = scale.get_clim()[1] or 1.0
+    strength = (evidence.abs() / limit).clamp(max=1)
+    main.imshow(
+        evidence.numpy(), cmap=scale.cmap, vmin=-limit, vmax=limit, alpha=(0.8 * strength.sqrt()).numpy(), **common
+    )
     for start, end, low, high in truth:
         bottom, top = (band_of(value, frequencies) for value in (low, high))
         main.plot([start, end, end, start, start], [bottom, bottom, top, top, bottom], color=TRUTH, lw=1.5)
@@ -89,7 +93,7 @@ def draw_spectrogram(
     return save(figure, path)
 
 
-def _curve(fill, places: Tensor, sums: Tensor) -> None:
+def _curve(fill: Callable[..., Any], places: Tensor, sums: Tensor) -> None:
     """Fill between a curve and zero, red above and blue below."""
     for colour, part in (("#d6604d", sums.clamp(min=0)), ("#4393c3", sums.clamp(max=0))):
         fill(places.numpy(), part.numpy(), step="mid", color=colour, linewidth=0)

@@ -77,4 +77,5 @@ class PatternReadout(nn.Module):
         mask = valid_frames(stretches, scores.shape[-1])[:, None]
         sharp = self.sharpness.exp()
         best = (scores * sharp).masked_fill(~mask, float("-inf")).logsumexp(-1)
-        return (best - stretches[:, None].to(best).log()) / sharp
+        logits: Tensor = (best - stretches[:, None].to(best).log()) / sharp
+        return logits

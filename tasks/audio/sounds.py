@@ -141,7 +141,8 @@ def _shape(wave: Tensor, centre: float | None, width: float | None, sample_rate:
     if centre is not None and width is not None:
         mel = 2595 * torch.log10(1 + hertz / 700)
         gain = gain * torch.exp(-0.25 * ((mel - centre) / width) ** 2)
-    return torch.fft.irfft(spectrum * gain, n=len(wave))
+    shaped: Tensor = torch.fft.irfft(spectrum * gain, n=len(wave))
+    return shaped
 
 
 def _hit(draw: Draw, sample_rate: int) -> tuple[Tensor, tuple[float, float]]:

@@ -90,7 +90,7 @@ class AudioTask(PoolingTask):
         pattern_layers: int = 2,
         pattern_channels: int = 32,
         loop: bool = False,
-        **options,
+        **options: Any,
     ):
         self.axis, self.bands = pool, mels
         self.pattern = {
@@ -130,7 +130,7 @@ class AudioTask(PoolingTask):
 
     def build_head(self) -> nn.Module:
         """Read the axis that is left: linear over frequency, templates over time."""
-        channels = self.pool.out_channels * (self.pool.vectors or 1)
+        channels = self.pooled_size
         if self.axis == "frequency":
             if self.head_norm:
                 raise ValueError(
@@ -153,7 +153,8 @@ class AudioTask(PoolingTask):
             x, frames = batch["mix"].mix(x), torch.maximum(frames, frames[batch["mix"].partner])
         if "hidden" in batch:  # (B, F, T)
             x = x.masked_fill(batch["hidden"][:, None], 0.0)
-        return self.encoder(self.augment(x), frames)
+        features: tuple[Tensor, Tensor] = self.encoder(self.augment(x), frames)
+        return features
 
     def sets(self, x: Tensor, frames: Tensor) -> dict[str, Tensor]:
         """The pool's keyword arguments: a mask of valid frames."""
@@ -182,7 +183,8 @@ class AudioTask(PoolingTask):
 
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Targets as the data gives them."""
-        return batch["target"]
+        target: Tensor = batch["target"]
+        return target
 
     def ids(self, batch: dict[str, Any]) -> list[str]:
         """Paths or numbers of the clips."""
@@ -199,19 +201,17 @@ class AudioTask(PoolingTask):
         """The loss of a batch; of mixed clips the mixture of the losses."""
         if "mix" not in batch:
             return super().batch_loss(logits, batch)
-        return batch["mix"].loss(self.loss, logits, self.target(batch))
+        loss: Tensor = batch["mix"].loss(self.loss, logits, self.target(batch))
+        return loss
 
     def truth(self, batch: dict[str, Any]) -> list[Tensor] | None:
         """The bins of each clip's spectrogram in which its known events lie, if the data knows events."""
         if not any(batch["truth"]):
             return None
-        grid = {
-            "frequencies": self.spectrogram.frequencies(),
-            "frame_s": self.spectrogram.hop / self.spectrogram.sample_rate,
-        }
+        bands, frame_s = self.spectrogram.frequencies(), self.spectrogram.hop / self.spectrogram.sample_rate
         frames = self.spectrogram.count(batch["lengths"]).tolist()
         return [
-            bins_inside(boxes, frames=count, **grid).to(batch["wave"].device)
+            bins_inside(boxes, frequencies=bands, frames=count, frame_s=frame_s).to(batch["wave"].device)
             for boxes, count in zip(batch["truth"], frames, strict=True)
         ]
 
@@ -225,7 +225,7 @@ class AudioTask(PoolingTask):
         x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         return {"intensity": [one[0, :, :count] for one, count in zip(x, frames.tolist(), strict=True)]}
 
-    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence]:
+    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence[Any]]:
         """Means of the spectrogram over the axis that is pooled, cepstral coefficients, and a coarse spectrogram."""
         x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         return audio_floors(x[:, 0], frames, self.axis)
@@ -237,7 +237,8 @@ class AudioTask(PoolingTask):
 
     def inputs(self, batch: dict[str, Any]) -> Tensor:
         """The spectrogram, (B, 1, F, T)."""
-        return self.spectrogram(batch["wave"], batch["lengths"])[0]
+        spectrogram: Tensor = self.spectrogram(batch["wave"], batch["lengths"])[0]
+        return spectrogram
 
     def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
         """Another spectrogram, all of whose frames are valid."""
@@ -283,7 +284,8 @@ class AudioTask(PoolingTask):
     def _spectrum(self, batch: dict[str, Any], number: int) -> Tensor:
         """The spectrogram (F, T) of one clip of a batch."""
         lengths = batch["lengths"][number : number + 1]
-        return self.spectrogram(batch["wave"][number : number + 1, : int(lengths)], lengths)[0][0, 0]
+        x: Tensor = self.spectrogram(batch["wave"][number : number + 1, : int(lengths)], lengths)[0]
+        return x[0, 0]
 
     @property
     def cell(self) -> int:

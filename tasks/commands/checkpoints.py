@@ -108,7 +108,8 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
     try:
         found = getattr(importlib.import_module(module), name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
+        task: PoolingTask = found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
+        return task
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise BadInput(f"{path}: cannot build its task {class_path} ({first_line(error)})") from error
 

@@ -36,6 +36,8 @@ DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "defaults.yaml"
 class CLI(LightningCLI):
     """One command line for every modality: the config names the task and the data."""
 
+    trainer: Any  # Lightning sets most of its attributes from elsewhere
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name, the checkpoint, early stopping and outputs, and tell the task about the data."""
         parser.add_argument("--run.name", type=str, default="run", help="Results go to ROOT/NAME/version_N.")
@@ -61,7 +63,8 @@ class CLI(LightningCLI):
             return data.spec
         if self.subcommand != "validate":
             expect(data, self.stored)
-        return self.stored["hyper_parameters"]["spec"]
+        spec: dict[str, Any] = self.stored["hyper_parameters"]["spec"]
+        return spec
 
     def _parse_ckpt_path(self) -> None:
         """Find ``best`` and ``last`` of the newest run; when fitting, let the command line beat the checkpoint.
@@ -114,7 +117,7 @@ class CLI(LightningCLI):
             if run["tensorboard"]:
                 others = [TensorBoardLogger(run["root"], name=run["name"], version=own.version), *others]
             kwargs["logger"] = [own, *others]
-        trainer = super().instantiate_trainer(**kwargs)
+        trainer: Any = super().instantiate_trainer(**kwargs)
         best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
         trainer.callbacks += [Resumable()]
         if best.save_last:  # Lightning's own is written with the best only
@@ -122,7 +125,8 @@ class CLI(LightningCLI):
             trainer.callbacks += [Last()]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFiles()
-        return trainer
+        built: Trainer = trainer
+        return built
 
     def before_fit(self) -> None:
         """Go on with the curves of the training that is resumed, if its samples are not tested now."""
@@ -195,7 +199,8 @@ class Plan(CLI):
     def build_task(self, spec: dict[str, Any]) -> PoolingTask:
         """The task that `fit` would train on data of this ``spec``."""
         self.config["model"]["init_args"]["spec"] = spec
-        return self._build("model", PoolingTask)
+        task: PoolingTask = self._build("model", PoolingTask)
+        return task
 
     def _build(self, name: str, base: type) -> Any:
         parser = LightningArgumentParser()
@@ -248,7 +253,7 @@ def plan(args: list[str]) -> Plan:
     return run_cli(args, run=False, cli_class=Plan)
 
 
-def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[AnyCLI] = CLI) -> AnyCLI:
+def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[AnyCLI] = CLI) -> AnyCLI:  # type: ignore[assignment]
     """Parse ``args`` (None: the process's own) and run them; ``run=False`` only builds model, data and trainer."""
     subcommands = ("fit", "validate", "test", "predict")
     defaults = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}

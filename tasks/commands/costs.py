@@ -62,7 +62,7 @@ def _steps(task: PoolingTask, batch: Any, device: torch.device) -> tuple[Callabl
 
     def train() -> None:
         task.zero_grad()
-        task.loss(task(batch), task.target(batch)).backward()
+        task.loss(task(batch), task.target(batch)).backward()  # type: ignore[no-untyped-call]
 
     return pool, train
 

@@ -56,7 +56,7 @@ def diagnose(args: list[str]) -> Path:
     check("diagnose", path, data, allow=chosen.allow_trained)
     data.setup()
     dataset = data.still("test")
-    total = len(dataset)  # type: ignore[arg-type]
+    total = len(dataset)
     count = min(chosen.samples, total)
     if count < 2:
         raise BadInput(f"diagnose: expected at least 2 samples, got {count}; raise --samples")
@@ -126,7 +126,8 @@ def _hidden(task: PoolingTask, batch: Any, probe: Probe, mask: Tensor) -> Callab
 
     def function() -> Tensor:
         x, sets = task.encode(changed)
-        return task.pool(x, **sets)
+        pooled: Tensor = task.pool(x, **sets)
+        return pooled
 
     return function
 

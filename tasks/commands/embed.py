@@ -106,7 +106,7 @@ def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]
 
 
 def _write_npz(path: Path, columns: dict[str, list[Any]], vectors: np.ndarray, shape: list[int]) -> None:
-    arrays = {name: np.array(column) for name, column in columns.items()}
+    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
     np.savez_compressed(path, **arrays, vector=vectors, shape=np.array(shape))
 
 

@@ -81,7 +81,7 @@ def floor_table(folds: Mapping[Any, Sequence[Row]], results: Sequence[Mapping[st
     metrics = [name for name in JUDGED if name in next(iter(floors.values()))[0]]
     width = max(map(len, [*floors, "this network"]))
     lines = [" " * (width + 2) + "".join(f"{name:>18}" for name in metrics)]
-    shown = {**floors, **({"this network": list(results)} if results else {})}
+    shown: dict[str, Sequence[Mapping[str, Any]]] = {**floors, **({"this network": list(results)} if results else {})}
     for name, rows in shown.items():
         lines.append(f"  {name:<{width}}" + "".join(f"{_spread([row[one] for row in rows]):>18}" for one in metrics))
     if results:

@@ -151,7 +151,7 @@ def _hidden(text: str) -> list[int]:
 
 
 def _data(args: list[str], fold: int) -> PoolingData:
-    data = plan([*args, f"--data.init_args.fold={fold}"]).datamodule
+    data: PoolingData = plan([*args, f"--data.init_args.fold={fold}"]).datamodule
     data.setup()
     return data
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tasks.commands.checkpoints import checkpoint, load_task, run_of
-from tasks.commands.cli import run_cli
+from tasks.commands.cli import CLI, run_cli
 from tasks.commands.seen import ALLOW, check
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
@@ -56,19 +56,19 @@ def judge(args: list[str]) -> Path:
     own.add_argument("--rule", choices=("relative", "top", "otsu"), default="relative", help="how the IoU marks")
     chosen, rest = own.parse_known_args(args)
 
-    built = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
+    built: CLI = run_cli([*rest, "--trainer.enable_model_summary=false"], run=False)
     path = checkpoint(chosen.ckpt_path, built.config["run"])
     folder = run_of(path)
     check("judge", path, built.datamodule, allow=chosen.allow_trained)
     device = built.trainer.strategy.root_device
     task = load_task(path, built.config["model"]["class_path"]).to(device)
     judged = Judged(task, chosen, device)
-    judged.position = mean_truth(task.truth(batch) for batch in judged.batches(built.datamodule.train_dataloader()))
-    for batch in judged.batches(built.datamodule.val_dataloader()):
-        judged.calibrate(batch)
+    judged.position = mean_truth(truths for _, truths in judged.batches(built.datamodule.train_dataloader()))
+    for batch, truths in judged.batches(built.datamodule.val_dataloader()):
+        judged.calibrate(batch, truths)
     judged.check_calibration()
-    for batch in judged.batches(built.datamodule.test_dataloader()):
-        judged.measure(batch)
+    for batch, truths in judged.batches(built.datamodule.test_dataloader()):
+        judged.measure(batch, truths)
     rows = judged.rows()
     table = folder / "localisation.csv"
     write_csv(table, rows)
@@ -97,20 +97,21 @@ class Judged:
         self.alike: dict[str, list[float]] = {}
         self.curved = 0
 
-    def batches(self, loader: DataLoader) -> Iterator[Any]:
-        """The batches of a loader, on the device.
+    def batches(self, loader: DataLoader[Any]) -> Iterator[tuple[Any, list[Tensor]]]:
+        """The batches of a loader, on the device, and their truth.
 
         Raises:
             BadInput: If the data has no truth.
         """
         for batch in loader:
             batch = self.task.transfer_batch_to_device(batch, self.device, 0)
-            if self.task.truth(batch) is None:
+            truths = self.task.truth(batch)
+            if truths is None:
                 raise BadInput(
                     "judge: expected data that knows which elements made its targets, got none for "
                     f"{', '.join(self.task.ids(batch)[:3])}, ...; take generated data or data with masks (docs/maps.md)"
                 )
-            yield batch
+            yield batch, truths
 
     @torch.no_grad()
     def maps(self, batch: Any) -> dict[str, list[Tensor]]:
@@ -123,9 +124,8 @@ class Judged:
         others |= {"random": random_maps(ours, self.generator), UNTRAINED: self.blank.sample_maps(batch)}
         return {OURS: ours} | {name: maps for name, maps in others.items() if maps is not None}
 
-    def calibrate(self, batch: Any) -> None:
+    def calibrate(self, batch: Any, truths: list[Tensor]) -> None:
         """Let a validation batch take part in choosing the IoU's threshold."""
-        truths = self.task.truth(batch)
         for name, maps in self.maps(batch).items():
             metric = self.search.setdefault(name, BestIoU(rule=self.options.rule))
             for one, truth in zip(maps, truths, strict=True):
@@ -143,9 +143,9 @@ class Judged:
                 "judge another fold or data set"
             )
 
-    def measure(self, batch: Any) -> None:
+    def measure(self, batch: Any, truths: list[Tensor]) -> None:
         """Add a test batch."""
-        truths, all_maps = self.task.truth(batch), self.maps(batch)
+        all_maps = self.maps(batch)
         there = [bool(truth.any()) for truth in truths]
         for name, maps in all_maps.items():
             metrics = self.metrics.setdefault(name, self._metrics(name))

@@ -10,7 +10,7 @@ import math
 import shutil
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def start(
     return {**asked, "folds": folds, "seeds": seeds}
 
 
-def _words(values: list[int]) -> str:
+def _words(values: Iterable[object]) -> str:
     return ", ".join(map(str, values))
 
 
@@ -188,7 +188,7 @@ def _telling(bar: tqdm, title: str) -> type[CLI]:
     class Telling(CLI):
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             trainer = super().instantiate_trainer(**kwargs)
-            trainer.callbacks.append(Epochs())
+            trainer.callbacks.append(Epochs())  # type: ignore[attr-defined]
             return trainer
 
     return Telling

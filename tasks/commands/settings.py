@@ -50,4 +50,5 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         else:
             yield name, value
 
-    return json.loads(json.dumps(dict(flat(kept, "")), default=str))  # as it will be read again
+    again: dict[str, Any] = json.loads(json.dumps(dict(flat(kept, "")), default=str))
+    return again  # as it will be read

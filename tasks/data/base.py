@@ -61,7 +61,7 @@ class PoolingData(LightningDataModule):
         case_matters: Whether labels that differ in case or blanks only (Yes, yes) are two classes and not a mistake.
     """
 
-    loader_class: type[DataLoader] = DataLoader
+    loader_class: type[DataLoader[Any]] = DataLoader
     """The loader that is built; modalities name their field's own."""
 
     def __init__(
@@ -94,7 +94,7 @@ class PoolingData(LightningDataModule):
             None  # names of samples that share something with an earlier part; None = not looked
         )
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
-        self.datasets: dict[str, Dataset] = {}
+        self.datasets: dict[str, Dataset[Any]] = {}
         self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
         self._spec: dict[str, Any] = {}
         self._order_seed: int | None = None
@@ -173,8 +173,8 @@ class PoolingData(LightningDataModule):
         """What is known of a part's samples, in their order; none where there is no such part."""
         self.setup()
         if part not in self._samples:
-            dataset = self.still(part) if part in self.datasets else []
-            self._samples[part] = [self._sample(dataset[i]) for i in range(len(dataset))]  # type: ignore[arg-type]
+            dataset: Any = self.still(part) if part in self.datasets else []
+            self._samples[part] = [self._sample(dataset[i]) for i in range(len(dataset))]
         return self._samples[part]
 
     def _sample(self, sample: Any) -> Sample:
@@ -249,7 +249,10 @@ class PoolingData(LightningDataModule):
     @property
     def _epoch(self) -> int:
         """The epoch that is trained next, also where a training goes on."""
-        return self.trainer.fit_loop.epoch_progress.current.processed if self.trainer else 0
+        if not self.trainer:
+            return 0
+        progress: Any = self.trainer.fit_loop.epoch_progress.current
+        return int(progress.processed)
 
     @property
     def _processes(self) -> int:
@@ -262,7 +265,7 @@ class PoolingData(LightningDataModule):
         np.random.seed(seed % 2**32)  # noqa: NPY002 - what libraries draw from
         random.seed(seed)
 
-    def loader(self, dataset: Dataset, shuffle: bool, *, number: int = 0) -> DataLoader:
+    def loader(self, dataset: Dataset[Any], shuffle: bool, *, number: int = 0) -> DataLoader[Any]:
         """Build a loader of the modality's `loader_class`; loaders that shuffle side by side have other numbers."""
         size = len(dataset)  # type: ignore[arg-type]
         order = self._order(size, number=number) if shuffle else None
@@ -281,31 +284,32 @@ class PoolingData(LightningDataModule):
             generator=torch.Generator().manual_seed(order.seed) if order else None,
         )
 
-    def train_dataloader(self) -> DataLoader | CombinedLoader:
+    def train_dataloader(self) -> DataLoader[Any] | CombinedLoader:
         """Shuffled training batches, in `buckets`; for a task with `consistency`, each beside two views of others."""
         train = self.datasets["train"]
         size = len(train)  # type: ignore[arg-type]
         labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True)
-        if not (self.trainer and getattr(self.trainer.lightning_module, "consistency", 0)):
+        task: Any = self.trainer.lightning_module if self.trainer else None
+        if not getattr(task, "consistency", 0):
             return labelled
         return CombinedLoader({"labelled": labelled, "views": self.loader(Views(train), True, number=1)}, "min_size")
 
     def _collate_views(self, views: Sequence[list[Any]]) -> list[Any]:
         return [self.collate(view) for view in views]
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches."""
         return self.loader(self.datasets["val"], False)
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Test batches."""
         return self.loader(self.datasets["test"], False)
 
-    def still(self, part: str) -> Dataset:
+    def still(self, part: str) -> Dataset[Any]:
         """A part of the data as it is looked at in a test: where training changes samples at random, it does not."""
         return self.datasets[part]
 
-    def predict_dataloader(self) -> DataLoader | list[DataLoader]:
+    def predict_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """Batches to predict: the samples in `predicted`; else all that are to be predicted, or the test data."""
         part = "predict" if "predict" in self.datasets else "test"
         chosen = self.predicted or {part: list(range(len(self.datasets[part])))}  # type: ignore[arg-type]

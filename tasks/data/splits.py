@@ -139,7 +139,7 @@ def check_classes(targets: Mapping[str, Sequence[int]], classes: Sequence[str], 
     Returns:
         The number of training samples of each class.
     """
-    counts = np.bincount(np.asarray(targets["train"], dtype=int), minlength=len(classes)).tolist()
+    counts: list[int] = np.bincount(np.asarray(targets["train"], dtype=int), minlength=len(classes)).tolist()
     for name, count in zip(classes, counts, strict=True):
         if count == 0:
             problems.stop(f"class {name}", "has no training sample; add some, or remove the class")

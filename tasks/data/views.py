@@ -10,14 +10,14 @@ from torch.utils.data import Dataset, Subset
 from tasks.data.problems import BadInput
 
 
-class Views(Dataset):
+class Views(Dataset[tuple[Any, Any]]):
     """Every sample of a data set twice, so that what is random in reading it is drawn twice.
 
     Args:
         dataset: The samples.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset[Any]):
         self.all = Subset(dataset, range(len(dataset)))  # type: ignore[arg-type]
 
     def __len__(self) -> int:

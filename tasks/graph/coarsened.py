@@ -1,7 +1,7 @@
 """Graphs that grow smaller from layer to layer: hierarchical pooling between the layers of one of PyG's models."""
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ Coarsening = Literal["topk", "sag", "asap"]
 COARSENINGS: dict[str, type[nn.Module]] = {"topk": TopKPooling, "sag": SAGPooling, "asap": ASAPooling}
 
 
-class Select(SelectTopK):
+class Select(SelectTopK):  # type: ignore[misc]  # PyG has no types
     """PyG's choice of the best nodes, in which equal scores are decided within their graph.
 
     PyG's own sort is not stable, so that among equal scores, which dead ReLUs give to many nodes, batch-mates would
@@ -85,6 +85,7 @@ class CoarsenedGNN(nn.Module):
         self.pools = nn.ModuleList(
             COARSENINGS[coarsen](gnn.hidden_channels, ratio=float(ratio)) for _ in range(gnn.num_layers - 1)
         )
+        pool: Any
         for pool in self.pools:
             pool.select = Select(pool.select.in_channels, float(ratio))
             if coarsen != "topk":  # the layer's own score is what is ranked, not a number times it
@@ -101,7 +102,7 @@ class CoarsenedGNN(nn.Module):
             batch: The graph of each node, (N,).
         """
         gnn, levels = self.gnn, []
-        weight = self.pools[0].select.weight.new_ones(edge_index.shape[1])  # of the edges: "asap" makes its own
+        weight = x.new_ones(edge_index.shape[1])  # of the edges: "asap" makes its own
         kept = torch.arange(len(x), device=x.device)
         for number, (conv, norm) in enumerate(zip(gnn.convs, gnn.norms, strict=True)):
             x = conv(x, edge_index, weight) if gnn.supports_edge_weight else conv(x, edge_index)

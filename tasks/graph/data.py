@@ -69,7 +69,7 @@ class GraphData(PoolingData):
         degrees: int | None = None,
         size: bool = False,
         colours: int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_folds = num_folds
@@ -250,11 +250,11 @@ class TUData(GraphData):
         *,
         attributes: bool = True,
         regression: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.root = root
-        self.name = name
+        self.name: str = name
         self.attributes = attributes
         self.regression = regression
 
@@ -298,7 +298,8 @@ def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
 def own_columns(spec: dict[str, Any]) -> int:
     """How many feature columns, the last ones, do not come from the data: degrees and size."""
     features = spec["features"]
-    return (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+    columns: int = (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+    return columns
 
 
 def graph_contents(graphs: list[Data], rounds: int = 4) -> list[int]:

@@ -3,17 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.graph.colours import weisfeiler_leman
-from tasks.task.floors import Counts
+from tasks.task.modality import Counts
 
 ROUNDS = 3  # of Weisfeiler and Leman's refinement
 
 
-def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tensor) -> dict[str, Sequence]:
+def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tensor) -> dict[str, Sequence[Any]]:
     """Describe each graph of a batch by counts of its nodes.
 
     Args:
@@ -34,13 +35,13 @@ def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tenso
         (['node labels', 'degrees', 'Weisfeiler-Leman'], [4, 4, 4, 4])
     """
     colours = weisfeiler_leman(labels, edge_index, ROUNDS)
-    floors: dict[str, Sequence] = {
+    floors: dict[str, Sequence[Any]] = {
         "node labels": _count(colours[:1], ptr),
         "degrees": _count([torch.bincount(edge_index[1], minlength=len(labels))], ptr),
         "Weisfeiler-Leman": _count(colours, ptr),
     }
     if numbers.shape[1]:
-        parts = numbers.split(ptr.diff().tolist())
+        parts = torch.split(numbers, ptr.diff().tolist())
         floors["mean+std of features"] = [torch.cat([one.mean(0), one.std(0, correction=0)]) for one in parts]
     return floors
 

@@ -6,6 +6,8 @@ nodes are connected does. It is the check that Ying et al., "GNNExplainer", 2019
 popular ("house" motifs), with a decoy that leaves no shortcut.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -89,7 +91,7 @@ class MotifData(GraphData):
         max_nodes: int = 30,
         cycles: float = 0.15,
         degrees: int = 8,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_folds=1, val=0.0, degrees=degrees, **kwargs)  # the split is fixed
         self.sizes = {"train": train, "val": val, "test": test}

@@ -37,7 +37,8 @@ def node_positions(edge_index: Tensor, nodes: int) -> np.ndarray:
     if nodes < 2:
         return places
     places = places - places.mean(0)
-    return places @ np.linalg.svd(places, full_matrices=False)[2].T
+    turned: np.ndarray = places @ np.linalg.svd(places, full_matrices=False)[2].T
+    return turned
 
 
 def draw_graph(
@@ -68,7 +69,7 @@ def draw_graph(
     """
     if values.ndim != 1:
         raise ValueError(f"expected one value per node, shape (N,), got {tuple(values.shape)}; choose one output's map")
-    values = values.detach().float().cpu().numpy()
+    numbers = values.detach().float().cpu().numpy()
     edge_index = edge_index.cpu()
     places = node_positions(edge_index, len(values))
     figure = canvas(7, 5)
@@ -77,13 +78,13 @@ def draw_graph(
     edges = np.unique(np.sort(edge_index.t().numpy(), axis=1), axis=0)  # both directions are one line
     axes.add_collection(LineCollection(list(places[edges]), colors="0.6", linewidths=1.2, zorder=1))
     size = float(np.clip(9000 / len(values), 14, 320))
-    scale = centred(values)
-    colours = scale.to_rgba(values)
-    axes.scatter(*places.T, s=size, c=colours, edgecolors="0.35", linewidths=0.7, zorder=2)
+    scale = centred(numbers)
+    colours = scale.to_rgba(numbers)
+    axes.scatter(places[:, 0], places[:, 1], s=size, c=colours, edgecolors="0.35", linewidths=0.7, zorder=2)
     if truth is not None and bool(truth.any()):
         ringed = places[truth.cpu().numpy()]
-        ring = {"s": 1.9 * size, "facecolors": "none", "edgecolors": "black", "linewidths": 1.8}
-        axes.scatter(*ringed.T, **ring, zorder=3, label=truth_label)
+        axes.scatter(ringed[:, 0], ringed[:, 1], s=1.9 * size, facecolors="none", edgecolors="black", linewidths=1.8,
+                     zorder=3, label=truth_label)  # fmt: skip
         figure.legend(loc="outside lower center", frameon=False, markerscale=min(1, (120 / size) ** 0.5))
     if names is not None:
         for place, name, colour in zip(places, names, colours, strict=True):

@@ -10,6 +10,7 @@ Letters: `G` graphs, `N` nodes of all graphs together, `E` arcs.
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,9 @@ def read_tu(
     _check_values(targets, np.arange(len(targets)), blame)
     for table in (arcs, indicator):  # Nothing tells whose node or arc such a line is.
         _stop_at_malformed(table, problems)
-    for table in (labels, numbers):
-        if table is not None and len(table) != len(indicator):
+    of_nodes = [table for table in (labels, numbers) if table is not None]
+    for table in of_nodes:
+        if len(table) != len(indicator):
             problems.stop(
                 table.file, f"expected {len(indicator)} lines, one per node as in {indicator.file}, got {len(table)}"
             )
@@ -95,9 +97,8 @@ def read_tu(
     owner = owner.astype(np.int64)
     for graph in np.flatnonzero(np.bincount(owner, minlength=len(targets)) == 0).tolist():
         blame(graph, f"has no nodes; give it some in {indicator.file}, or remove its line from {targets.file}")
-    for table in (labels, numbers):
-        if table is not None:
-            _check_values(table, owner, blame)
+    for table in of_nodes:
+        _check_values(table, owner, blame)
     inside = _check_arcs(arcs, owner, problems, blame)
     if problems.fatal:
         return [], [], []
@@ -106,8 +107,9 @@ def read_tu(
     graphs = _divide(arcs.values[inside].astype(np.int64) - 1, owner, _features(numbers, labels), len(targets))
     for graph in good:
         graphs[graph].y, graphs[graph].id = y[graph], f"{name}-{graph + 1}"
-    single = labels is not None and labels.values.shape[1] == 1
-    known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist() if single else []
+    known: list[int] = []
+    if labels is not None and labels.values.shape[1] == 1:
+        known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist()
     return [graphs[graph] for graph in good], classes, known
 
 
@@ -213,7 +215,7 @@ def _stop_at_malformed(table: Table, problems: Problems) -> None:
         problems.stop(table.file, f"{len(table.malformed) - _SHOWN} more malformed lines")
 
 
-def _check_values(table: Table, owner: np.ndarray, blame) -> None:
+def _check_values(table: Table, owner: np.ndarray, blame: Callable[[int, str], None]) -> None:
     """Blame each graph once per file: for its first malformed line, else its first NaN or inf."""
     wrong = dict(table.malformed)
     for row in np.flatnonzero(~np.isfinite(table.values).all(1)).tolist():
@@ -225,7 +227,7 @@ def _check_values(table: Table, owner: np.ndarray, blame) -> None:
         blame(graph, f"{table.file} line {lines[0]}: {wrong[lines[0]]}{_and_more(len(lines))}")
 
 
-def _check_arcs(arcs: Table, owner: np.ndarray, problems: Problems, blame) -> np.ndarray:
+def _check_arcs(arcs: Table, owner: np.ndarray, problems: Problems, blame: Callable[[int, str], None]) -> np.ndarray:
     """Report arcs to nodes that do not exist and arcs between graphs; returns which arcs are in order, (E,) bool."""
     ends = arcs.values - 1  # (E, 2)
     exists = (ends >= 0) & (ends < len(owner))
@@ -243,7 +245,8 @@ def _check_arcs(arcs: Table, owner: np.ndarray, problems: Problems, blame) -> np
             found.setdefault(graph, []).append((row + 1, what))
     for graph, entries in sorted(found.items()):
         blame(graph, f"{arcs.file} line {entries[0][0]}: {entries[0][1]}{_and_more(len(entries))}")
-    return exists.all(1) & (graphs[:, 0] == graphs[:, 1])
+    good: np.ndarray = exists.all(1) & (graphs[:, 0] == graphs[:, 1])
+    return good
 
 
 def _features(numbers: Table | None, labels: Table | None) -> np.ndarray | None:

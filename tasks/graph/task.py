@@ -47,6 +47,8 @@ class GraphTask(PoolingTask):
     """
 
     element = "node"
+    feature_mean: Tensor
+    feature_std: Tensor
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class GraphTask(PoolingTask):
         ratio: float = 0.5,
         colour_channels: int = 16,
         colour_dropout: float = 0.0,
-        **options,
+        **options: Any,
     ):
         if conv not in _MODELS:
             raise ValueError(f"expected conv {', '.join(_MODELS)}, got '{conv}'; choose one of them")
@@ -124,15 +126,18 @@ class GraphTask(PoolingTask):
 
     def places(self, batch: Batch, x: Tensor) -> Tensor:
         """The number of each node in its graph, (N, 1)."""
-        return (torch.arange(len(x), device=x.device) - batch.ptr[batch.batch])[:, None].float()
+        places: Tensor = (torch.arange(len(x), device=x.device) - batch.ptr[batch.batch])[:, None].float()
+        return places
 
     def target(self, batch: Batch) -> Tensor:
         """Class numbers (B,), or values (B, T)."""
-        return batch.y
+        target: Tensor = batch.y
+        return target
 
     def ids(self, batch: Batch) -> list[str]:
         """The graphs' names."""
-        return batch.id
+        ids: list[str] = batch.id
+        return ids
 
     def truth(self, batch: Batch) -> list[Tensor] | None:
         """The nodes that made each graph's class, where the data knows them (`tasks.graph.GraphData`)."""
@@ -140,7 +145,7 @@ class GraphTask(PoolingTask):
 
     def to_inputs(self, maps: Tensor, batch: Batch) -> list[Tensor]:
         """One value a node, (N,), to one tensor a graph."""
-        return list(maps.split(batch.ptr.diff().tolist()))
+        return list(torch.split(maps, batch.ptr.diff().tolist()))
 
     def rival_maps(self, batch: Batch) -> dict[str, list[Tensor]]:
         """What a graph shows without a network: how many neighbours each node has."""
@@ -155,7 +160,7 @@ class GraphTask(PoolingTask):
         batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
         return batch
 
-    def floors(self, batch: Batch) -> dict[str, Sequence]:
+    def floors(self, batch: Batch) -> dict[str, Sequence[Any]]:
         """Counts of the nodes' labels, degrees and neighbourhoods, and means of what else the data know of them."""
         labels = self.spec["label_columns"]
         others = sorted(set(range(self.spec["channels"] - own_columns(self.spec))) - set(labels))
@@ -163,7 +168,8 @@ class GraphTask(PoolingTask):
 
     def inputs(self, batch: Batch) -> Tensor:
         """The nodes' features."""
-        return batch.x
+        x: Tensor = batch.x
+        return x
 
     def with_inputs(self, batch: Batch, x: Tensor) -> Batch:
         """Other features on the same nodes."""
@@ -173,7 +179,8 @@ class GraphTask(PoolingTask):
 
     def edges(self, batch: Batch) -> Tensor:
         """The edges, both ways."""
-        return to_undirected(batch.edge_index, num_nodes=batch.num_nodes)
+        edges: Tensor = to_undirected(batch.edge_index, num_nodes=batch.num_nodes)
+        return edges
 
     def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
         """Draw the graph, each node in the colour of what it added."""
@@ -221,6 +228,6 @@ class GraphTask(PoolingTask):
 def keep_pairs(edge_index: Tensor, nodes: int, share: float) -> Tensor:
     """Which arcs stay, bool (E,), where a share of the pairs of nodes lose all arcs between them, both ways."""
     pair = edge_index.amin(0) * nodes + edge_index.amax(0)
-    _, number = pair.unique(return_inverse=True)
+    _, number = torch.unique(pair, return_inverse=True)
     draws = torch.rand(len(pair), device=pair.device)  # one a pair would have to ask how many there are
     return draws[number] >= share

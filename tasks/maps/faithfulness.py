@@ -7,10 +7,13 @@ rise fast: a small area under the first curve, a large one under the second, com
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 Score = Callable[[list[Tensor]], Tensor]
 """From which elements of each sample are hidden (bool) to the output in question, one number a sample."""
@@ -61,7 +64,7 @@ def _ranks(signed_map: Tensor, seed: int) -> Tensor:
     return ranks.reshape(signed_map.shape)
 
 
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomised(module: AnyModule, seed: int = 0) -> AnyModule:
     """A copy with weights that have learned nothing: every layer starts anew, other parameters are shuffled.
 
     A map that barely changes when the weights go shows the input, not what was learned (Adebayo et al. 2018).
@@ -69,6 +72,7 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     blank = copy.deepcopy(module)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
+        part: Any
         for part in blank.modules():
             if hasattr(part, "reset_parameters"):
                 part.reset_parameters()

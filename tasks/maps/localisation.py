@@ -7,6 +7,7 @@ nothing is there to be found. A metric that has seen no sample is NaN.
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -81,7 +82,7 @@ class MapMetric(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
@@ -139,7 +140,7 @@ class PointingGame(MapMetric):
         1.0
     """
 
-    def __init__(self, tolerance: float = 0, **options):
+    def __init__(self, tolerance: float = 0, **options: Any):
         super().__init__(**options)
         self.tolerance = tolerance
 
@@ -157,7 +158,7 @@ class MapAveragePrecision(MapMetric):
 
     def measure(self, signed_map: Tensor, truth: Tensor, valid: Tensor) -> float:
         """Average precision of one map: scikit-learn's, in which ties have no order."""
-        return average_precision_score(truth[valid].cpu().numpy(), signed_map[valid].double().cpu().numpy())
+        return float(average_precision_score(truth[valid].cpu().numpy(), signed_map[valid].double().cpu().numpy()))
 
 
 class EnergyInside(MapMetric):
@@ -193,13 +194,15 @@ class BestIoU(MapMetric):
         (1.0, 0.21)
     """
 
+    tried: Tensor
+
     def __init__(
         self,
         threshold: float | None = None,
         *,
         rule: Rule = "relative",
         candidates: Sequence[float] | Tensor | None = None,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         if rule == "fixed" and threshold is None and candidates is None:

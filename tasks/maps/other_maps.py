@@ -57,7 +57,8 @@ def grad_cam(task: PoolingTask, batch: Any) -> list[Tensor] | None:
             cam = LayerGradCam(readout, readout.features).attribute(
                 x.detach().clone().requires_grad_(), target=outputs, relu_attributions=True
             )
-        return cam[:, 0].detach()  # (B, elements)
+        elements: Tensor = cam[:, 0].detach()
+        return elements  # (B, elements)
 
     if not axes.ragged:
         return task.to_inputs(of(x, sets, outputs, signs), batch)
@@ -83,7 +84,7 @@ def pool_weights(task: PoolingTask, batch: Any) -> list[Tensor] | None:
         _, weights = task.pool(x, **sets, return_weights=True)
     axes = task.pool.layout.axes(x.ndim)
     if task.pool.vectors is not None:
-        weights = weights.mean(0 if axes.ragged else axes.batch + 1)
+        weights = weights.mean(0 if axes.batch is None else axes.batch + 1)
     weights = weights.mean(axes.channel)
     shape = [size for axis, size in enumerate(x.shape) if axis != axes.channel]
     return task.to_inputs(weights.expand(shape), batch)
@@ -99,13 +100,14 @@ def mean_truth(truths: Iterable[list[Tensor]]) -> Tensor | None:
         The share of samples in which an element is true; None where samples are not of one shape, as graphs, or none
         has a truth.
     """
-    total, count = None, 0
+    total: Tensor | None = None
+    count = 0
     for truth in itertools.chain.from_iterable(truths):
         if total is not None and total.shape != truth.shape:
             return None
-        total = torch.zeros_like(truth, dtype=torch.float) if total is None else total
-        total, count = total + truth, count + int(truth.any())
-    return total / count if count else None
+        total = truth.float() if total is None else total + truth
+        count += int(truth.any())
+    return total / count if total is not None and count else None
 
 
 def random_maps(like: list[Tensor], generator: torch.Generator) -> list[Tensor]:

@@ -64,7 +64,8 @@ def through_network(task: PoolingTask, batch: Any) -> Probe | None:
 
     def function(inputs: Tensor) -> Tensor:
         features, sets = task.encode(task.with_inputs(batch, inputs))
-        return task.pool(features, **sets)
+        pooled: Tensor = task.pool(features, **sets)
+        return pooled
 
     return _probe(task, x, function, task.edges(batch))
 
@@ -97,9 +98,11 @@ def sets_pooled(task: PoolingTask, ndim: int) -> Callable[[Tensor], Tensor]:
         x = x.to(task.device)
         if axes.ragged:
             index = torch.arange(sets, device=x.device).repeat_interleave(size)
-            return task.pool(x.flatten(0, 1).permute(back), index=index, dim_size=sets).cpu()
-        x = x.reshape(sets, *[1] * len(axes.kept), size, *[1] * (len(axes.pooled) - 1), channels)
-        return task.pool(x.permute(back)).cpu()
+            z: Tensor = task.pool(x.flatten(0, 1).permute(back), index=index, dim_size=sets)
+        else:
+            x = x.reshape(sets, *[1] * len(axes.kept), size, *[1] * (len(axes.pooled) - 1), channels)
+            z = task.pool(x.permute(back))
+        return z.cpu()
 
     return function
 
@@ -185,9 +188,8 @@ def perturb(probe: Probe, other: Probe, mask: Tensor, hidden: Callable[[], Tenso
     if hidden is None or probe.edges is None:  # a network sees other edges when nodes alone are renumbered
         found.append(Measured("shift", float(shift_response(function, x, axis=axis, steps=steps)), 0.0, True))
     with torch.no_grad():
-        gone = hidden is None
-        change = float(occlusion_response(function, x, mask=mask)) if gone else float(_rms(hidden() - function(x)))
-    found.append(Measured("occlusion", change, float(_rms((x * mask).mean(probe.pooled))), True))
+        change = occlusion_response(function, x, mask=mask) if hidden is None else _rms(hidden() - function(x))
+    found.append(Measured("occlusion", float(change), float(_rms((x * mask).mean(probe.pooled))), True))
     return found
 
 

@@ -60,7 +60,7 @@ class Outputs(Callback):
         self.folder = Path()
         self.written: list[Path] = []
 
-    def on_fit_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Say what is trained on what."""
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, PoolingData):
@@ -68,28 +68,31 @@ class Outputs(Callback):
             for line in self._described:
                 rank_zero_info(line)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw the followed samples."""
-        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.fast_dev_run
+        fitting = (
+            trainer.state.fn == "fit" and not trainer.sanity_checking and not getattr(trainer, "fast_dev_run", False)
+        )
         epoch = trainer.current_epoch + 1
         if not fitting or not self.every or epoch % self.every or not self.followed:
             return
         self.folder = run_folder(trainer)
         if trainer.is_global_zero:
-            batch = trainer.precision_plugin.convert_input(spread_evenly(trainer.val_dataloaders, self.followed))
+            validation: Any = trainer.val_dataloaders
+            batch = trainer.precision_plugin.convert_input(spread_evenly(validation, self.followed))
             self._draw(pl_module, trainer.strategy.batch_to_device(batch), self.followed, epoch=epoch)
 
-    def on_test_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""
         self._start(trainer, ["test"])
-        spec = getattr(trainer.datamodule, "spec", pl_module.spec)
+        spec = getattr(getattr(trainer, "datamodule", None), "spec", pl_module.spec)
         if list(spec["classes"]) != pl_module.classes:
             raise BadInput(
                 f"expected data with the model's classes {pl_module.classes}, got {list(spec['classes'])}; "
                 "test on data with the same labels, or train on this data"
             )
 
-    def on_predict_start(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Forget an earlier prediction."""
         data = getattr(trainer, "datamodule", None)
         self._start(trainer, list(data.datasets) if isinstance(data, PoolingData) else [])
@@ -109,15 +112,19 @@ class Outputs(Callback):
             self._gallery.forget_final()
         self.folder = run_folder(trainer)  # asks all ranks, so not later, where one rank acts alone
 
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Keep the batch's predictions and draw its maps while any are wanted."""
         self._keep(trainer, pl_module, outputs, batch)
 
-    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Keep the batch's predictions and draw its maps while any are wanted."""
         self._keep(trainer, pl_module, outputs, batch)
 
-    def on_test_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write everything."""
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
@@ -130,7 +137,7 @@ class Outputs(Callback):
             self._draw_test(rows, pl_module)
             with whole(folder / "summary.json") as place:
                 place.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
-            self.written += [*draw_curves(folder, ended and ended["best"]), folder / "predictions.csv"]
+            self.written += [*draw_curves(folder, ended["best"] if ended else None), folder / "predictions.csv"]
             for line in report(summary):
                 rank_zero_info(line)
 
@@ -152,18 +159,17 @@ class Outputs(Callback):
             batch = trainer.precision_plugin.convert_input(batch)
             self._add(task, trainer.strategy.batch_to_device(batch), len(worst))
         known = {entry.decision.id: entry for entry in self._pages().entries if entry.epoch is None}
-        place = lambda entry: entry.picture.relative_to(self.folder).as_posix()  # noqa: E731
         return [
             {
                 "id": row.id,
                 "target": known[row.id].decision.target,
                 "prediction": known[row.id].decision.prediction,
-                "picture": place(known[row.id]),
+                "picture": known[row.id].picture.relative_to(self.folder).as_posix(),
             }
             for row in worst
         ]
 
-    def on_predict_end(self, trainer: Trainer, pl_module: PoolingTask) -> None:
+    def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the predictions."""
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
@@ -212,9 +218,10 @@ class Outputs(Callback):
         return self._gallery
 
 
-def spread_evenly(loader: DataLoader, number: int) -> Any:
+def spread_evenly(loader: DataLoader[Any], number: int) -> Any:
     """A batch of up to ``number`` samples, evenly spread over a loader's data; no random number is drawn."""
-    chosen = torch.linspace(0, len(loader.dataset) - 1, min(number, len(loader.dataset))).round().long().tolist()
+    size = len(loader.dataset)  # type: ignore[arg-type]
+    chosen = torch.linspace(0, size - 1, min(number, size)).round().long().tolist()
     few = DataLoader(
         loader.dataset, batch_size=number, sampler=chosen, collate_fn=loader.collate_fn, generator=torch.Generator()
     )

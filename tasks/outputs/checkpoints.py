@@ -101,7 +101,7 @@ class Resumable(Callback):
         """Remember the training's seed, and write ``split.csv`` into the run's folder: who is in which part."""
         self.seed = torch.initial_seed()
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, PoolingData) and not trainer.fast_dev_run:
+        if isinstance(data, PoolingData) and not getattr(trainer, "fast_dev_run", False):
             self.trained = data.training().and_earlier(self.earlier)
             folder = trainer.log_dir  # asks all processes
             if folder and trainer.is_global_zero:

@@ -1,6 +1,7 @@
 """What all pictures share: a canvas without a screen, colours centred on zero, a bar that says what they mean."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 
@@ -18,8 +20,7 @@ DPI = 110
 
 def canvas(width: float, height: float) -> Figure:
     """A figure in inches that draws without a screen and without touching the user's pyplot state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.07)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.07))
     FigureCanvasAgg(figure)
     return figure
 
@@ -36,7 +37,7 @@ def centred(values: np.ndarray, share: float = 1.0) -> ScalarMappable:
     return ScalarMappable(Normalize(-limit, limit), COLOURS)
 
 
-def bar(figure: Figure, scale: ScalarMappable, axes: Axes | list[Axes], label: str, **options) -> None:
+def bar(figure: Figure, scale: ScalarMappable, axes: Axes | list[Axes], label: str, **options: Any) -> None:
     """Put a colour bar beside the axes; small numbers share one power of ten."""
     numbers = ScalarFormatter(useMathText=True)
     numbers.set_powerlimits((-2, 3))

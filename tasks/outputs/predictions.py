@@ -75,7 +75,10 @@ def _cells(row: Row, task: PoolingTask) -> list[str]:
     if task.kind == "regression":
         return [*([""] * len(numbers) if target is None else [f"{value:.6g}" for value in target.tolist()]), *numbers]
     if task.kind == "multilabel":
-        names = lambda hits: "|".join(name for name, hit in zip(task.classes, hits, strict=True) if hit)  # noqa: E731
+
+        def names(hits: list[float]) -> str:
+            return "|".join(name for name, hit in zip(task.classes, hits, strict=True) if hit)
+
         return ["" if target is None else names(target.tolist()), names((predictions > 0.5).tolist()), *numbers]
     return ["" if target is None else task.classes[int(target)], task.classes[int(predictions.argmax())], *numbers]
 
@@ -136,7 +139,8 @@ def summarise(
                 value: {"samples": int(hits.sum()), **measure(metrics, kind, predictions[hits], target[hits])}
                 for value, hits in chosen.items()
             }
-    return without_nan(summary)
+    plain: dict[str, Any] = without_nan(summary)
+    return plain
 
 
 def groups_of(rows: Sequence[Row]) -> list[str] | None:
@@ -164,7 +168,10 @@ def worst_mistakes(rows: Sequence[Row], task: PoolingTask) -> list[Row]:
 
 def _per_class(confusion: list[list[int]]) -> Iterator[dict[str, float]]:
     """Of each class its samples, recall, precision and f1; NaN where they are undefined."""
-    share = lambda part, all: part / all if all else math.nan  # noqa: E731
+
+    def share(part: int, whole: int) -> float:
+        return part / whole if whole else math.nan
+
     for number, row in enumerate(confusion):
         hits, predicted = row[number], sum(other[number] for other in confusion)
         yield {
@@ -234,7 +241,10 @@ def _confusion(classes: Sequence[str], counts: list[list[int]]) -> Iterator[str]
 
 def values(summary: dict[str, Any]) -> dict[str, float]:
     """Each test metric's value in a summary that was read, NaN where it is undefined; then accuracy without leaks."""
-    value = lambda one: math.nan if one["value"] is None else one["value"]  # noqa: E731
+
+    def value(one: dict[str, Any]) -> float:
+        return math.nan if one["value"] is None else float(one["value"])
+
     found = {name: value(one) for name, one in summary["test"].items()}
     clean = summary.get("without_leaks", {"test": {}})["test"]
     return found | {f"{name}_without_leaks": value(clean[name]) for name in ("acc", "mae") if name in clean}

@@ -71,7 +71,9 @@ def _picture(path: Path) -> Iterator[str]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    cells = lambda row, tag: "".join(f"<{tag}>{escape(_text(cell))}</{tag}>" for cell in row)  # noqa: E731
+    def cells(row: Iterable[Any], tag: str) -> str:
+        return "".join(f"<{tag}>{escape(_text(cell))}</{tag}>" for cell in row)
+
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f'<div class="wide"><table><tr>{cells(head, "th")}</tr>{body}</table></div>'
 

@@ -56,13 +56,16 @@ def how_it_ended(trainer: Trainer) -> dict[str, Any] | None:
 
     None where the trainer has trained nothing.
     """
-    epochs = trainer.fit_loop.epoch_progress.current.processed
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    epochs = progress.processed
     if not epochs:
         return None
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "")
     number = 1 + torch.load(best, map_location="cpu", weights_only=True)["epoch"] if Path(best).is_file() else None
-    stop = next((one for one in trainer.callbacks if isinstance(one, EarlyStopping) and one.stopped_epoch), None)
+    stop = next(
+        (one for one in getattr(trainer, "callbacks", []) if isinstance(one, EarlyStopping) and one.stopped_epoch), None
+    )
     why = "" if stop is None else stop.stopping_reason_message or ""
     if stop is not None and stop.wait_count >= stop.patience:
         why = f"no better {stop.monitor} for {stop.patience}"

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from modalpool import Pool
@@ -21,6 +22,7 @@ from tasks.task.flatten import flatten_pool, fully_connected
 from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
+from tasks.task.optimiser import adamw
 from tasks.task.regularise import Mixture, disagreement, own_share
 
 
@@ -50,6 +52,10 @@ class PoolingTask(Modality, LightningModule):
         pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
+    class_weights: Tensor | None
+    target_mean: Tensor
+    target_std: Tensor
+
     def __init__(
         self,
         spec: dict[str, Any],
@@ -68,7 +74,7 @@ class PoolingTask(Modality, LightningModule):
         flatten_layers: Sequence[int] = (),
         consistency: float = 0.0,
         pooled_mixup: float = 0.0,
-        **pool_options,
+        **pool_options: Any,
     ):
         super().__init__()
         self.spec = spec
@@ -102,7 +108,12 @@ class PoolingTask(Modality, LightningModule):
 
     def build_head(self) -> nn.Module:
         """Map the pooled vectors to the outputs; linear unless a modality needs another."""
-        return self.linear_head(self.pool.out_channels * (self.pool.vectors or 1))
+        return self.linear_head(self.pooled_size)
+
+    @property
+    def pooled_size(self) -> int:
+        """Numbers of a pooled vector, or of all of them where the pool has several."""
+        return (self.pool.out_channels or 0) * (self.pool.vectors or 1)
 
     def linear_head(self, features: int) -> nn.Module:
         """Flatten, normalise if asked to, drop out, and map ``features`` numbers to the outputs."""
@@ -199,7 +210,11 @@ class PoolingTask(Modality, LightningModule):
                 logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing
             )
         if self.kind == "regression":
-            losses = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss, "huber": nn.functional.smooth_l1_loss}
+            losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+                "mse": nn.functional.mse_loss,
+                "l1": nn.functional.l1_loss,
+                "huber": nn.functional.smooth_l1_loss,
+            }
             return losses[self.regression_loss](logits, ((target - self.target_mean) / self.target_std).to(logits))
         target = target.reshape(logits.shape).to(logits)
         target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -222,7 +237,7 @@ class PoolingTask(Modality, LightningModule):
         if self.kind == "binary":
             return counts[:1] / counts[1:]
         if self.kind == "multilabel":
-            return (self.spec["train_size"] - counts) / counts.clamp(min=1)
+            return (int(self.spec["train_size"]) - counts) / counts.clamp(min=1)
         return counts.sum() / (len(counts) * counts)
 
     def _step(self, batch: Any, part: str) -> dict[str, Any]:
@@ -233,12 +248,12 @@ class PoolingTask(Modality, LightningModule):
             logits = self(batch)
             loss = self.batch_loss(logits, batch)
         predictions = self.predictions(logits.detach())
-        metrics = self.metrics[f"{part}_metrics"]
+        metrics: Any = self.metrics[f"{part}_metrics"]
         truth = target.long() if self.kind == "multilabel" else target
         metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
         if part == "val" and self.operating_point is not None:
             self.operating_point.update(predictions[:, 1], truth)
-        shown = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
+        shown: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
         self.log(f"{part}/loss", loss, sync_dist=True, **shown)
         self.log_dict(metrics, **shown)
         return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
@@ -248,7 +263,7 @@ class PoolingTask(Modality, LightningModule):
         views = ()
         if self.consistency:
             batch, views = batch["labelled"], batch["views"]
-        loss = self._step(self.mixed(batch), "train")["loss"]
+        loss: Tensor = self._step(self.mixed(batch), "train")["loss"]
         if views:
             gap = disagreement(self.kind, *(self(view) for view in views))
             self.log("train/disagreement", gap, on_step=False, on_epoch=True, batch_size=len(self.ids(views[0])))
@@ -291,31 +306,16 @@ class PoolingTask(Modality, LightningModule):
         """Predictions of a batch, without targets."""
         return {"ids": self.ids(batch), "predictions": self.predictions(self(batch))}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay, stepped at every batch."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},  # biases and norms
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr)
-        total = self.trainer.estimated_stepping_batches
-        rise = max(1, round(self.warmup * total)) if math.isfinite(total) else 100
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            if math.isinf(total):
-                return 1.0
-            return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        steps = self.trainer.estimated_stepping_batches
+        return adamw(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, steps=steps)
 
     def on_train_start(self) -> None:
         """Let this task's lr and weight_decay hold when a checkpoint brought the optimizer's state with other ones."""
         self.finite.forget()
-        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
         scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
         for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):
             rate = self.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)

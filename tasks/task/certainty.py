@@ -103,7 +103,7 @@ def _interval(value: float, drawn: list[float]) -> dict[str, float]:
 def _members(groups: Sequence[str] | None, count: int) -> list[Tensor]:
     """The numbers of each group's samples."""
     if groups is None:
-        return list(torch.arange(count).split(1))
+        return list(torch.split(torch.arange(count), 1))
     rows: dict[str, list[int]] = {}
     for number, group in enumerate(groups):
         rows.setdefault(group, []).append(number)

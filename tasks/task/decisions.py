@@ -125,7 +125,7 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
     decisions = []
     for i, (name, output) in enumerate(zip(task.ids(batch), outputs.tolist(), strict=True)):
         known = bool(target[i].isfinite().all())
-        of_sample = {"value": values, "sum": evidence.sums, "missing": evidence.missing}
+        about, label = _about(task, output)
         decisions.append(
             Decision(
                 id=name,
@@ -133,8 +133,11 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
                 prediction=_words(task, predictions[i] if task.kind == "regression" else _choice(task, predictions[i])),
                 sure=math.nan if task.kind == "regression" else float(predictions[i].max()),
                 loss=float(task.loss(evidence.logits[i : i + 1], target[i : i + 1])) if known else math.nan,
-                **_about(task, output),
-                **{name: float(of_all[i, output]) for name, of_all in of_sample.items()},
+                about=about,
+                label=label,
+                value=float(values[i, output]),
+                sum=float(evidence.sums[i, output]),
+                missing=float(evidence.missing[i, output]),
             )
         )
     return decisions, [one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
@@ -156,9 +159,10 @@ def _words(task: Named, given: Tensor) -> str:
     return task.classes[int(given)]
 
 
-def _about(task: Named, output: int) -> dict[str, str]:
+def _about(task: Named, output: int) -> tuple[str, str]:
+    """What a map is about, and what its numbers are."""
     if task.kind == "regression":
-        return {"about": task.classes[0], "label": f"{task.classes[0]} per {task.element}"}
+        return task.classes[0], f"{task.classes[0]} per {task.element}"
     about = task.classes[1] if task.kind == "binary" else task.classes[output]
     against = f", against {task.classes[0]}" if task.kind == "binary" else ""
-    return {"about": about, "label": f"evidence for {about}{against}\n(logit per {task.element})"}
+    return about, f"evidence for {about}{against}\n(logit per {task.element})"

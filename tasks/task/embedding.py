@@ -54,7 +54,7 @@ def embed_batch(task: Placed, batch: Any) -> Embedding:
             "return a mask in `encode` that leaves them out"
         )
     x = x.movedim(axes.channel, -1)
-    if axes.ragged:
+    if axes.batch is None:
         own = [sets["index"] == number for number in range(sets["dim_size"])]
         parts = [(x[of], there[of], places[of]) for of in own]
     else:
@@ -78,5 +78,5 @@ def grid_numbers(pool: Pool, x: Tensor) -> Tensor:
         if axis != axes.channel
     ]
     numbers = torch.meshgrid(*lines, indexing="ij")
-    at = axes.batch - (axes.channel < axes.batch)
+    at = (axes.batch or 0) - (axes.channel < (axes.batch or 0))
     return torch.stack([*numbers[:at], *numbers[at + 1 :]], -1)

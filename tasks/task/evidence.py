@@ -36,7 +36,7 @@ def find_evidence(
     """
     logits, maps, missing = contributions(pool, head, x, return_gap=True, **sets)
     axes = pool.layout.axes(maps.ndim)
-    if axes.ragged:
+    if axes.batch is None:
         sums = torch.zeros_like(logits).index_add_(0, sets["index"], maps.to(logits.dtype))
     else:
         sums = maps.movedim((axes.batch, axes.channel), (0, 1)).flatten(2).sum(2)
@@ -59,7 +59,8 @@ def choose_maps(pool: Pool, maps: Tensor, outputs: Tensor, sets: dict[str, Any])
         The maps' layout without channels; dense ones with the samples first.
     """
     axes = pool.layout.axes(maps.ndim)
-    if axes.ragged:  # every element looks its own sample up
-        outputs = outputs[sets["index"]]
-    maps = maps.movedim(axes.channel, -1) if axes.ragged else maps.movedim((axes.batch, axes.channel), (0, -1))
+    if axes.batch is None:  # every element looks its own sample up
+        outputs, maps = outputs[sets["index"]], maps.movedim(axes.channel, -1)
+    else:
+        maps = maps.movedim((axes.batch, axes.channel), (0, -1))
     return maps.take_along_dim(outputs.view(-1, *[1] * (maps.ndim - 1)), -1).squeeze(-1)

@@ -33,7 +33,7 @@ class Flatten(Reduction):
     def __init__(self, sizes: Sequence[int]):
         super().__init__()
         self.sizes = list(sizes)
-        self.vectors = torch.Size(self.sizes).numel()
+        self.vectors = self.places = torch.Size(self.sizes).numel()
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`: parts of a set would not know their places."""
@@ -54,17 +54,17 @@ class Flatten(Reduction):
             order = index.argsort(stable=True)
             first = (lengths.cumsum(0) - lengths)[index[order]]
             place = torch.empty_like(index).scatter_(0, order, torch.arange(len(index), device=x.device) - first)
-            z = here.new_zeros(len(lengths), self.vectors, x.shape[-1]).index_put((index, place), here)
+            z = here.new_zeros(len(lengths), self.places, x.shape[-1]).index_put((index, place), here)
         else:
             found = list(x.shape[-1 - len(self.sizes) : -1])
             self._check(found, padded=sets.mask is not None)
             room = [part for size, wanted in zip(reversed(found), reversed(self.sizes), strict=True)
                     for part in (0, wanted - size)]  # fmt: skip
             z = nn.functional.pad(here, (0, 0, *room)).flatten(-1 - len(self.sizes), -2)
-            place = torch.arange(self.vectors, device=x.device).view(self.sizes)[tuple(map(slice, found))]
+            place = torch.arange(self.places, device=x.device).view(self.sizes)[tuple(map(slice, found))]
         if not with_weights:
             return (z,), None
-        weight = nn.functional.one_hot(place, self.vectors).to(here)
+        weight = nn.functional.one_hot(place, self.places).to(here)
         return (z,), weight[..., None].expand(*x.shape[:-1], -1, 1)
 
     def _check(self, found: list[int], *, padded: bool) -> None:

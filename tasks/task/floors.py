@@ -8,7 +8,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +16,11 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
+from tasks.data.base import PoolingData
+from tasks.task.base import PoolingTask
 from tasks.task.certainty import measure, report_metrics
+from tasks.task.modality import Counts
 
-if TYPE_CHECKING:
-    from tasks.data.base import PoolingData
-    from tasks.task.base import PoolingTask
-
-Counts = Mapping[int, int]
-"""How often each of some words, whole numbers, is in a sample."""
 Row = dict[str, Any]
 
 JUDGED = {"acc": 1, "auroc": 1, "ap": 1, "mae": -1, "r2": 1}
@@ -34,7 +31,7 @@ PENALTIES = 10.0 ** np.arange(-3, 2)  # C of the logistic regression
 RIDGES = 10.0 ** np.arange(-2, 7)
 
 
-def measure_floors(task: "PoolingTask", data: "PoolingData", *, parts: Sequence[str] = ("train",)) -> list[Row]:
+def measure_floors(task: PoolingTask, data: PoolingData, *, parts: Sequence[str] = ("train",)) -> list[Row]:
     """Fit the floors on a part of the data and test them on its test part.
 
     Args:
@@ -47,7 +44,7 @@ def measure_floors(task: "PoolingTask", data: "PoolingData", *, parts: Sequence[
         frequent class, with the classes' shares as probabilities; the mean). A floor that is told the same of all
         training samples is left out.
     """
-    pieces: list[Dataset] = []
+    pieces: list[Dataset[Any]] = []
     groups: list[str | None] = []
     for part in parts:
         known = [sample.group for sample in data.samples(part)]
@@ -87,9 +84,9 @@ def below(values: Mapping[str, float], floors: Sequence[Row]) -> list[str]:
     return said
 
 
-def _collect(task: "PoolingTask", data: "PoolingData", samples: Dataset) -> tuple[dict[str, list], Tensor]:
+def _collect(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tuple[dict[str, list[Any]], Tensor]:
     """What each floor is told of each sample, and the samples' targets."""
-    told: dict[str, list] = {}
+    told: dict[str, list[Any]] = {}
     targets, training = [], task.training
     task.eval()
     with torch.no_grad():
@@ -103,7 +100,7 @@ def _collect(task: "PoolingTask", data: "PoolingData", samples: Dataset) -> tupl
     return told, target.long() if task.kind == "multilabel" else target
 
 
-def _matrices(train: Sequence, test: Sequence) -> tuple[Any, Any]:
+def _matrices(train: Sequence[Any], test: Sequence[Any]) -> tuple[Any, Any]:
     """Samples by features: log(1 + count), sparse, or vectors with zeros behind short ones; constants are left out."""
     if isinstance(train[0], Mapping):
         words = {word: place for place, word in enumerate(sorted({word for counts in train for word in counts}))}
@@ -136,7 +133,7 @@ def _predict(kind: str, classes: int, x: Any, y: np.ndarray, asked: Any, groups:
     columns = []
     for column in y.T:
         there = np.flatnonzero(~np.isnan(column))
-        own = [groups[number] for number in there]
+        own = [groups[number] for number in there.tolist()]
         found, values = _fit(x[there], column[there], asked, own, number=kind == "regression")
         columns.append(found[:, 0] if kind == "regression" else found[:, values == 1].sum(1))
     return np.stack(columns, 1)

@@ -57,6 +57,7 @@ def build_metrics(
     """
     sync: dict[str, Any] = {"sync_on_compute": sync_on_compute}
     quick = sync | {"validate_args": False}  # the data has looked at its targets; to look again waits for the device
+    metrics: dict[str, Metric | MetricCollection]
     if kind == "binary":
         metrics = {"acc": BinaryAccuracy(**quick), "auroc": _BinaryAUROC(**quick)}
         metrics["f1"] = BinaryF1Score(**UNDEFINED, **quick)
@@ -91,7 +92,7 @@ def build_metrics(
     return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
 
-def decision_metrics(threshold: float = 0.5, **options: Any) -> dict[str, Metric]:
+def decision_metrics(threshold: float = 0.5, **options: Any) -> dict[str, Metric | MetricCollection]:
     """What a binary task's decisions are worth where a probability above ``threshold`` counts as positive."""
     options = {"threshold": threshold, "validate_args": False, **UNDEFINED, **options}
     return {
@@ -119,18 +120,19 @@ class _BalancedAccuracy(BinaryStatScores):
 
     def compute(self) -> Tensor:
         tp, fp, tn, fn, _ = super().compute().float()
-        return 0.5 * (tp / (tp + fn) + tn / (tn + fp))  # 0 / 0 is NaN
+        balanced: Tensor = 0.5 * (tp / (tp + fn) + tn / (tn + fp))  # 0 / 0 is NaN
+        return balanced
 
 
 class _BinaryAUROC(BinaryAUROC):
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]  # as torchmetrics does
         target = dim_zero_cat(self.target)
         both = bool((target == 0).any() & (target == 1).any())
         return super().compute() if both else torch.full((), torch.nan, device=target.device)
 
 
 class _BinaryAveragePrecision(BinaryAveragePrecision):
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         target = dim_zero_cat(self.target)
         return super().compute() if bool((target == 1).any()) else torch.full((), torch.nan, device=target.device)
 
@@ -139,26 +141,23 @@ class _MulticlassF1(MulticlassF1Score):
     """Counts without a histogram, whose length a GPU has to be waited for."""
 
     def update(self, preds: Tensor, target: Tensor) -> None:
-        said, true = (one_hot(numbers, self.num_classes).bool() for numbers in (preds.argmax(1), target))
-        self.tp = self.tp + (said & true).sum(0)
-        self.fp = self.fp + (said & ~true).sum(0)
-        self.tn = self.tn + (~said & ~true).sum(0)
-        self.fn = self.fn + (~said & true).sum(0)
+        said, true = (one_hot(numbers, self.num_classes or 0).bool() for numbers in (preds.argmax(1), target))
+        self._update_state(*(hits.sum(0) for hits in (said & true, said & ~true, ~said & ~true, ~said & true)))
 
 
 class _MulticlassAUROC(MulticlassAUROC):
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         return _mean_of(super().compute(), present(dim_zero_cat(self.target), self.num_classes))
 
 
 class _MultilabelAP(MultilabelAveragePrecision):
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         values = super().compute()
         return _mean_of(values, dim_zero_cat(self.target).sum(0) > 0)
 
 
 class _MultilabelAUROC(MultilabelAUROC):
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         return _mean_of(super().compute(), present(dim_zero_cat(self.target), self.num_labels))
 
 

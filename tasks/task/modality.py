@@ -1,7 +1,7 @@
 """What a modality writes of a task: how batches are encoded, and what their elements are and look like."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from modalpool import Pool
 from tasks.data.problems import BadInput
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
-from tasks.task.floors import Counts
+
+Counts = Mapping[int, int]
+"""How often each of some words, whole numbers, is in a sample."""
 
 
 class Modality(ABC):

@@ -17,7 +17,8 @@ def collate_volumes(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     shapes = [sample["image"].shape[1:] for sample in samples]
     if len(set(shapes)) == 1:
-        return torch.utils.data.default_collate(list(samples))
+        batch: dict[str, Any] = torch.utils.data.default_collate(list(samples))
+        return batch
     on_grid = [key for key, value in samples[0].items() if isinstance(value, Tensor) and value.shape[1:] == shapes[0]]
     rest = [{key: value for key, value in sample.items() if key not in on_grid} for sample in samples]
     batch = torch.utils.data.default_collate(rest)

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -38,7 +39,7 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> 
     return _check_voxels(image, constant) if voxels else None
 
 
-def _check_voxels(image: nibabel.spatialimages.SpatialImage, constant: bool) -> str | None:
+def _check_voxels(image: Any, constant: bool) -> str | None:
     try:
         data = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:

@@ -5,9 +5,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,23 +25,10 @@ from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, split
 from tasks.volume.batches import collate_volumes
 from tasks.volume.checks import check_volume
+from tasks.volume.records import Record, is_split, number_of
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
 SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
-
-
-@dataclass
-class Record:
-    """One image of a list: the file, where its row stands, whose it is, and what is known of it."""
-
-    path: Path
-    where: str
-    id: str
-    subject: str
-    values: dict[str, Any]
-    part: str | None = None
-    mask: Path | None = None
-    target: Any = field(default=None)
 
 
 class VolumeData(PoolingData):
@@ -87,13 +72,19 @@ class VolumeData(PoolingData):
         folds: int | None = None,
         val: float = 0.15,
         check: Literal["voxels", "header"] = "voxels",
-        **base,
+        **base: Any,
     ):
         super().__init__(**base)
         self.targets = [target] if isinstance(target, str) else list(target)
         self.task = task
         shape = None if size is None else tuple(size)
-        self.geometry = {"size": shape, "spacing": spacing, "fit": fit, "pad": pad, "intensity": intensity}
+        self.geometry: dict[str, Any] = {
+            "size": shape,
+            "spacing": spacing,
+            "fit": fit,
+            "pad": pad,
+            "intensity": intensity,
+        }
         self.augment = augment
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.asked_folds, self.n_folds, self.val = folds, 5 if folds is None else folds, val
@@ -112,7 +103,7 @@ class VolumeData(PoolingData):
     def folds(self) -> list[int]:
         """All folds, or one for a split that came with the data."""
         listed = self.records(Problems(self.source))  # what is wrong is reported when they are read
-        return [0] if _is_split(listed) else list(range(self.n_folds))
+        return [0] if is_split(listed) else list(range(self.n_folds))
 
     def load(self) -> None:
         """List, check, split; nothing is trained before everything is known to be usable."""
@@ -120,7 +111,7 @@ class VolumeData(PoolingData):
         listed = self.records(problems)
         total = len(listed) + len(problems.samples)
         good = self._checked(listed, problems)
-        self._fixed = _is_split(good)
+        self._fixed = is_split(good)
         if self._fixed and self.asked_folds is not None:
             what = f"expected none where the data bring a split, got {self.asked_folds}"
             problems.stop("folds", f"{what}; leave --data.folds out, or set --data.split null")
@@ -161,7 +152,7 @@ class VolumeData(PoolingData):
             found |= dict(zip(masks, pool.map(partial(look, constant=True), masks), strict=True))
         good = []
         for record in listed:
-            wrong = [found[record.path]] if found[record.path] else []
+            wrong = [what for what in [found[record.path]] if what]
             if record.mask and found[record.mask]:
                 wrong.append(f"mask {record.mask.name}: {found[record.mask]}")
             if record.part != "predict":
@@ -177,12 +168,12 @@ class VolumeData(PoolingData):
             value = record.values.get(column)
             if value is None:
                 yield f"column {column} is empty; fill it in or delete the row"
-            elif self.task == "regression" and _number(value) is None:
+            elif self.task == "regression" and number_of(value) is None:
                 yield f"expected a number in column {column}, got '{value}'; correct it or delete the row"
             elif len(self.targets) == 1 and self.task == "classification":
                 if self.trained is not None and (wrong := self.trained.unknown(str(value))):
                     yield wrong
-            elif len(self.targets) > 1 and self.task == "classification" and _number(value) not in (0, 1):
+            elif len(self.targets) > 1 and self.task == "classification" and number_of(value) not in (0, 1):
                 yield f"expected 0 or 1 in column {column}, got '{value}'; several target columns are yes/no labels"
 
     def _describe(self, records: list[Record], problems: Problems) -> None:
@@ -193,7 +184,7 @@ class VolumeData(PoolingData):
                 self.trained.accept(kind, self.targets)
             self._spec = {"kind": kind, "classes": list(self.targets), "channels": 1}
             for record in records:
-                record.target = torch.tensor([_number(record.values[column]) for column in self.targets])
+                record.target = torch.tensor([number_of(record.values[column]) for column in self.targets])
             return
         if self.trained is not None:
             self.trained.accept("multiclass")
@@ -271,7 +262,7 @@ class VolumeData(PoolingData):
                 if not spread > 0:
                     problems.stop(f"column {column}", "is the same in every training row; choose another target")
 
-    def _dataset(self, records: list[Record], part: str) -> Dataset:
+    def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
         masked = any(record.mask for record in records)
         steps = preprocessing(**self.geometry, mask=masked)
         return self._cached(
@@ -284,7 +275,8 @@ class VolumeData(PoolingData):
 
     def elements(self, sample: dict[str, Any]) -> int:
         """Voxels."""
-        return sample["image"][0].numel()
+        voxels: int = sample["image"][0].numel()
+        return voxels
 
     def _items(self, records: list[Record], part: str) -> list[dict[str, Any]]:
         return [
@@ -299,15 +291,16 @@ class VolumeData(PoolingData):
             for record in records
         ]
 
-    def still(self, part: str) -> Dataset:
+    def still(self, part: str) -> Dataset[Any]:
         """Leave random transforms out, and keep what is cached of the others."""
-        dataset = self.datasets[part]
+        dataset: Any = self.datasets[part]
         if not isinstance(getattr(dataset, "transform", None), Compose):
-            return dataset
+            return self.datasets[part]
         dataset = copy(dataset)
         steps = dataset.transform.transforms
         dataset.transform = Compose([step for step in steps if not isinstance(step, RandomizableTrait)])
-        return dataset
+        still: Dataset[Any] = dataset
+        return still
 
     def digests(self, part: str) -> list[int]:
         """By the files."""
@@ -321,7 +314,7 @@ class VolumeData(PoolingData):
         super().reseed(seed)
         set_rnd(getattr(self.datasets["train"], "transform", None), seed % 2**32)
 
-    def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset:
+    def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset[Any]:
         """Cache the result of ``steps`` up to the first random one."""
         transform = Compose(steps)
         if self.cache == "memory":
@@ -336,16 +329,3 @@ class VolumeData(PoolingData):
             name = hashlib.sha256(repr(made_by).encode()).hexdigest()[:12]
             return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
         return MonaiDataset(items, transform)
-
-
-def _is_split(records: list[Record]) -> bool:
-    """Whether the data bring their own split."""
-    return any(record.part in PARTS for record in records)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if isfinite(number) else None

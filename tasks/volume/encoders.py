@@ -35,7 +35,7 @@ def plain(in_channels: int, *, width: int, depth: int, levels: int, norm: str, d
     channels = in_channels
     for level in range(levels):
         wide = width * 2**level
-        common = {"spatial_dims": 3, "act": "relu", "norm": _norm(norm, wide)}
+        common: dict[str, Any] = {"spatial_dims": 3, "act": "relu", "norm": _norm(norm, wide)}
         layers.append(
             Convolution(in_channels=channels, out_channels=wide, kernel_size=2, strides=2, padding=0, **common)
         )
@@ -67,7 +67,7 @@ def densenet121(in_channels: int, *, width: int, norm: str, dropout: float) -> E
     net = DenseNet(
         3, in_channels, 1, init_features=width, growth_rate=width // 2, dropout_prob=dropout, norm=_norm(norm, width)
     )
-    channels = net.class_layers.out.in_features
+    channels = int(net.get_parameter("class_layers.out.weight").shape[1])
     # The stem (7 and 3 wide, stride 4) starts at 0; each of three averages of 2 adds half of the stride before it.
     return Encoder(nn.Sequential(net.features, nn.ReLU()), channels, 32, (4 + 8 + 16) / 2)
 
@@ -129,7 +129,7 @@ def build_encoder(name: str, in_channels: int = 1, **options: Any) -> Encoder:
 
 
 def _norm(name: str, channels: int) -> str | tuple[str, dict[str, Any]]:
-    norms = {
+    norms: dict[str, str | tuple[str, dict[str, Any]]] = {
         "batch": "batch",
         "group": ("group", {"num_groups": gcd(8, channels)}),
         "instance": ("instance", {"affine": True}),

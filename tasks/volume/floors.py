@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -13,7 +14,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 CELLS = (8, 12, 8)  # right, anterior, superior
 
 
-def volume_floors(images: Sequence[Tensor], affines: Tensor, paths: Sequence[str]) -> dict[str, Sequence]:
+def volume_floors(images: Sequence[Tensor], affines: Tensor, paths: Sequence[str]) -> dict[str, Sequence[Any]]:
     """Describe each volume of a batch by a few numbers.
 
     Args:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tasks.data.manifest import read_manifest
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS
-from tasks.volume.data import Record, VolumeData
+from tasks.volume.data import VolumeData
+from tasks.volume.records import Record
 
 
 class CSVData(VolumeData):
@@ -32,7 +34,7 @@ class CSVData(VolumeData):
         subject: str = "subject",
         split: str | None = "split",
         mask: str | None = None,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.root = Path(root)
@@ -46,14 +48,14 @@ class CSVData(VolumeData):
     def records(self, problems: Problems) -> list[Record]:
         """One record a row."""
         rows = read_manifest(self.root, required=(self.image, *self.targets, *([self.mask] if self.mask else [])))
-        divided = self.split is not None and any(row.get(self.split) for row in rows)
+        column = self.split if self.split is not None and any(row.get(self.split) for row in rows) else None
         listed = []
         for row in rows:
             where = f"{self.root.name} row {row.number} ({row.get(self.image)})"
-            part = row.get(self.split) if divided else None
+            part = row.get(column) if column else None
             if row.get(self.image) is None:
                 problems.add(where, f"column {self.image} is empty; fill it in or delete the row")
-            elif divided and part not in (*PARTS, "predict"):
+            elif column and part not in (*PARTS, "predict"):
                 problems.add(where, f"expected train, val, test or predict in column {self.split}, got '{part}'")
             elif self.mask and part != "predict" and row.get(self.mask) is None:
                 problems.add(where, f"column {self.mask} is empty; name a mask, or an empty one where there is nothing")
@@ -77,7 +79,7 @@ class BIDSData(VolumeData):
         options: See `VolumeData`; ``target`` is a column of participants.tsv.
     """
 
-    def __init__(self, root: str, *, suffix: str = "T1w", **options):
+    def __init__(self, root: str, *, suffix: str = "T1w", **options: Any):
         super().__init__(**options)
         self.root = Path(root)
         self.suffix = suffix
@@ -136,7 +138,7 @@ class DecathlonData(VolumeData):
         options: See `VolumeData`; ``target`` is a key of the entries.
     """
 
-    def __init__(self, root: str, **options):
+    def __init__(self, root: str, **options: Any):
         super().__init__(**options)
         self.root = Path(root) / "dataset.json" if Path(root).is_dir() else Path(root)
 
@@ -168,7 +170,7 @@ class DecathlonData(VolumeData):
     def _labelled(self, entry: object) -> bool:
         return isinstance(entry, dict) and all(entry.get(column) is not None for column in self.targets)
 
-    def _read(self) -> dict[str, list]:
+    def _read(self) -> dict[str, list[Any]]:
         if not self.root.is_file():
             raise BadInput(f"{self.root} does not exist; give a dataset.json or the folder that holds one")
         try:

@@ -40,7 +40,9 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     """
     axis = torch.linspace(-1, 1, size)
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))  # (3, D, H, W)
-    uniform = lambda low, high, *shape: low + (high - low) * torch.rand(*shape, generator=generator)  # noqa: E731
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=generator)
 
     # Distance from the centre in units of the head's own half axes: 1 is its surface.
     half = torch.tensor([0.72, 0.88, 0.78]) * uniform(0.92, 1.05, 3)
@@ -49,7 +51,9 @@ def phantom(size: int, *, lesion: bool, generator: torch.Generator) -> tuple[Ten
     radius = length(place) + 0.05 * smooth_noise(size, 4, generator)
     sharp = 1.2 * size  # boundaries are about a voxel wide
 
-    inside = lambda r, limit: torch.sigmoid((limit - r) * sharp)  # noqa: E731
+    def inside(r: Tensor, limit: float | Tensor) -> Tensor:
+        return torch.sigmoid((limit - r) * sharp)
+
     scalp = uniform(0.85, 1.15, 1) + 0.12 * smooth_noise(size, 5, generator)
     thickness = uniform(0.08, 0.15, 1)
     head, skull, brain = inside(radius, 1.0), inside(radius, 1 - thickness), inside(radius, 0.78)
@@ -100,7 +104,7 @@ def same_histogram(image: Tensor) -> Tensor:
 FAR = 100_000  # phantoms that a part may have before it meets the next one
 
 
-class Phantoms(Dataset):
+class Phantoms(Dataset[dict[str, Any]]):
     """A list of phantoms, half of them with a lesion, as the samples that `VolumeTask` expects.
 
     Args:
@@ -112,7 +116,7 @@ class Phantoms(Dataset):
 
     def __init__(self, numbers: range, *, size: int | Sequence[int] = 32, seed: int = 0, mirror: bool = False):
         self.mirror = mirror
-        self.samples = []
+        self.samples: list[dict[str, Any]] = []
         for number in numbers:
             side = take_turns(size, number, classes=2)
             # Centred on the world's origin, axes right, anterior, superior.
@@ -154,7 +158,7 @@ class LesionData(PoolingData):
         base: Batch size, workers, seed, buckets.
     """
 
-    def __init__(self, *, train: int = 256, val: int = 64, test: int = 128, size: int | list[int] = 32, **base):
+    def __init__(self, *, train: int = 256, val: int = 64, test: int = 128, size: int | list[int] = 32, **base: Any):
         super().__init__(**base)
         self.counts = {"train": train, "val": val, "test": test}
         self.size = size
@@ -171,7 +175,7 @@ class LesionData(PoolingData):
             self.datasets[part] = Phantoms(numbers, size=self.size, seed=self.seed, mirror=part == "train")
         several = isinstance(self.size, list)
         geometry = {"size": None if several else (self.size,) * 3, "spacing": None, "fit": "crop", "intensity": "none"}
-        lesions = sum(sample["target"] for sample in self.datasets["train"].samples)
+        lesions = sum(1 - number % 2 for number in range(self.counts["train"]))
         self._spec = {
             "kind": "binary",
             "classes": ["healthy", "lesion"],
@@ -186,10 +190,12 @@ class LesionData(PoolingData):
 
     def elements(self, sample: dict[str, Any]) -> int:
         """Voxels."""
-        return sample["image"][0].numel()
+        voxels: int = sample["image"][0].numel()
+        return voxels
 
-    def still(self, part: str) -> Dataset:
+    def still(self, part: str) -> Dataset[Any]:
         """Leave the mirroring out."""
-        dataset = copy(self.datasets[part])
-        dataset.mirror = False
-        return dataset
+        phantoms: Any = copy(self.datasets[part])
+        phantoms.mirror = False
+        still: Dataset[Any] = phantoms
+        return still

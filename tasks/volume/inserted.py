@@ -13,9 +13,9 @@ from tasks.data.base import Sample
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, split
 from tasks.volume.checks import check_volume
-from tasks.volume.data import Record
 from tasks.volume.formats import CSVData
 from tasks.volume.lesions import Shape, insert, lesion_shapes
+from tasks.volume.records import Record
 from tasks.volume.transforms import Augment, augmentation, preprocessing
 
 LOOK = Augment(flip=(0,), rotate=8.0, shift=2.0, bias_field=0.2, contrast=0.1, noise=0.02)
@@ -61,7 +61,7 @@ class InsertedLesionData(CSVData):
         edge: float = 1.5,
         fresh: bool = True,
         augment: Augment | None = LOOK,
-        **options,
+        **options: Any,
     ):
         super().__init__(root, mask=tissue, target=[], task="classification", augment=None, fit="crop", **options)
         if self.geometry["size"] is None:
@@ -74,7 +74,7 @@ class InsertedLesionData(CSVData):
             raise ValueError(f"lesions: expected at least 1, got {lesions[0]}; healthy samples come by themselves")
         self.masks = Path(masks)
         self.counts = {"train": train, "val": validate, "test": test}
-        self.insertion = {"lesions": lesions, "contrast": contrast, "edge": edge}
+        self.insertion: dict[str, Any] = {"lesions": lesions, "contrast": contrast, "edge": edge}
         self.volume, self.look, self.fresh = volume, augment, fresh
 
     def records(self, problems: Problems) -> list[Record]:
@@ -145,7 +145,7 @@ class InsertedLesionData(CSVData):
             return heads
         return [heads[_head(number, len(heads))] for number in range(self.counts[part])]
 
-    def _dataset(self, records: list[Record], part: str) -> Dataset:
+    def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
         if part == "predict":
             return super()._dataset(records, part)
         return Inserted(
@@ -158,7 +158,7 @@ class InsertedLesionData(CSVData):
         )
 
 
-class Inserted(Dataset):
+class Inserted(Dataset[dict[str, Any]]):
     """Looks at heads, every second with lesions, as the samples that `VolumeTask` expects.
 
     Args:
@@ -174,7 +174,7 @@ class Inserted(Dataset):
 
     def __init__(
         self,
-        heads: Dataset,
+        heads: Dataset[Any],
         shapes: list[list[Shape]],
         *,
         count: int,
@@ -204,7 +204,7 @@ class Inserted(Dataset):
         return self.kept[number]
 
     def _draw(self, number: int, generator: np.random.Generator) -> dict[str, Any]:
-        head = self.heads[_head(number, len(self.heads))]
+        head = self.heads[_head(number, len(self.heads))]  # type: ignore[arg-type]
         image, mask = head["image"][0].numpy(), np.zeros(head["image"].shape[1:], dtype=bool)
         zooms = tuple(head["affine"][:3, :3].norm(dim=0).tolist())
         if number % 2 == 0:

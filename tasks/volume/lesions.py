@@ -36,9 +36,9 @@ def lesion_shapes(path: str | Path, *, smallest: float = 0.0, largest: float = n
     """
     image = nibabel.as_closest_canonical(nibabel.load(path))
     labels, _ = ndimage.label(np.asanyarray(image.dataobj).squeeze() > 0, np.ones((3, 3, 3)))
-    zooms = tuple(float(zoom) for zoom in image.header.get_zooms()[:3])
+    x, y, z = map(float, image.header.get_zooms()[:3])
     boxes = ndimage.find_objects(labels)
-    shapes = [Shape(labels[box] == number, zooms) for number, box in enumerate(boxes, start=1)]
+    shapes = [Shape(labels[box] == number, (x, y, z)) for number, box in enumerate(boxes, start=1)]
     return [shape for shape in shapes if smallest <= shape.mm3 <= largest]
 
 
@@ -101,7 +101,8 @@ def _soft(shape: Shape, zooms: tuple[float, float, float], edge: float, generato
     first = generator.uniform(-0.5, 0.5, 3) * new / own
     axes = [first[i] + np.arange(cells[i]) * new[i] / own[i] for i in range(3)]
     coarse = ndimage.map_coordinates(fine, np.meshgrid(*axes, indexing="ij"), order=1)
-    return coarse / coarse.max()
+    lesion: np.ndarray = coarse / coarse.max()
+    return lesion
 
 
 def _overlap(

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 import nibabel
 import numpy as np
 import torch
 from monai import transforms as mt
 from monai.data import Dataset as MonaiDataset
+from nibabel.affines import from_matvec
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,7 +19,8 @@ from tasks.data.leaks import Identity
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import Problems
 from tasks.data.splits import PARTS
-from tasks.volume.data import Record, VolumeData
+from tasks.volume.data import VolumeData
+from tasks.volume.records import Record
 from tasks.volume.transforms import Augment, augmentation, foreground_scale
 
 
@@ -54,7 +57,7 @@ class PatchData(VolumeData):
         slab: int = 0,
         augment: Augment | None = None,
         val: float = 0.25,
-        **options,
+        **options: Any,
     ):
         super().__init__(
             augment=augment,
@@ -134,7 +137,7 @@ class PatchData(VolumeData):
     def _cube(self, record: Record, scan: np.ndarray, affine: np.ndarray) -> tuple[Tensor, Tensor]:
         """A record's cube, ``(1, edge, edge, edge)``, axes right, anterior, superior, and its affine."""
         start, edge = self._window(record)
-        moved = affine @ nibabel.affines.from_matvec(np.eye(3), start)
+        moved = affine @ from_matvec(np.eye(3), start)
         cube = scan.reshape(scan.shape[:3])[tuple(slice(first, first + edge) for first in start)]
         turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(cube, moved))
         return torch.from_numpy(np.array(turned.dataobj))[None], torch.from_numpy(turned.affine.copy())
@@ -168,7 +171,7 @@ class PatchData(VolumeData):
                 problems.stop("split", f"no cube is left to {name}; change --data.val or --data.slab")
         return parts
 
-    def _dataset(self, records: list[Record], part: str) -> Dataset:
+    def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
         scans = {path: foreground_scale(_load(path)) for path in {record.path for record in records}}
         masks = {path: _load(path) > 0 for path in {record.mask for record in records if record.mask}}
         samples = []
@@ -184,4 +187,5 @@ class PatchData(VolumeData):
 
 
 def _load(path: Path) -> np.ndarray:
-    return np.asanyarray(nibabel.load(path).dataobj).astype(np.float32)
+    voxels: np.ndarray = np.asanyarray(nibabel.load(path).dataobj).astype(np.float32)
+    return voxels

@@ -1,6 +1,7 @@
 """A volume with its map over it: three orthogonal slices through the voxel that says most."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.patheffects import withStroke
@@ -42,10 +43,10 @@ def draw_slices(
         ``path``.
     """
     grey, signed = image.float().cpu().numpy(), contribution.float().cpu().numpy()
-    affine = affine.cpu().double().numpy()
+    world = affine.cpu().double().numpy()
     peak = np.array(np.unravel_index(np.abs(signed).argmax(), signed.shape))
-    zooms = np.linalg.norm(affine[:3, :3], axis=0)
-    place, sizes = affine[:3] @ [*peak, 1], zooms * grey.shape
+    zooms = np.linalg.norm(world[:3, :3], axis=0)
+    place, sizes = world[:3] @ [*peak, 1], zooms * grey.shape
     low_mm = place - (peak + 0.5) * zooms  # where the axes start, if the image is not turned
     high_mm = low_mm + sizes
     low, high = np.percentile(grey, [0.5, 99.5])
@@ -60,19 +61,19 @@ def draw_slices(
     for axis, (panel, (name, right, up)) in enumerate(zip(panels, PLANES, strict=True)):
         across, along = (i for i in range(3) if i != axis)
         extent = (low_mm[across], high_mm[across], low_mm[along], high_mm[along])
-        common = {"origin": "lower", "extent": extent}
-        cut = lambda volume, axis=axis: np.take(volume, peak[axis], axis).T  # noqa: E731
-        panel.imshow(cut(grey), cmap="gray", vmin=low, vmax=high, **common)
+        common: dict[str, Any] = {"origin": "lower", "extent": extent}
+        grey_cut, signed_cut, known_cut = (np.take(one, peak[axis], axis).T for one in (grey, signed, known))
+        panel.imshow(grey_cut, cmap="gray", vmin=low, vmax=high, **common)
         # Opaque where it matters: a tenth of the peak is invisible, half of it fully shown.
-        strength = np.abs(cut(signed)) / scale.norm.vmax
+        strength = np.abs(signed_cut) / scale.norm.vmax
         panel.imshow(
-            cut(signed), cmap=scale.cmap, norm=scale.norm, alpha=np.clip((strength - 0.1) / 0.4, 0, 0.75),
+            signed_cut, cmap=scale.cmap, norm=scale.norm, alpha=np.clip((strength - 0.1) / 0.4, 0, 0.75),
             interpolation="bilinear", **common,
         )  # fmt: skip
         for line, other in ((panel.axvline, across), (panel.axhline, along)):
             line(place[other], color="white", lw=0.5, alpha=0.6)
-        if cut(known).any():
-            panel.contour(cut(known).astype(float), [0.5], colors=TRUTH, linewidths=1.2, **common)
+        if known_cut.any():
+            panel.contour(known_cut.astype(float), [0.5], colors=TRUTH, linewidths=1.2, **common)
             outlined = True
         for letter, x, y in zip(right + up, (0.03, 0.97, 0.5, 0.5), (0.5, 0.5, 0.03, 0.97), strict=True):
             side = {0.03: ("left", "bottom"), 0.5: ("center", "center"), 0.97: ("right", "top")}

@@ -1,5 +1,6 @@
 """One of MONAI's 3-D networks, a pool over space, a head; maps as pictures and as NIfTI over the original file."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -50,7 +51,7 @@ class VolumeTask(PoolingTask):
         levels: int | None = None,
         norm: Literal["batch", "group", "instance"] | None = None,
         dropout: float | None = None,
-        **options,
+        **options: Any,
     ):
         built = build_encoder(
             encoder, spec["channels"], width=width, depth=depth, levels=levels, norm=norm, dropout=dropout
@@ -58,7 +59,7 @@ class VolumeTask(PoolingTask):
         super().__init__(spec, layout="b c [d h w]", channels=built.channels, **options)
         self.save_hyperparameters()
         # Weights that lie channels last make convolutions hand on features that do: up to 1.6 times as fast a step.
-        self.encoder = built.network.to(memory_format=torch.channels_last_3d)
+        self.encoder = built.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.stride, self.first = built.stride, built.first
 
     def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
@@ -90,11 +91,13 @@ class VolumeTask(PoolingTask):
         """The centres of the grid's cells in the file's space, ``(B, d, h, w, 3)``."""
         voxels = self.first + self.stride * grid_numbers(self.pool, x)[0]  # (d, h, w, 3)
         affine = batch["affine"].to(voxels)
-        return torch.einsum("bij,dhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
+        places: Tensor = torch.einsum("bij,dhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
+        return places
 
     def target(self, batch: dict[str, Any]) -> Tensor:
         """Class numbers or values."""
-        return batch["target"]
+        target: Tensor = batch["target"]
+        return target
 
     def ids(self, batch: dict[str, Any]) -> list[str]:
         """The images' relative paths, or the phantoms' numbers."""
@@ -106,19 +109,19 @@ class VolumeTask(PoolingTask):
 
     def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
         """Maps of the grid's cells ``(B, d, h, w)`` interpolated to the voxels of the network's input."""
-        place = {"stride": self.stride, "first": self.first}
+        onto = functools.partial(upsample, stride=self.stride, first=self.first)
         if "shape" not in batch:
-            return list(upsample(maps, batch["image"].shape[2:], **place))
+            return list(onto(maps, batch["image"].shape[2:]))
         shapes = batch["shape"].tolist()
         grids = [tuple(slice(cells) for cells in self.grid(shape)) for shape in shapes]
-        return [upsample(one[grid], shape, **place) for one, grid, shape in zip(maps, grids, shapes, strict=True)]
+        return [onto(one[grid], shape) for one, grid, shape in zip(maps, grids, shapes, strict=True)]
 
     def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
         """What an image shows without a network: how bright each voxel is, and how dark."""
         images = [one[0] for one in unpadded(batch)]
         return {"intensity": images, "darkness": [-one for one in images]}
 
-    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence]:
+    def floors(self, batch: dict[str, Any]) -> dict[str, Sequence[Any]]:
         """The file's size, the image's brightness, its brightest and darkest spot, and the image in a few cells."""
         return volume_floors(unpadded(batch), batch["affine"], batch["path"])
 
@@ -129,7 +132,8 @@ class VolumeTask(PoolingTask):
 
     def inputs(self, batch: dict[str, Any]) -> Tensor:
         """The images."""
-        return batch["image"]
+        image: Tensor = batch["image"]
+        return image
 
     def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
         """Other images."""

@@ -1,5 +1,6 @@
 """Where white matter is in a T1-weighted head: lesions are put there, and heads are cropped around it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def white_matter(image: np.ndarray, zooms: tuple[float, float, float]) -> np.nda
     from sklearn.mixture import GaussianMixture
 
     size = np.asarray(zooms)
-    head = image > 0.1 * np.percentile(image, 99.5)
+    head: np.ndarray = image > 0.1 * np.percentile(image, 99.5)
     if not head.any():
         return head
     middle = int(max(np.flatnonzero(head.any((0, 1))).max() - 75 / size[2], 0))
@@ -41,7 +42,8 @@ def white_matter(image: np.ndarray, zooms: tuple[float, float, float]) -> np.nda
     low, high = (means[1] + means[2]) / 2, means[2] + 1.5 * (means[2] - means[1])
     core, _ = ndimage.label(ndimage.binary_erosion((image > low) & (image < high) & (away < 95)))
     sizes = np.bincount(core.ravel())[1:]
-    return core == sizes.argmax() + 1 if len(sizes) else np.zeros_like(head)
+    largest: np.ndarray = core == sizes.argmax() + 1 if len(sizes) else np.zeros_like(head)
+    return largest
 
 
 class AroundTissue:
@@ -51,7 +53,7 @@ class AroundTissue:
         size: Voxels of the result.
     """
 
-    def __init__(self, size: tuple[int, int, int]):
+    def __init__(self, size: Sequence[int]):
         self.size = size
 
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +68,10 @@ class AroundTissue:
             raise BadInput(f"{sample['id']}: {cause}; give a white-matter mask with --data.tissue COLUMN")
         centre = np.argwhere(tissue[0]).mean(0).round().astype(int)
         place = {"affine": sample["affine"]}
-        both = {"image": MetaTensor(sample["image"], **place), "tissue": MetaTensor(tissue.astype(np.uint8), **place)}
+        both: Any = {
+            "image": MetaTensor(sample["image"], **place),
+            "tissue": MetaTensor(tissue.astype(np.uint8), **place),
+        }
         both = mt.SpatialCropd(list(both), roi_center=centre, roi_size=self.size)(both)
         both = mt.SpatialPadd(list(both), spatial_size=self.size)(both)
         plain = {"image": both["image"].as_tensor().contiguous(), "tissue": both["tissue"].as_tensor().bool()}

@@ -22,7 +22,7 @@ def toy(tmp_path, monkeypatch):
     """A folder to run in, with a config of the toy modality; calls `main` there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda folder: [])  # half of a small run's time
+    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])  # half of a small run's time
     config = {
         "run": {"name": "toy"},
         "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},

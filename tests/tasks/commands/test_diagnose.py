@@ -24,7 +24,7 @@ GRIDS = [*WAVES, "mixup", "cutmix", "shift", "occlusion"]
 def toy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda folder: [])  # half of a small run's time
+    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])  # half of a small run's time
     monkeypatch.setattr("tasks.maps.variance._DRAWS", 64)
     config = {
         "run": {"name": "toy"},
