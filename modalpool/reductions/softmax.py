@@ -87,7 +87,8 @@ class LogSumExp(Reduction):
             return (sets.soften(x, 1 / temperature.value)[1],), None
         shares = None
         if with_weights or not self.normalize:
-            shares, log_mass = sets.softmax(sets.clean(x) / temperature(x))
+            # Not x / T: where `finalize` has the same T, Inductor (torch 2.11) reads sums before they are added up.
+            shares, log_mass = sets.softmax(sets.clean(x) * (1 / temperature(x)))
         if not self.normalize:
             return (log_mass,), shares if with_weights else None
         top = sets.max(x.detach())
