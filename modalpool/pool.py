@@ -26,8 +26,8 @@ class Pool(nn.Module):
     Args:
         layout: Axis names in the input's order; b is the batch, c the channels, brackets mark what is pooled, as in
             'b c [h w]', 'b [n] c', 'b c f [t]' or '[n] c'.
-        reduction: Rule for the weights: mean, sum, size_law, max, min, var, std, power, logsumexp, softmax, attention,
-            regions, pyramid, stochastic, or a list of them (concatenated on channels).
+        reduction: Rule for the weights, by its name in `modalpool.reductions.NAMES`, or ready-made; or a list of names,
+            whose results are concatenated on channels.
         channels: Size of the axis c; needed by reductions with parameters, accepted by all.
         keepdim: Whether pooled axes stay, with size one.
         empty_value: Result of a set without elements: a number, "nan", or "raise" (which waits for the device).

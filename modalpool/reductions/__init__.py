@@ -12,10 +12,13 @@ from modalpool.reductions.extremes import Max, Min
 from modalpool.reductions.mean import Mean, Sum
 from modalpool.reductions.moments import Std, Var
 from modalpool.reductions.power import Power
+from modalpool.reductions.quantile import Quantile
 from modalpool.reductions.regions import Pyramid, Regions
 from modalpool.reductions.size_law import SizeLaw
 from modalpool.reductions.softmax import LogSumExp, Softmax
+from modalpool.reductions.statistics import Statistics
 from modalpool.reductions.stochastic import Stochastic
+from modalpool.reductions.topk import TopK
 
 __all__ = [
     "NAMES",
@@ -29,14 +32,17 @@ __all__ = [
     "Min",
     "Power",
     "Pyramid",
+    "Quantile",
     "Reduction",
     "Regions",
     "SizeLaw",
     "Softmax",
     "State",
+    "Statistics",
     "Std",
     "Stochastic",
     "Sum",
+    "TopK",
     "Var",
     "build",
     "concatenate",
@@ -57,6 +63,9 @@ NAMES: dict[str, type[Reduction]] = {
     "regions": Regions,
     "pyramid": Pyramid,
     "stochastic": Stochastic,
+    "topk": TopK,
+    "quantile": Quantile,
+    "statistics": Statistics,
 }
 
 
@@ -97,12 +106,18 @@ def build(reduction: str, channels: int | None, axes: int | None, **options: Any
         return Softmax(channels=channels, **options)
     if reduction == "pyramid":
         return Pyramid(axes=axes, **options)
-    if reduction not in ("attention", "regions"):
+    if reduction == "topk":
+        return TopK(**options)
+    if reduction == "quantile":
+        return Quantile(**options)
+    if reduction not in ("attention", "regions", "statistics"):
         return NAMES[reduction]()  # sum, max, min, stochastic: no options
     if channels is None:
         raise ValueError(f"channels: reduction {reduction!r} has parameters; pass channels= (the size of the axis c)")
     if reduction == "attention":
         return Attention(channels=channels, **options)
+    if reduction == "statistics":
+        return Statistics(channels=channels, **options)
     return Regions(channels=channels, **options)
 
 

@@ -59,6 +59,9 @@ class Attention(Average):
         True
     """
 
+    merges = True
+    """Where scores grow with the size of the set, too: within a call it is known."""
+
     def __init__(
         self,
         *,

@@ -96,7 +96,7 @@ class Reduction(nn.Module, ABC):
     positional = False
     """Whether the rule reads coordinates: chunks of a set then need ``coords`` relative to the whole."""
     needs_whole: str | None = None
-    """Why a set cannot come in several calls, and what to do; None = its chunks merge."""
+    """Why a set cannot come in several calls, and what to do; None = it can."""
     repeats = 1
     """How often z repeats the input's channels."""
     state_size = 1
@@ -105,6 +105,14 @@ class Reduction(nn.Module, ABC):
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """Whether `partial` needs memory of the size of ``x``, so that many elements are better reduced in chunks."""
         return True
+
+    @property
+    def merges(self) -> bool:
+        """Whether the chunks of a set merge within a call, where its size is known.
+
+        If they do not, sets go whole: of a large one some channels at a time, which must not mix.
+        """
+        return self.needs_whole is None
 
     def forward(self, x: Tensor, sets: Sets, count: Count) -> State:
         """The state of `partial` alone."""

@@ -62,7 +62,12 @@ class Concatenation(Reduction):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; several members write a gradient each before it is added up."""
-        return len(self.members) > 1 or self._members()[0].in_chunks(x, sets)
+        return self.merges and (len(self.members) > 1 or self._members()[0].in_chunks(x, sets))
+
+    @property
+    def merges(self) -> bool:
+        """See `Reduction.merges`."""
+        return all(member.merges for member in self._members())
 
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False

@@ -153,6 +153,10 @@ class Pyramid(_Assigned):
             self.needs_whole, self.repeats = self.inner.needs_whole, self.inner.repeats
             self.state_size = 1 + self.inner.state_size
 
+    def in_chunks(self, x: Tensor, sets: Sets) -> bool:
+        """See `Reduction.in_chunks`; the sizes of cells belong to no channel."""
+        return self.merges
+
     def out_channels(self, channels: int | None) -> int | None:
         """See `Reduction.out_channels`."""
         return channels if self.inner is None else self.inner.out_channels(channels)

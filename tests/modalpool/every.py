@@ -45,6 +45,9 @@ VARIANTS = [
     case("attention_grid", "attention", grid=[3]),
     case("attention_hard", "attention", temperature=0.0),
     case("attention_log_n", "attention", temperature_scaling="log_n", reference_size=9.0),
+    case("topk_share", "topk", k=0.4),
+    case("quantile_low", "quantile", q=0.1),
+    case("statistics_context", "statistics", score_channels=3, context=True),
     case("mean+std+max", ["mean", "std", "max"]),
 ]
 
@@ -59,9 +62,11 @@ EXCEPTIONS = {
         **dict.fromkeys(("mean_sqrt", "mean_sum", "mean_as_7"), "grad_scale rescales the gradient on purpose"),
         **dict.fromkeys(("max", "min", "mean+std+max"), "an extreme asks only whether an element is there"),
         **dict.fromkeys(("softmax_hard", "attention_hard"), "an argmax asks only whether an element is there"),
+        **dict.fromkeys(("topk", "quantile", "quantile_low"), "an element of any weight takes a place"),
     },
     "its parameters train": {"attention_hard": "an argmax has no slope"},
     "it is nothing at zero": {"attention_projected": "a bias comes after the sum"},
+    "it needs no memory of its input's size": {"statistics_context": "its scores look at the whole set first"},
     "its shares add up": {"logsumexp": "they miss T times the entropy of the weights"},
 }
 
@@ -120,11 +125,11 @@ def make(
     axes = "b [" + " ".join("xyz"[:coordinates]) + "] c"
     sizes = {"grid": case.options["grid"] * coordinates} if "grid" in case.options else {}
     rule = Pool(axes, case.reduction, channels=channels, **case.options | sizes).reduction
-    pool = Pool(layout, rule, channels=channels, **options).to(dtype).eval()
+    pool = Pool(layout, rule, channels=channels, **options).eval()
     with torch.no_grad():
         for parameter in pool.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    return pool
+    return pool.to(dtype)  # after the draw, which another type would have otherwise
 
 
 class Call(NamedTuple):

@@ -143,6 +143,57 @@ def mean_of_channels(x, w):
     return ((w * x).sum(0) / w.sum(0))[None]
 
 
+def quantile(x, a, u, r):
+    """One channel after the other: sort, and walk until enough elements have been passed."""
+    result = []
+    for column in x.T:
+        order = np.argsort(column)
+        rank = r.q * max(a.sum() - 1, 0)
+        upto = np.cumsum(a[order])
+        low = column[order][np.searchsorted(upto, math.floor(rank), side="right")]
+        higher = column[column > low]
+        one_more = upto[column[order] == low].max() > math.floor(rank) + 1 or len(higher) == 0
+        high = low if one_more else higher.min()
+        result.append(low if rank == math.floor(rank) else low + (rank - math.floor(rank)) * (high - low))
+    return np.array(result)[None]
+
+
+def topk(x, a, u, r):
+    """One channel after the other: take the largest until all places are taken."""
+    result = []
+    for column in x.T:
+        left = max(r.k * a.sum(), min(1, a.sum())) if r.shares else r.k
+        pairs = []
+        for i in np.argsort(-column):
+            places = a[i] if r.shares else max(a[i], 1.0)
+            used = min(places, left)
+            pairs.append((a[i] * used / places, column[i]))
+            left -= used
+        # Those that tie share what is left for them.
+        values = [v for w, v in pairs]
+        tied = {v: sum(w for w, other in pairs if other == v) for v in set(values)}
+        result.append(sum(w * v for v, w in tied.items()) / sum(tied.values()))
+    return np.array(result)[None]
+
+
+def statistics(x, a, u, r):
+    """Desplanques et al. 2020, eq. 1 to 4, element by element."""
+    w, b = r.hidden.weight.detach().numpy(), r.hidden.bias.detach().numpy()
+    if r.around is not None:
+        w = np.concatenate([w, r.around.weight.detach().numpy()], axis=1)
+        m, s = mean(x, a, u, r)[0], std(x, a, u, r)[0]
+    v = r.score.weight.detach().numpy()
+    e = []
+    for h in x:
+        seen = h if r.around is None else np.concatenate([h, m, s])
+        e.append(v @ np.tanh(w @ seen + b))
+    alpha = a[:, None] * np.exp(np.array(e))
+    alpha = alpha / alpha.sum(0)
+    mu = (alpha * x).sum(0)
+    sigma = np.sqrt(np.maximum((alpha * x**2).sum(0) - mu**2, 0))
+    return np.concatenate([mu, sigma])[None]
+
+
 def concatenation(x, a, u, r):
     return np.concatenate([pooled(x, a, u, member) for member in r.members], axis=1)
 
@@ -162,6 +213,9 @@ BY_CLASS = {
     "Regions": regions,
     "Pyramid": pyramid,
     "Stochastic": stochastic,
+    "TopK": topk,
+    "Quantile": quantile,
+    "Statistics": statistics,
     "Concatenation": concatenation,
 }
 
@@ -170,8 +224,7 @@ def pooled(x, a, u, reduction):
     """The pooled vectors ``(K, C')`` of one set by this reduction, zero for an empty one."""
     here = np.nonzero(a > 0)[0]
     if len(here) == 0:
-        channels = x.shape[1] * (len(reduction.members) if hasattr(reduction, "members") else 1)
-        return np.zeros((reduction.vectors or 1, channels))
+        return np.zeros((reduction.vectors or 1, reduction.out_channels(x.shape[1])))
     formula = BY_CLASS.get(type(reduction).__name__)
     if formula is None:
         raise NotImplementedError(f"write the formula of {type(reduction).__name__} in {__file__}")

@@ -39,8 +39,8 @@ def test_its_table_says_what_merges_and_adds_up(name):
     parameters = list(Pool("b c [t]", name, channels=4, **learned).parameters())
     assert (ROWS[name][2] == "none") == (not parameters)
     z, w = pool(call.x, return_weights=True)
-    channels = call.x.shape[1]
-    full = w if w.shape[-2] in (1, channels) else w.repeat_interleave(channels // w.shape[-2], dim=-2)
-    total = (full * (call.x if pool.vectors is None else call.x[:, None])).sum(-1)
+    x = call.x.repeat(1, pool.reduction.repeats, 1)
+    full = w if w.shape[-2] in (1, x.shape[1]) else w.repeat_interleave(x.shape[1] // w.shape[-2], dim=-2)
+    total = (full * (x if pool.vectors is None else x[:, None])).sum(-1)
     assert torch.allclose(total, z) == (ROWS[name][4] in ("yes", "for x ≥ ε"))
     assert (exception(case, "its parts merge") is None) == ROWS[name][3].startswith("yes")

@@ -87,7 +87,7 @@ def test_no_pool_needs_memory_of_the_size_of_its_input(case, form):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-@EVERY
+@every.every("it needs no memory of its input's size")
 def test_no_pool_needs_memory_of_the_size_of_its_input_in_any_form(case, form):
     check(case, lay(form))
 

@@ -56,8 +56,8 @@ def test_layouts_an_option_does_not_fit():
 def test_channels_are_always_accepted_and_sizes_known(name):
     pool = Pool("b c [t]", name, channels=6)
     z = pool(torch.rand(2, 6, 8))
-    assert pool.out_channels == z.shape[-1] == 6
-    assert z.shape == ((2, 6) if pool.vectors is None else (2, pool.vectors, 6))
+    assert pool.out_channels == z.shape[-1] == 6 * pool.reduction.repeats
+    assert z.shape[:-1] == ((2,) if pool.vectors is None else (2, pool.vectors))
 
 
 def test_each_option_goes_to_the_members_of_a_list_that_take_it():

@@ -1,0 +1,105 @@
+"""The mean of the largest elements, per channel: between the maximum and the mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.options import repr_options
+from modalpool.reductions.ranks import at_rank, chosen, present
+from modalpool.sets import Sets
+
+__all__ = ["TopK"]
+
+
+class TopK(Reduction):
+    """Average the k largest elements of each channel (Durand et al. 2017, WILDCAT, eq. 3 without minima).
+
+    ``z = Σ w x`` with w the same for the k largest, exact shares; elements that tie for the last place divide it. A set
+    of fewer elements gives their mean. In multiple-instance learning it is the pooling between max (k = 1) and mean.
+
+    Args:
+        k: How many: a whole number, or a share of the set between 0 and 1, which is one element at least and counts the
+            last of them in part. An element takes as many places as its multiplicity; of a whole number, at least one.
+
+    Example:
+        >>> import torch
+        >>> from modalpool import Pool
+        >>> x = torch.tensor([[[5.0, 1.0, 3.0, 2.0]]])
+        >>> Pool("b c [t]", "topk", k=2)(x).item(), Pool("b c [t]", "topk", k=0.75)(x).item()
+        (4.0, 3.3333332538604736)
+    """
+
+    def __init__(self, *, k: int | float = 5) -> None:
+        super().__init__()
+        self.shares = isinstance(k, float) and 0 < k < 1
+        if not self.shares and (k < 1 or k != int(k)):
+            raise ValueError(f"k: expected a positive whole number, or a share of the set between 0 and 1, got {k}")
+        self.k = k if self.shares else int(k)
+        self.state_size = 1 if self.shares else 3
+        if self.shares:
+            self.needs_whole = (
+                f"k={k} is a share of the whole set, whose size its chunks do not know; "
+                "pool the whole at once, or give a number of elements"
+            )
+
+    def partial(
+        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
+    ) -> tuple[State, Tensor | None]:
+        """See `Reduction.partial`; the state is the k largest values, how many have each, and their places."""
+        return (self._share if self.shares else self._number)(sets.clean(x), sets, with_weights)
+
+    def _share(self, x: Tensor, sets: Sets, with_weights: bool) -> tuple[State, Tensor | None]:
+        many, size = present(sets, x), sets.size(x)
+        places = (self.k * size).clamp(min=1).minimum(size)
+        last = sets.expand(at_rank(x, sets, size - places))
+        above, tied = many * (x > last), many * (x == last)
+        mass = sets.tally(tied)
+        left = (places - sets.tally(above)) / torch.where(mass > 0, mass, 1.0)
+        weight = (above + tied * sets.expand(left)) / sets.expand(places)
+        return (chosen(weight, x, sets),), weight if with_weights else None
+
+    def _number(self, x: Tensor, sets: Sets, with_weights: bool) -> tuple[State, Tensor | None]:
+        many, found = present(sets, x), []
+        left = x
+        for _ in range(int(self.k)):
+            top = sets.max(left)
+            here = (x == sets.expand(top)) * many
+            found.append((top, sets.tally(here), sets.tally(here.clamp(min=1) * (here > 0))))
+            left = torch.where(x < sets.expand(top), x, -torch.inf)
+        state = tuple(torch.stack(each, dim=-2) for each in zip(*found, strict=True))
+        if not with_weights:
+            return state, None
+        weight = torch.zeros_like(x)
+        for value, share in zip(state[0].unbind(-2), self._shares(state).unbind(-2), strict=True):
+            weight = weight + (x == sets.expand(value)) * many * sets.expand(share)
+        return state, weight
+
+    def _shares(self, state: State) -> Tensor:
+        """The weight of one element of each value, ``(D, k, C)``."""
+        _, mass, places = state
+        used = (self.k - (places.cumsum(-2) - places)).clamp(min=0).minimum(places)
+        share = used / torch.where(places > 0, places, 1.0)
+        total = (share * mass).sum(-2, keepdim=True)
+        return share / torch.where(total > 0, total, 1.0)
+
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
+        """See `Reduction.merge`: the k largest of both."""
+        values, mass, places = (torch.cat(both, dim=-2) for both in zip(a, b, strict=True))
+        least = torch.finfo(values.dtype).min  # of what is there; a place that nothing took comes last
+        order = torch.where(places > 0, values.detach().clamp(min=least), -torch.inf).argsort(dim=-2, descending=True)
+        kept = order.narrow(-2, 0, int(self.k))
+        return values.gather(-2, kept), mass.gather(-2, kept), places.gather(-2, kept)
+
+    def finalize(self, state: State, count: Count) -> Tensor:
+        """See `Reduction.finalize`."""
+        if self.shares:
+            return state[0]
+        weight = self._shares(state) * state[1]
+        taken = (weight > 0) | state[0].isnan()
+        return torch.where(taken, weight * torch.where(taken, state[0], 0.0), 0.0).sum(-2)
+
+    def extra_repr(self) -> str:
+        """The options that are not the default."""
+        return repr_options(self, k=5)
