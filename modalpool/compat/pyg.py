@@ -202,7 +202,12 @@ class VariancePreservingAggregation(PoolAggregation):
 
 
 class MulAggregation(_Named):
-    """Multiply; a set without elements gives one, as in PyG."""
+    """Multiply; as in PyG a set without elements gives one, and ``index`` is needed."""
+
+    def forward(self, x: Tensor, index: Tensor | None = None, *given: Any, **options: Any) -> Tensor:
+        """See `PoolAggregation.forward`."""
+        self.assert_index_present(index)
+        return super().forward(x, index, *given, **options)
 
     def aggregate(self, x: Tensor, **sets: Any) -> Tensor:
         """Multiply ``(N, *, F)`` to ``(S, *, F)``."""

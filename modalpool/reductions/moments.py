@@ -23,12 +23,18 @@ def _power_of_two(top: Tensor) -> Tensor:
     return torch.where(fits, torch.where(fits, top, 1.0).log2().round().exp2(), 0.0)
 
 
-def _moments(x: Tensor, sets: Sets) -> State:
-    """Mean, and variance relative to the square of a scale ``(set axes, C)``, so that no square leaves its type."""
+def _moments(x: Tensor, sets: Sets) -> tuple[Tensor, Tensor, Tensor | float | None]:
+    """Mean, and variance relative to the square of a scale ``(set axes, C)``, so that no square leaves its type.
+
+    None is a scale of one where no variance is zero either.
+    """
     if x.is_cpu and eager(x):
         mean, var = sets.moments(x)
-        if _ordinary(x, sets, mean, var):
-            return mean, var, mean.new_ones(()).expand_as(mean)
+        if var.numel() == 0:
+            return mean, var, 1.0
+        least, most = (read(end) for end in var.detach().aminmax())
+        if most < tuning.VAST and (least > 1 / tuning.VAST or _constant(x, sets, mean, var)):
+            return mean, var, None if least > 0 else 1.0
     x = sets.clean(x)
     top = sets.max((x - sets.expand(sets.mean(x))).abs().detach())
     scale = _power_of_two(top)
@@ -37,13 +43,14 @@ def _moments(x: Tensor, sets: Sets) -> State:
     return mean * scale, var, scale
 
 
-def _ordinary(x: Tensor, sets: Sets, mean: Tensor, var: Tensor) -> bool:
-    """Whether no square came near a limit of its type; what is constant has a variance of zero by right."""
-    if var.numel() == 0:
-        return True
-    least, most = (read(end) for end in var.detach().aminmax())
-    if not most < tuning.VAST or least > 1 / tuning.VAST:
-        return bool(most < tuning.VAST)
+def _root(var: Tensor) -> Tensor:
+    """The square root, with a slope of zero at zero."""
+    there = ~(var <= 0)  # true for nan too, which stays nan
+    return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0)
+
+
+def _constant(x: Tensor, sets: Sets, mean: Tensor, var: Tensor) -> bool:
+    """Whether what has next to no variance is constant, and not so small that its squares vanish."""
     low = (var <= 1 / tuning.VAST) & (mean.abs() < _SMALL)
     return not read(low.any()) or not read((low & (sets.max(x.detach()) > sets.min(x.detach()))).any())
 
@@ -67,7 +74,7 @@ class Var(Reduction):
         2.0
     """
 
-    state_size = 3
+    state_size = 2
 
     def __init__(self, *, correction: float = 0.0) -> None:
         super().__init__()
@@ -82,45 +89,45 @@ class Var(Reduction):
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
     ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (mean, variance / scale², scale)."""
+        """See `Reduction.partial`; the state is (mean, result without a correction)."""
         mean, var, scale = _moments(x, sets)
+        state = mean, self.spread(var, scale)
         if not with_weights:
-            return (mean, var, scale), None
+            return state, None
         centred = sets.clean(x) - sets.expand(mean)
         miss = sets.mean(centred)
-        slope = self.slope(var, scale, self.share(count))
-        return (mean, var, scale), sets.hide(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
+        slope = self.corrected(self.slope(var, scale), count)
+        return state, sets.hide(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
 
-    def share(self, count: Count) -> Tensor | float:
-        """N / (N - correction)."""
+    def spread(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
+        """What is made of the variance, relative to the square of a scale."""
+        return var * scale.square() if isinstance(scale, Tensor) else var
+
+    def slope(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
+        """What turns the variance's weights into the result's."""
+        return torch.ones_like(var)
+
+    def corrected(self, z: Tensor, count: Count) -> Tensor:
+        """Times N / (N - correction)."""
         if not self.correction:
-            return 1.0
+            return z
         left = count() - self.correction
-        return torch.where(left > 0, count() / torch.where(left > 0, left, 1.0), 0.0)
-
-    def spread(self, var: Tensor, scale: Tensor) -> Tensor:
-        """What is made of the variance."""
-        return var * scale.square()
-
-    def slope(self, var: Tensor, scale: Tensor, share: Tensor | float) -> Tensor:
-        """What turns the weights of the variance without a correction into the result's."""
-        return torch.ones_like(var) * share
+        return z * torch.where(left > 0, count() / torch.where(left > 0, left, 1.0), 0.0)
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
+        mean, share, gap = self.join(a[0], b[0], m, n)
+        return mean, (1 - share) * a[1] + share * b[1] + share * (1 - share) * gap.square()
+
+    def join(self, a: Tensor, b: Tensor, m: Count, n: Count) -> tuple[Tensor, Tensor, Tensor]:
+        """The mean of two means, the share of the second, and how far they are from each other."""
         share = n() / (m + n).size()
-        gap = torch.where(m() * n() > 0, b[0] - a[0], 0.0)
-        mean = torch.where(m() > 0, a[0], b[0]) + share * gap
-        scale = _power_of_two(gap.detach().abs())
-        for own in (a, b):
-            scale = torch.maximum(scale, torch.where(own[1] > 0, own[2], 0.0))
-        scale = torch.where(scale > 0, scale, 1.0)
-        first, second = (own[1] * (own[2] / scale).square() for own in (a, b))
-        return mean, (1 - share) * first + share * second + share * (1 - share) * (gap / scale).square(), scale
+        gap = torch.where(m() * n() > 0, b - a, 0.0)
+        return torch.where(m() > 0, a, b) + share * gap, share, gap
 
     def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return self.spread(state[1] * self.share(count), state[2])
+        return self.corrected(state[1], count)
 
     def extra_repr(self) -> str:
         """The options that are not the default."""
@@ -142,12 +149,23 @@ class Std(Var):
         2.0
     """
 
-    def spread(self, var: Tensor, scale: Tensor) -> Tensor:
+    def spread(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
         """The root, taken only where it has a slope."""
-        there = ~(var <= 0)  # true for nan too, which stays nan
-        return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0) * scale
+        root = var.sqrt() if scale is None else _root(var)
+        return root * scale if isinstance(scale, Tensor) else root
 
-    def slope(self, var: Tensor, scale: Tensor, share: Tensor | float) -> Tensor:
+    def slope(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
         """See `Var.slope`."""
-        var = var * share
-        return torch.where(var > 0, share * torch.where(var > 0, var, 1.0).rsqrt(), 0.0) / scale
+        return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0) / (1.0 if scale is None else scale)
+
+    def corrected(self, z: Tensor, count: Count) -> Tensor:
+        """Times the root of N / (N - correction)."""
+        return z * super().corrected(torch.ones_like(count()), count).sqrt() if self.correction else z
+
+    def merge(self, a: State, b: State, m: Count, n: Count) -> State:
+        """See `Reduction.merge`; relative to the largest of the deviations and the gap."""
+        mean, share, gap = self.join(a[0], b[0], m, n)
+        scale = _power_of_two(torch.maximum(torch.maximum(a[1], b[1]), gap.abs()).detach())
+        scale = torch.where(scale > 0, scale, 1.0)
+        first, second, gap = ((each / scale).square() for each in (a[1], b[1], gap))
+        return mean, _root((1 - share) * first + share * second + share * (1 - share) * gap) * scale
