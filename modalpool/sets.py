@@ -70,9 +70,9 @@ class Sets(ABC):
         given = (self.weight, None if callable(self._coords) else self._coords)
         return any(tensor is not None and tensor.requires_grad for tensor in given)
 
-    def frugal(self, x: Tensor) -> Frugal:
-        """Which operations on ``x`` need no memory of its size."""
-        return path(x, self.group).frugal(x, self.many)
+    def frugal(self, x: Tensor, scores: int = 1) -> Frugal:
+        """Which operations on ``x`` need no memory of its size; attention has so many scores an element."""
+        return path(x, self.group).frugal(x, self.many, scores)
 
     @abstractmethod
     def expand(self, per_set: Tensor) -> Tensor:

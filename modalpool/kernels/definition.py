@@ -73,8 +73,8 @@ class Group(ABC):
     def expand(self, per_set: Tensor) -> Tensor:
         """Give every element its set's value, ``(D, *)`` to what broadcasts to ``(E, *)``."""
 
-    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
-        """Which operations on ``x`` need no memory of its size."""
+    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
+        """Which operations on ``x`` need no memory of its size; attention has so many scores an element."""
         return Frugal()
 
     def softmax(self, scores: Tensor, many: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,8 @@ NEAR = 2**12
 """Size of a matrix up to which a product keeps it at hand for every row: then its result is turned, not the rows."""
 WIDE = 48
 """Channels from which on a sparse product adds up rows in order, from memory, faster than `torch.embedding_bag`."""
+PAIRED = 96
+"""Channels from which on a product with two vectors takes less time than with one."""
 RUN = 128
 """Elements the definition adds up one after the other before their sum is closed, and the sums are added in float64: a
 float32 running sum over a million equal numbers drifts by percents."""

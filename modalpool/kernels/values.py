@@ -27,6 +27,7 @@ __all__ = [
     "full_precision",
     "hide",
     "inside",
+    "keeps_weights",
     "learned",
     "mixed",
     "moderate",
@@ -103,6 +104,11 @@ def split_channels(values: Tensor, groups: int) -> Tensor:
 def sloped(x: Tensor) -> bool:
     """Whether a gradient of what is made of ``x`` may be asked for."""
     return x.requires_grad and torch.is_grad_enabled()
+
+
+def keeps_weights(x: Tensor, scores: int) -> bool:
+    """Whether weights of so many scores an element may be written down: the backward needs them, or they are few."""
+    return sloped(x) or x.numel() // max(x.shape[-1], 1) * scores <= tuning.MANY
 
 
 def learned(many: Tensor | None) -> bool:

@@ -123,7 +123,7 @@ class Attention(Average):
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
         """See `Reduction.in_chunks`; folded scores have a kernel."""
-        return not (self.folds and sets.frugal(x).attend)
+        return not (self.folds and sets.frugal(x, self.queries * self.heads).attend)
 
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False

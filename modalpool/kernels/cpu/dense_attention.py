@@ -22,7 +22,6 @@ from modalpool.kernels.values import (
     present,
     read,
     single,
-    sloped,
     split_channels,
 )
 
@@ -67,42 +66,16 @@ def _agreement(x: Tensor, vectors: Tensor) -> Tensor:
     return torch.bmm(vectors, x.mT)
 
 
-def _attend(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Pooled vectors ``(B, F, C)``, log masses ``(B, F)`` and weights ``(B, F, N)`` of ``x (B, N, C)``."""
-    scores = _agreement(x, matrix.expand(len(x), -1, -1))
-    weight, log_mass = DenseAttention((1,)).softmax(scores.mT, many)
-    return torch.bmm(weight.mT, x), log_mass, weight.mT
-
-
-def _attend_in_pieces(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Pooled vectors and log masses, without a gradient: some weights at a time."""
-    rows = max(tuning.MANY // len(matrix), 1)
-    step = max(rows // x.shape[1], 1)
-    done = []
-    for first in range(0, len(x), step):
-        pieces = []
-        for low in range(0, x.shape[1], rows):
-            at = slice(first, first + step), slice(low, low + rows)
-            pieces.append(_attend(x[at], matrix, None if many is None else many[at])[:2])
-        done.append(pieces[0] if len(pieces) == 1 else _join(pieces))
-    z, log_mass = (torch.cat(parts) for parts in zip(*done, strict=True))
-    return z, log_mass
-
-
-def _join(pieces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The average of averages, in proportion to their masses."""
-    vectors, masses = (torch.stack(parts) for parts in zip(*pieces, strict=True))
-    total = masses.logsumexp(0)
-    share = torch.where(total == -torch.inf, 0.0, (masses - total).exp())
-    return (share[..., None] * vectors).sum(0), total
-
-
 class _Attend(Function):
     """Attention with scores x · matrix over one pooled axis, ``x (B, N, C)``; every head pools all channels."""
 
     @staticmethod
     def forward(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        return _attend(x.detach(), matrix.detach(), many)
+        """Pooled vectors ``(B, F, C)``, log masses ``(B, F)`` and weights ``(B, F, N)``."""
+        x = x.detach()
+        scores = _agreement(x, matrix.detach().expand(len(x), -1, -1))
+        weight, log_mass = DenseAttention((1,)).softmax(scores.mT, many)
+        return torch.bmm(weight.mT, x), log_mass, weight.mT
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -178,13 +151,8 @@ class DenseAttention(DenseSums):
             return super().attend(x, matrix, many, queries=queries, whole=whole)
         flat = x.flatten(1, -2)  # a view, as pooled axes lie together in every common layout
         there = None if many is None else many.expand(x.shape[:-1]).flatten(1)
-        in_pieces = flat[..., 0].numel() * len(matrix) > tuning.MANY and not (sloped(x) or sloped(matrix))
-        if in_pieces:
-            z, log_mass = _attend_in_pieces(flat, matrix.to(x.dtype), there)
-        else:
-            z, log_mass, _ = apply(_Attend, flat, matrix.to(x.dtype), there)
-        if (in_pieces or many is not None) and not read(z.isfinite().all()):
-            # Something not finite hides where nothing is, or is in a piece, which does not join then.
+        z, log_mass, _ = apply(_Attend, flat, matrix.to(x.dtype), there)
+        if many is not None and not read(z.isfinite().all()):  # something not finite hides where nothing is
             return super().attend(x, matrix, many, queries=queries, whole=whole)
         heads = len(matrix) // queries
         if not whole:  # each head keeps its own share of the channels

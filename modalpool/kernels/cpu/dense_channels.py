@@ -20,7 +20,7 @@ from modalpool.kernels.cpu.dense_attention import DenseAttention
 from modalpool.kernels.cpu.memory import aligned, back, bits, blank, chunks, memory_order, per_set
 from modalpool.kernels.definition import Frugal, Size
 from modalpool.kernels.second_order import apply, plainly, vector_product
-from modalpool.kernels.values import accumulation_type, clean, finite, inside, learned, single
+from modalpool.kernels.values import accumulation_type, clean, finite, inside, keeps_weights, learned, single
 
 __all__ = ["DenseChannels"]
 
@@ -157,9 +157,10 @@ class _Powers(_Terms):
 class DenseChannels(DenseAttention):
     """Softmax and power mean of each channel."""
 
-    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
+    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
         """Sums of functions keep nothing; weights of a linear attention are one number an element and score."""
-        return Frugal(attend=self.dims[0] == 1 and single(x), soften=many is None, power=many is None)
+        attend = self.dims[0] == 1 and single(x) and keeps_weights(x, scores)
+        return Frugal(attend=attend, soften=many is None, power=many is None)
 
     def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """FIGURE_DENSE_SOFTEN."""

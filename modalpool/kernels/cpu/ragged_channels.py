@@ -18,7 +18,7 @@ from modalpool.kernels.cpu.rows import add, add_rows, chunks, combine, per_run, 
 from modalpool.kernels.definition import Frugal, Size
 from modalpool.kernels.second_order import apply, plainly, vector_product
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import finite, inside, read
+from modalpool.kernels.values import finite, inside, keeps_weights, read
 
 __all__ = ["RaggedChannels"]
 
@@ -187,10 +187,10 @@ class _Powers(Function):
 class RaggedChannels(RaggedAttention):
     """Softmax, moments and power mean of each channel."""
 
-    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
-        """All of them, where they are fast."""
+    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
+        """All of them, where they are fast; weights of a linear attention are one number an element and score."""
         fits = simple(x, many)
-        return Frugal(attend=fits, soften=fits, moments=fits, power=fits)
+        return Frugal(attend=fits and keeps_weights(x, scores), soften=fits, moments=fits, power=fits)
 
     def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """FIGURE_RAGGED_SOFTEN."""

@@ -121,7 +121,7 @@ def _too_many(x: Tensor, matrix: Tensor, queries: int, whole: bool) -> bool:
 class Ragged(definition.Ragged):
     """Ragged sets whose sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
 
-    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
+    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
         """What is one read."""
         return Frugal(soften=not learned(many), attend=x.ndim == 2 and not learned(many))
 
@@ -159,7 +159,7 @@ class Ragged(definition.Ragged):
 class Dense(definition.Dense):
     """Dense sets whose masked sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
 
-    def frugal(self, x: Tensor, many: Tensor | None) -> Frugal:
+    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
         """What is one read."""
         return Frugal(soften=not learned(many), attend=not learned(many))
 

@@ -418,19 +418,19 @@ def test_gradients_of_gradients_of_a_dense_softmax():
         assert gradgradcheck(lambda x, mask=mask: cpu.Dense((1,)).softmax(x, mask), [x])
 
 
-@pytest.mark.parametrize("limit", [24, 200])  # some elements at a time, some sets
-@pytest.mark.parametrize("masked", [False, True])
-def test_dense_attention_without_a_gradient_comes_in_pieces(limit, masked, monkeypatch):
-    monkeypatch.setattr(tuning, "MANY", limit)
-    x, matrix = torch.randn(5, 20, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
-    mask = torch.rand(5, 20) < 0.5
-    mask[0], mask[1, :12] = False, False
-    many = mask if masked else None
-    for value in (0.0, torch.inf):
-        x[2, 3, 1] += value
-        got = cpu.Dense((1,)).attend(x, matrix, many, queries=2)
-        expected = definition.Dense((1,)).attend(x, matrix, many, queries=2)
-        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+@pytest.mark.parametrize("layout", LAYOUTS.args[1])
+@pytest.mark.parametrize("limit", [12, 200])  # some elements at a time, some sets
+def test_attention_without_a_gradient_writes_few_weights(layout, limit, monkeypatch):
+    monkeypatch.setattr(tuning, "MANY", 0)
+    monkeypatch.setattr(tuning, "RULE_CHUNK", limit)
+    call = calls(torch.float64)[layout]
+    pool = make(BY_NAME["attention"], call.layout, dtype=torch.float64)
+    arranged = pool.arrange(call.x, **needs_coords(pool, call))
+    assert pool.reduction.in_chunks(arranged.elements, arranged.sets)
+    with torch.no_grad():
+        got = pool(call.x, **needs_coords(pool, call))
+        monkeypatch.setattr(tuning, "MANY", 10**9)
+        torch.testing.assert_close(got, pool(call.x, **needs_coords(pool, call)), rtol=1e-12, atol=1e-12)
 
 
 def test_sets_are_known_to_be_full_only_where_a_look_is_free():
