@@ -9,9 +9,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import LOG2E, load_rows, load_tile, merge_soft, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import LOG2E, largest, load_rows, load_tile, origin, put, rows_from, take_chunk
 
-__all__ = ["attend_backward", "attend_forward", "attend_join"]
+__all__ = ["attend_backward", "attend_forward"]
 
 
 @triton.jit
@@ -41,13 +41,13 @@ def _scores(value, matrix, head, d, H, D, ACC):
 
 @triton.jit
 def attend_forward(
-    x, xs, matrix, many, ms, walk, z, top, mass, part_top, part_mass, part_total, K, H, D,
+    x, xs, matrix, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, K, H, D,
     WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, HEADS: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """One part, one of K queries: matrix ``(K, H, H·D)``, z ``(S, K, H, D)``, top and mass ``(S, K, H)``."""
+    """One chunk, one of K queries: matrix ``(K, H, H·D)``, z ``(S, K, H, D)``, top and mass ``(S, K, H)``."""
     pid = tl.program_id(0).to(tl.int64)
     k, item = pid % K, pid // K
-    owner, low, high, slot, whole, exists = take_part(walk, item)
+    owner, low, high, slot, alone, exists = take_chunk(walk, item)
     x += origin(walk, owner, xs)
     matrix += k * H * H * D
     if many is not None:
@@ -71,63 +71,16 @@ def attend_forward(
             share *= times.to(ACC)[:, None]
         tops, masses = new, masses * fade + share
         totals = totals * fade[:, :, None] + share[:, :, None] * value
-    best = tl.max(tops, 0)
-    best = tl.where(tl.max((tops != tops).to(tl.int32), 0) > 0, float("nan"), best)
+    best = largest(tops)
     fade = tl.where(tops == best[None], 1.0, tl.exp2((tops - best[None]) * LOG2E))
     weight = tl.sum(masses * fade, 0)
     total = tl.sum(totals * fade[:, :, None], 0)
     mean = total / tl.where(weight == 0, 1.0, weight)[:, None]
-    place = (owner * K + k) * H + head
-    good = head < H
-    wide = good[:, None] & (d < D)[None, :]
-    places = place[:, None] * D + d[None, :]
-    if part_top is None:
-        tl.store(top + place, best, mask=good)
-        tl.store(mass + place, weight, mask=good)
-        tl.store(z + places, mean, mask=wide)
-    else:
-        tl.store(top + place, best, mask=good & whole)
-        tl.store(mass + place, weight, mask=good & whole)
-        tl.store(z + places, mean, mask=wide & whole)
-        place = (slot * K + k) * H + head
-        places = place[:, None] * D + d[None, :]
-        apart = exists & (whole == 0)
-        tl.store(part_top + place, best, mask=good & apart)
-        tl.store(part_mass + place, weight, mask=good & apart)
-        tl.store(part_total + places, total, mask=wide & apart)
-
-
-@triton.jit
-def attend_join(part_top, part_mass, part_total, walk, z, top, mass, F, D, blocks, N: tl.constexpr, C: tl.constexpr):
-    """Join the parts of one set and one of F = K·H softmaxes."""
-    ACC: tl.constexpr = part_top.dtype.element_ty
-    pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    f, item = pid % F, pid // F
-    owner, first, count = parts_of(walk, item)
-    d = block * C + tl.arange(0, C)
-    tops = tl.full((N, 1), float("-inf"), ACC)
-    masses = tl.zeros((N, 1), ACC)
-    totals = tl.zeros((N, C), ACC)
-    for start in range(0, count, N):
-        part = start + tl.arange(0, N)
-        good = (part < count)[:, None]
-        place = (first + part)[:, None] * F + f
-        peak = tl.load(part_top + place, mask=good, other=float("-inf"))
-        new = tl.maximum(tops, peak, propagate_nan=tl.PropagateNan.ALL)
-        fade = tl.where(tops == new, 1.0, tl.exp2((tops - new) * LOG2E))
-        rise = tl.where(peak == new, 1.0, tl.exp2((peak - new) * LOG2E))
-        masses = masses * fade + tl.load(part_mass + place, mask=good, other=0) * rise
-        totals = totals * fade + rise * tl.load(
-            part_total + place * D + d[None, :], mask=good & (d < D)[None, :], other=0
-        )
-        tops = new
-    best, weight, total = merge_soft(tops, masses, totals, LOG2E)
-    place = owner * F + f + tl.arange(0, 1)
-    tl.store(top + place, best, mask=count > 0)
-    tl.store(mass + place, weight, mask=count > 0)
-    mean = total / tl.where(weight == 0, 1.0, weight)
-    tl.store(z + (owner * F + f) * D + d, mean, mask=(d < D) & (count > 0))
+    place, good = k * H + head, head < H
+    put(top, top_rooms, owner, slot, K * H, place, best, best, good, alone, exists)
+    put(mass, mass_rooms, owner, slot, K * H, place, weight, weight, good, alone, exists)
+    places, wide = place[:, None] * D + d[None, :], good[:, None] & (d < D)[None, :]
+    put(z, total_rooms, owner, slot, K * H * D, places, mean, total, wide, alone, exists)
 
 
 @triton.jit
@@ -145,7 +98,7 @@ def attend_backward(
     d = tl.arange(0, C)
     gathered = tl.zeros((N, HEADS, C), ACC)
     for item in range(pid, items, tl.num_programs(0)):
-        owner, low, high, _, _, _ = take_part(walk, item)
+        owner, low, high, _, _, _ = take_chunk(walk, item)
         first = origin(walk, owner, (walk.inner * walk.size, walk.size))
         x_set = x + origin(walk, owner, xs)
         grad_set = grad_x + origin(walk, owner, gs)
@@ -163,10 +116,10 @@ def attend_backward(
                 wide = good[:, None] & (d < D)[None, :]
                 above = tl.load(grad_z + place[:, None] * D + d[None, :], mask=wide, other=0)
                 best = tl.load(top + place, mask=good, other=0)[None, :]
-                part = 1.0 / tl.load(mass + place, mask=good, other=1)[None, :]
+                inverse = 1.0 / tl.load(mass + place, mask=good, other=1)[None, :]
                 rows = matrix + k * H * H * D
                 score = _scores(value, rows, head, d, H, D, ACC)
-                share = tl.where(score == best, 1.0, tl.exp2((score - best) * LOG2E)) * part
+                share = tl.where(score == best, 1.0, tl.exp2((score - best) * LOG2E)) * inverse
                 if WEIGHED:
                     share *= times.to(ACC)[:, None]
                 share = tl.where(there[:, None], share, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import UNROLL, chunks_of, enter, largest, load_rows, load_tile, origin, put, rows_from
 
 __all__ = ["max_backward", "max_forward", "max_join"]
 
@@ -25,64 +25,49 @@ def _rise(top, ties, x, xs, many, ms, walk, low, high, steps, d, D, ACC, TIES):
 
 @triton.jit
 def max_forward(
-    x, xs, many, ms, walk, out, out_ties, partial, partial_ties, G, D, blocks,
+    x, xs, many, ms, walk, out, out_ties, rooms, tie_rooms, G, D, blocks,
     TIES: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """The maximum of one part: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, slot, whole, exists = take_part(walk, item)
+    """The maximum of one chunk: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
     x += origin(walk, owner, xs) + g * xs[3]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
     steps = tl.arange(0, N)
-    d = block * C + tl.arange(0, C)
     top = tl.full((N, C), float("-inf"), ACC)
     ties = tl.zeros((N, C), tl.int32)
     for start in range(low, high, N * UNROLL):
         for u in tl.static_range(UNROLL):
             top, ties = _rise(top, ties, x, xs, many, ms, walk, start + u * N, high, steps, d, D, ACC, TIES)
-    best = tl.max(top, 0)
-    best = tl.where(tl.max((top != top).to(tl.int32), 0) > 0, float("nan"), best)
-    count = tl.sum(tl.where(top == best[None, :], ties, 0), 0)
-    place = g * D + d
-    good = d < D
-    if partial is None:
-        tl.store(out + owner * G * D + place, best, mask=good)
-        if TIES:
-            tl.store(out_ties + owner * G * D + place, count.to(ACC), mask=good)
-    else:
-        tl.store(out + owner * G * D + place, best, mask=good & whole)
-        tl.store(partial + slot * G * D + place, best, mask=good & exists & (whole == 0))
-        if TIES:
-            tl.store(out_ties + owner * G * D + place, count.to(ACC), mask=good & whole)
-            tl.store(partial_ties + slot * G * D + place, count, mask=good & exists & (whole == 0))
+    best = largest(top)
+    put(out, rooms, owner, slot, G * D, g * D + d, best, best, d < D, alone, exists)
+    if TIES:
+        count = tl.sum(tl.where(top == best[None, :], ties, 0), 0)
+        put(out_ties, tie_rooms, owner, slot, G * D, g * D + d, count, count, d < D, alone, exists)
 
 
 @triton.jit
 def max_join(
-    partial, partial_ties, walk, out, out_ties, width, blocks, TIES: tl.constexpr, N: tl.constexpr, C: tl.constexpr
+    rooms, tie_rooms, walk, out, out_ties, width, blocks, TIES: tl.constexpr, N: tl.constexpr, C: tl.constexpr
 ):
-    """The maximum of the parts of one set."""
+    """The maximum of the chunks of one set."""
     pid = tl.program_id(0).to(tl.int64)
     block, item = pid % blocks, pid // blocks
-    owner, first, count = parts_of(walk, item)
+    owner, first, count = chunks_of(walk, item)
     c = block * C + tl.arange(0, C)
-    top = tl.full((N, C), float("-inf"), partial.dtype.element_ty)
+    top = tl.full((N, C), float("-inf"), rooms.dtype.element_ty)
     ties = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
-        part = start + tl.arange(0, N)
-        good = (part < count)[:, None] & (c < width)[None, :]
-        place = (first + part)[:, None] * width + c[None, :]
-        value = tl.load(partial + place, mask=good, other=float("-inf"))
+        chunk = start + tl.arange(0, N)
+        good = (chunk < count)[:, None] & (c < width)[None, :]
+        place = (first + chunk)[:, None] * width + c[None, :]
+        value = tl.load(rooms + place, mask=good, other=float("-inf"))
         best = tl.maximum(top, value, propagate_nan=tl.PropagateNan.ALL)
         if TIES:
-            more = tl.load(partial_ties + place, mask=good, other=0)
+            more = tl.load(tie_rooms + place, mask=good, other=0)
             ties = tl.where(best == top, ties, 0.0) + tl.where(value == best, more, 0).to(tl.float64)
         top = best
-    best = tl.max(top, 0)
-    best = tl.where(tl.max((top != top).to(tl.int32), 0) > 0, float("nan"), best)
+    best = largest(top)
     good = (c < width) & (count > 0)
     tl.store(out + owner * width + c, best, mask=good)
     if TIES:
@@ -95,15 +80,11 @@ def max_backward(
     share, top, x, xs, many, ms, walk, grad_x, gs, G, D, blocks, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr
 ):
     """Give each element that attains the maximum its share of the gradient, ``(S, G, D)``."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, _, _, _ = take_part(walk, item)
+    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
     x += origin(walk, owner, xs) + g * xs[3]
     grad_x += origin(walk, owner, gs) + g * gs[3]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
-    d = block * C + tl.arange(0, C)
     wide = (d < D)[None, :]
     best = tl.load(top + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]
     slope = tl.load(share + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]

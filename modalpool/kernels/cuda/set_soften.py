@@ -13,13 +13,14 @@ import triton.language as tl
 from modalpool.kernels.cuda.walk import (
     LOG2E,
     UNROLL,
+    chunks_of,
+    enter,
     load_rows,
     load_tile,
     merge_soft,
     origin,
-    parts_of,
+    put,
     rows_from,
-    take_part,
 )
 
 __all__ = ["soften_backward", "soften_forward", "soften_join"]
@@ -64,19 +65,15 @@ def _add(mass, total, value, times, shift, rate, WEIGHED):
 
 @triton.jit
 def soften_forward(
-    x, xs, scale, many, ms, walk, z, top, mass, part_top, part_mass, part_total, G, D, blocks,
+    x, xs, scale, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, G, D, blocks,
     WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Σ w x, the largest x and the mass of one part: x ``(A, B, P, G, D)``, scale ``(D,)``, outputs ``(S, G, D)``."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, slot, whole, exists = take_part(walk, item)
+    """Σ w x, the largest x and the mass of one chunk: x ``(A, B, P, G, D)``, scale ``(D,)``, outputs ``(S, G, D)``."""
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
     x += origin(walk, owner, xs) + g * xs[3]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
     steps = tl.arange(0, N)
-    d = block * C + tl.arange(0, C)
     rate = _rate(scale, d, D, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
@@ -104,53 +101,50 @@ def soften_forward(
     masses = tl.where(endless | bottom, 1.0, masses)
     totals = tl.where(endless, float("inf"), tl.where(bottom, float("-inf"), totals))
     best, weight, total = merge_soft(tops, masses, totals, rate)
-    place = g * D + d
-    good = d < D
     mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
-    if part_top is None:
-        _store(z, top, mass, owner * G * D + place, mean, best, weight, good)
-    else:
-        _store(z, top, mass, owner * G * D + place, mean, best, weight, good & whole)
-        good = good & exists & (whole == 0)
-        _store(part_total, part_top, part_mass, slot * G * D + place, total, best, weight, good)
-
-
-@triton.jit
-def _store(a, b, c, place, x, y, z, good):
-    tl.store(a + place, x, mask=good)
-    tl.store(b + place, y, mask=good)
-    tl.store(c + place, z, mask=good)
+    place = g * D + d
+    put(z, total_rooms, owner, slot, G * D, place, mean, total, d < D, alone, exists)
+    put(top, top_rooms, owner, slot, G * D, place, best, best, d < D, alone, exists)
+    put(mass, mass_rooms, owner, slot, G * D, place, weight, weight, d < D, alone, exists)
 
 
 @triton.jit
 def soften_join(
-    part_top, part_mass, part_total, scale, walk, z, top, mass, width, D, blocks, N: tl.constexpr, C: tl.constexpr
-):
-    """Join the parts of one set; with ``scale`` None the values are logarithms to the base e."""
-    ACC: tl.constexpr = part_top.dtype.element_ty
+    top_rooms, mass_rooms, total_rooms, scale, walk, z, top, mass, width, D, share, blocks,
+    N: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """Join the chunks of one set: ``width`` numbers of which ``share`` at a time have one softmax.
+
+    ``scale (D,)`` is repeated over the softmaxes; None = one.
+    """
+    ACC: tl.constexpr = top_rooms.dtype.element_ty
     pid = tl.program_id(0).to(tl.int64)
     block, item = pid % blocks, pid // blocks
-    owner, first, count = parts_of(walk, item)
+    owner, first, count = chunks_of(walk, item)
     c = block * C + tl.arange(0, C)
-    rate = _rate(scale, c % D, D, ACC)
+    f, soft = c // share, width // share
+    rate = _rate(scale, f % D, D, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
     totals = tl.zeros((N, C), ACC)
     for start in range(0, count, N):
-        part = start + tl.arange(0, N)
-        good = (part < count)[:, None] & (c < width)[None, :]
-        place = (first + part)[:, None] * width + c[None, :]
-        peak = tl.load(part_top + place, mask=good, other=float("-inf"))
+        chunk = start + tl.arange(0, N)
+        good = (chunk < count)[:, None] & (c < width)[None, :]
+        place = (first + chunk)[:, None] * soft + f[None, :]
+        peak = tl.load(top_rooms + place, mask=good, other=float("-inf"))
         new = tl.maximum(tops, peak, propagate_nan=tl.PropagateNan.ALL)
         fade = tl.where(tops == new, 1.0, tl.exp2((tops - new) * rate))
         rise = tl.where(peak == new, 1.0, tl.exp2((peak - new) * rate))
-        masses = masses * fade + tl.load(part_mass + place, mask=good, other=0) * rise
-        more = tl.load(part_total + place, mask=good, other=0)
+        masses = masses * fade + tl.load(mass_rooms + place, mask=good, other=0) * rise
+        more = tl.load(total_rooms + (first + chunk)[:, None] * width + c[None, :], mask=good, other=0)
         totals = tl.where(fade == 0, 0.0, totals * fade) + tl.where(rise == 0, 0.0, more * rise)
         tops = new
     best, weight, total = merge_soft(tops, masses, totals, rate)
     mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
-    _store(z, top, mass, owner * width + c, mean, best, weight, (c < width) & (count > 0))
+    good = (c < width) & (count > 0)
+    tl.store(z + owner * width + c, mean, mask=good)
+    tl.store(top + owner * soft + f, best, mask=good & (c % share == 0))
+    tl.store(mass + owner * soft + f, weight, mask=good & (c % share == 0))
 
 
 @triton.jit
@@ -158,16 +152,12 @@ def soften_backward(
     grad_z, grad_mass, z, top, mass, x, xs, scale, many, ms, walk, grad_x, gs, grad_scale, G, D, blocks,
     WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one part: w (g (1 + k (x - z)) + k g_mass), and Σ w (x - z)² for the gradient of k."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, _, _, exists = take_part(walk, item)
+    """Gradient of one chunk: w (g (1 + k (x - z)) + k g_mass), and Σ w (x - z)² for the gradient of k."""
+    g, d, item, owner, low, high, _, _, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
     x += origin(walk, owner, xs) + g * xs[3]
     grad_x += origin(walk, owner, gs) + g * gs[3]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
-    d = block * C + tl.arange(0, C)
     wide = (d < D)[None, :]
     rate = _rate(scale, d, D, ACC)
     place = (owner * G + g) * D + d
@@ -175,19 +165,19 @@ def soften_backward(
     beside = tl.load(grad_mass + place, mask=d < D, other=0)[None, :]
     mean = tl.load(z + place, mask=d < D, other=0)[None, :]
     best = tl.load(top + place, mask=d < D, other=0)[None, :]
-    part = 1.0 / tl.load(mass + place, mask=d < D, other=1)[None, :]
+    inverse = 1.0 / tl.load(mass + place, mask=d < D, other=1)[None, :]
     k = rate / LOG2E
-    spread = tl.zeros((N, C), ACC)
+    scatter = tl.zeros((N, C), ACC)
     for start in range(low, high, N):
         value, times, there = _tile(x, xs, many, ms, walk, start, high, tl.arange(0, N), d, D, ACC)
-        share = tl.exp2((value - best) * rate) * part
+        share = tl.exp2((value - best) * rate) * inverse
         if WEIGHED:
             share *= times
         share = tl.where(there[:, None], share, 0.0)
         away = tl.where(share == 0, 0.0, value - mean)
         slope = share * (above * (1.0 + k * away) + k * beside)
         if grad_scale is not None:
-            spread += share * away * away
+            scatter += share * away * away
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
         tl.store(
             grad_x + row[:, None] * gs[2] + d[None, :] * gs[4],
@@ -195,5 +185,5 @@ def soften_backward(
             mask=valid[:, None] & wide,
         )
     if grad_scale is not None:
-        result = tl.where(exists, tl.sum(spread, 0) * tl.sum(above, 0), 0.0)
+        result = tl.where(exists, tl.sum(scatter, 0) * tl.sum(above, 0), 0.0)
         tl.store(grad_scale + (item * G + g) * D + d, result, mask=d < D)

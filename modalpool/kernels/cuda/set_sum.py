@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import STEPS, UNROLL, load_rows, load_tile, origin, parts_of, rows_from, take_part
+from modalpool.kernels.cuda.walk import STEPS, UNROLL, chunks_of, enter, load_rows, load_tile, origin, put, rows_from
 
 __all__ = ["sum_backward", "sum_forward", "sum_join"]
 
@@ -33,22 +33,19 @@ def _addend(x, xs, weight, ws, many, ms, walk, low, high, steps, d, D, ACC, EXAC
 
 @triton.jit
 def sum_forward(
-    x, xs, weight, ws, many, ms, walk, out, partial, K, G, D, blocks,
+    x, xs, weight, ws, many, ms, walk, out, rooms, K, G, D, blocks,
     EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Σ w x of one part: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G, D or 1)``, out ``(S, K, G, D)``."""
+    """Σ w x of one chunk: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G, D or 1)``, out ``(S, K, G, D)``."""
     pid = tl.program_id(0).to(tl.int64)
     k, pid = pid % K, pid // K
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, slot, whole, exists = take_part(walk, item)
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, pid, G, blocks, C)
     x += origin(walk, owner, xs) + g * xs[3]
     if weight is not None:
         weight += origin(walk, owner, ws) + k * ws[3] + g * ws[4]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
     steps = tl.arange(0, N)
-    d = block * C + tl.arange(0, C)
     total = tl.zeros((N, C), tl.float64)
     for span in range(low, high, N * UNROLL * STEPS):
         short = tl.zeros((N, C), ACC)
@@ -61,26 +58,21 @@ def sum_forward(
             short += (a + b) + (c + e)
         total += short.to(tl.float64)
     result = tl.sum(total, 0)
-    place = (k * G + g) * D + d
-    if partial is None:
-        tl.store(out + owner * K * G * D + place, result.to(ACC), mask=d < D)
-    else:
-        tl.store(out + owner * K * G * D + place, result.to(ACC), mask=(d < D) & whole)
-        tl.store(partial + slot * K * G * D + place, result, mask=(d < D) & exists & (whole == 0))
+    put(out, rooms, owner, slot, K * G * D, (k * G + g) * D + d, result.to(ACC), result, d < D, alone, exists)
 
 
 @triton.jit
-def sum_join(partial, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
-    """Add the parts of one set."""
+def sum_join(rooms, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
+    """Add the chunks of one set."""
     pid = tl.program_id(0).to(tl.int64)
     block, item = pid % blocks, pid // blocks
-    owner, first, count = parts_of(walk, item)
+    owner, first, count = chunks_of(walk, item)
     c = block * C + tl.arange(0, C)
     total = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
-        part = start + tl.arange(0, N)
-        good = (part < count)[:, None] & (c < width)[None, :]
-        total += tl.load(partial + (first + part)[:, None] * width + c[None, :], mask=good, other=0)
+        chunk = start + tl.arange(0, N)
+        good = (chunk < count)[:, None] & (c < width)[None, :]
+        total += tl.load(rooms + (first + chunk)[:, None] * width + c[None, :], mask=good, other=0)
     tl.store(out + owner * width + c, tl.sum(total, 0).to(out.dtype.element_ty), mask=(c < width) & (count > 0))
 
 
@@ -89,11 +81,9 @@ def sum_backward(
     grad, x, xs, weight, ws, many, ms, walk, grad_x, gs, grad_weight, K, G, D, blocks,
     EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one part: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, D or blocks)``."""
+    """Gradients of one chunk: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, D or blocks)``."""
     pid = tl.program_id(0).to(tl.int64)
-    block, pid = pid % blocks, pid // blocks
-    g, item = pid % G, pid // G
-    owner, low, high, _, _, _ = take_part(walk, item)
+    g, d, _, owner, low, high, _, _, _ = enter(walk, pid, G, blocks, C)
     first = origin(walk, owner, (walk.inner * walk.size, walk.size))  # of the set, counting elements
     if grad_x is not None:
         grad_x += origin(walk, owner, gs) + g * gs[3]
@@ -103,7 +93,6 @@ def sum_backward(
         weight += origin(walk, owner, ws) + g * ws[4]
     if many is not None:
         many += origin(walk, owner, ms) + g * ms[3]
-    d = block * C + tl.arange(0, C)
     wide = (d < D)[None, :]
     for start in range(low, high, N):
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
@@ -134,7 +123,7 @@ def sum_backward(
                     if EACH:
                         tl.store(grad_weight + place[:, None] * D + d[None, :], product, mask=valid[:, None] & wide)
                     else:
-                        tl.store(grad_weight + place * blocks + block, tl.sum(product, 1), mask=valid)
+                        tl.store(grad_weight + place * blocks + pid % blocks, tl.sum(product, 1), mask=valid)
         if grad_x is not None:
             slope = tl.where(there[:, None], slope, 0.0)
             written = row[:, None] * gs[2] + d[None, :] * gs[4]

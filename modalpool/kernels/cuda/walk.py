@@ -1,12 +1,12 @@
-"""Which rows a program works on, and how wide its tile is: the part that all Triton kernels share.
+"""Which rows a program works on, and how wide its tile is: what all Triton kernels share.
 
 Elements are seen as ``(A, B, P, …)``. Dense sets are the pairs (a, b) and have P elements each. Ragged sets lie one
 after the other along P (A = B = 1) and begin at ``ptr``; ``order`` says where their elements really are.
 
-A set of more than ``chunk`` elements is worked on in parts by several programs, which leave partial results; a second
-kernel adds those up. Which program does what depends on nothing but the sizes, so results are the same in every run and
-no program waits for another. Ragged parts need no table: set s may use the numbers from ``ptr[s] // chunk`` up to
-``ptr[s + 1] // chunk`` for its later parts, and those ranges never overlap.
+A set of more than ``rows`` elements is worked on in chunks by several programs, which leave a result each; a second
+kernel joins those. Which program does what depends on nothing but the sizes, so results are the same in every run and
+no program waits for another. Ragged chunks need no table: set s may use the numbers from ``ptr[s] // rows`` up to
+``ptr[s + 1] // rows`` for its later chunks, and those ranges never overlap.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ __all__ = [
     "UNROLL",
     "Tiles",
     "Walk",
+    "chunks_of",
+    "enter",
+    "largest",
     "load_rows",
     "load_tile",
     "merge_soft",
     "origin",
-    "parts_of",
+    "put",
     "rows_from",
-    "take_part",
+    "take_chunk",
     "tiles_over",
     "walk_over",
 ]
@@ -49,8 +52,8 @@ class Walk(NamedTuple):
     sets: int
     size: int  # P of dense sets
     inner: int  # B
-    chunk: int
-    parts: int  # of each dense set; of all ragged sets together, besides the first of each
+    rows: int  # of a chunk
+    chunks: int  # of each dense set; of all ragged sets together, besides the first of each
     along: int | None  # 1 where neighbours in a dense set are neighbours in memory
 
 
@@ -62,7 +65,7 @@ class Tiles(NamedTuple):
 
 
 def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) -> tuple[Walk, int]:
-    """Split the places of ``x`` ``(A, B, P, …)`` into parts: how, and how many there are.
+    """Split the places of ``x`` ``(A, B, P, …)`` into chunks: how, and how many there are.
 
     Args:
         x: Elements.
@@ -74,12 +77,12 @@ def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) ->
     sets = outer * inner if ptr is None else ptr.shape[0] - 1
     while size > rows * tuning.LAUNCHES:
         rows *= 2
-    parts = triton.cdiv(size, rows) if ptr is None else size // rows
-    items = sets * parts if ptr is None else sets + parts
+    chunks = triton.cdiv(size, rows) if ptr is None else size // rows
+    items = sets * chunks if ptr is None else sets + chunks
     along = 1 if ptr is None and _along(x) else None
     if ptr is not None:
         size = 0  # in no kernel for ragged sets, so none is compiled for what it is a multiple of
-    return Walk(ptr, order, sets, size, inner, rows, parts, along), items
+    return Walk(ptr, order, sets, size, inner, rows, chunks, along), items
 
 
 def _along(x: Tensor) -> bool:
@@ -113,44 +116,63 @@ def _last_set(ptr, sets, bound):
 
 
 @triton.jit
-def take_part(walk, item):
-    """Part number ``item``: its set, its first place, the place after its last, the row of its partial result.
+def take_chunk(walk, item):
+    """Chunk number ``item``: its set, its first place, the place after its last, the row of its own result.
 
-    Also whether it is the whole set, and whether it exists at all: a few numbers stay unused.
+    Also whether it is the set alone, and whether it exists at all: a few numbers stay unused.
     """
     if walk.ptr is None:
-        owner = item // walk.parts
-        low = (item - owner * walk.parts) * walk.chunk
-        high = tl.minimum(low + walk.chunk, walk.size)
-        return owner, low, high, item, walk.parts == 1, item >= 0
+        owner = item // walk.chunks
+        low = (item - owner * walk.chunks) * walk.rows
+        high = tl.minimum(low + walk.rows, walk.size)
+        return owner, low, high, item, walk.chunks == 1, item >= 0
     else:
-        later = item < walk.parts  # long sets first
-        owner = item - walk.parts
+        later = item < walk.chunks  # long sets first
+        owner = item - walk.chunks
         if later:
-            owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.chunk)
+            owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.rows)
         begin = tl.load(walk.ptr + owner)
         end = tl.load(walk.ptr + owner + 1)
-        part = tl.where(later, item - begin // walk.chunk + 1, 0)
-        low = begin + part * walk.chunk
-        high = tl.minimum(low + walk.chunk, end)
-        # Sets of several parts are longer than a chunk, so twice the chunks before them leave room for all parts.
-        return owner, low, high, 2 * begin // walk.chunk + part, end - begin <= walk.chunk, (part == 0) | (low < end)
+        number = tl.where(later, item - begin // walk.rows + 1, 0)
+        low = begin + number * walk.rows
+        high = tl.minimum(low + walk.rows, end)
+        # Sets of several chunks are longer than one, so twice the chunks before them leave room for all.
+        return owner, low, high, 2 * begin // walk.rows + number, end - begin <= walk.rows, (number == 0) | (low < end)
 
 
 @triton.jit
-def parts_of(walk, item):
-    """Set number ``item`` of those in several parts: the set, the row of its first partial result, how many there are.
+def chunks_of(walk, item):
+    """Set number ``item`` of those in several chunks: the set, the row of its first result, how many there are.
 
-    Ragged sets are found by their second part; every other number has no parts to add up.
+    Ragged sets are found by their second chunk; every other number has nothing to join.
     """
     if walk.ptr is None:
-        return item, item * walk.parts, item * 0 + walk.parts
+        return item, item * walk.chunks, item * 0 + walk.chunks
     else:
-        owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.chunk)
+        owner = _last_set(walk.ptr, walk.sets, (item + 1) * walk.rows)
         begin = tl.load(walk.ptr + owner)
         length = tl.load(walk.ptr + owner + 1) - begin
-        second = (item == begin // walk.chunk) & (length > walk.chunk)
-        return owner, 2 * begin // walk.chunk, tl.where(second, tl.cdiv(length, walk.chunk), 0)
+        second = (item == begin // walk.rows) & (length > walk.rows)
+        return owner, 2 * begin // walk.rows, tl.where(second, tl.cdiv(length, walk.rows), 0)
+
+
+@triton.jit
+def enter(walk, pid, G, blocks, C: tl.constexpr):
+    """What a program works on: its group, its channels, its item, and the chunk that `take_chunk` tells of."""
+    block, pid = pid % blocks, pid // blocks
+    g, item = pid % G, pid // G
+    owner, low, high, slot, alone, exists = take_chunk(walk, item)
+    return g, block * C + tl.arange(0, C), item, owner, low, high, slot, alone, exists
+
+
+@triton.jit
+def put(out, rooms, owner, slot, width, place, value, chunk_value, good, alone, exists):
+    """Write the result of a set, or that of its chunk to a room of its own; both have ``width`` numbers a row."""
+    if rooms is None:
+        tl.store(out + owner * width + place, value.to(out.dtype.element_ty), mask=good)
+    else:
+        tl.store(out + owner * width + place, value.to(out.dtype.element_ty), mask=good & alone)
+        tl.store(rooms + slot * width + place, chunk_value, mask=good & exists & (alone == 0))
 
 
 @triton.jit
@@ -166,7 +188,7 @@ def origin(walk, owner, strides):
 def rows_from(walk, low, high, steps):
     """The rows at places ``low + steps``, and which of them come before ``high``."""
     place = low + steps
-    # Dense parts are whole tiles, and the compiler knows what the size is a multiple of.
+    # Dense chunks are full tiles, and the compiler knows what the size is a multiple of.
     valid = place < (walk.size if walk.ptr is None else high)
     if walk.order is None:
         return place, valid
@@ -199,10 +221,15 @@ def load_tile(walk, many, x, place, valid, there, wide, other):
 
 
 @triton.jit
+def largest(top):
+    """The largest along axis 0; `tl.max` passes over what is not a number."""
+    broken = tl.max((top != top).to(tl.int32), 0) > 0
+    return tl.where(broken, float("nan"), tl.max(top, 0))
+
+
+@triton.jit
 def merge_soft(top, mass, total, k):
     """Join the lanes (axis 0) of sums of exp2((x - top) · k): of the weights, ``mass``, and of weighted values."""
-    best = tl.max(top, 0)
-    broken = tl.max((top != top).to(tl.int32), 0) > 0  # tl.max passes over what is not a number
-    best = tl.where(broken, float("nan"), best)
+    best = largest(top)
     fade = tl.where(top == best[None], 1.0, tl.exp2((top - best[None]) * k))
     return best, tl.sum(mass * fade, 0), tl.sum(tl.where(fade == 0, 0.0, total * fade), 0)
