@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.func import functional_call
 
 from modalpool.kernels import Segments, eager, tuning
-from modalpool.kernels.second_order import apply, plainly, vector_product
+from modalpool.kernels.second_order import Fast, Grads, Saved, vector_product
 from modalpool.reductions.base import Count, Reduction, State
 from modalpool.sets import DenseSets, RaggedSets, Sets
 
@@ -166,8 +164,7 @@ def state_of(reduction: Reduction, x: Tensor, sets: Sets, count: Count) -> State
     chunks = cut(sets, x, tuning.RULE_CHUNK, whole=not merges)
     if len(chunks) < 2:
         return reduction.partial(x, sets, count)[0]
-    names = [name for name, _ in reduction.named_parameters()]
-    found = apply(_Partial, reduction, chunks, count, names, x, *reduction.parameters())
+    found = _Partial(reduction, chunks, count)(x, *reduction.parameters())
     size = reduction.state_size
     states: list[tuple[State, Count]] = []
     for i, chunk in enumerate(chunks):
@@ -182,50 +179,45 @@ def state_of(reduction: Reduction, x: Tensor, sets: Sets, count: Count) -> State
     return tuple(torch.cat(tensors) for tensors in zip(*[state for state, _ in states], strict=True))
 
 
-class _Partial(Function):
-    """The states of all chunks, one after the other."""
+class _Partial(Fast):
+    """The states of all chunks, one after the other, of elements and the parameters of the rule."""
 
-    @staticmethod
-    def forward(
-        reduction: Reduction, chunks: Sequence[Chunk], count: Count, names: list[str], x: Tensor, *parameters: Tensor
-    ) -> tuple[Tensor, ...]:
-        x = x.detach()
-        states = (reduction.partial(chunk.take(x), chunk.sets, count[chunk.whose])[0] for chunk in chunks)
+    def __init__(self, reduction: Reduction, chunks: Sequence[Chunk], count: Count) -> None:
+        self.reduction, self.chunks, self.count = reduction, chunks, count
+        self.names = [name for name, _ in reduction.named_parameters()]
+
+    def _state(self, chunk: Chunk, x: Tensor, parameters: Sequence[Tensor]) -> State:
+        call = dict(zip(self.names, parameters, strict=True))
+        found: State = functional_call(self.reduction, call, (x, chunk.sets, self.count[chunk.whose]))
+        return found
+
+    def again(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return tuple(t for chunk in self.chunks for t in self._state(chunk, chunk.take(x), parameters))
+
+    def forward(self, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+        states = (
+            self.reduction.partial(chunk.take(x), chunk.sets, self.count[chunk.whose])[0] for chunk in self.chunks
+        )
         return tuple(tensor for state in states for tensor in state)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.reduction, ctx.chunks, ctx.count, ctx.names, *tensors = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, *parameters = ctx.saved_tensors
-        size = ctx.reduction.state_size
-
-        def state(chunk: Chunk, x: Tensor, parameters: Sequence[Tensor]) -> State:
-            call = dict(zip(ctx.names, parameters, strict=True))
-            found: State = functional_call(ctx.reduction, call, (x, chunk.sets, ctx.count[chunk.whose]))
-            return found
-
-        if plainly(*grads):
-            again = lambda x, *all: tuple(t for chunk in ctx.chunks for t in state(chunk, chunk.take(x), all))  # noqa: E731
-            return None, None, None, None, *vector_product(again, [x, *parameters], grads)
-        out = torch.zeros_like(x) if ctx.needs_input_grad[4] else None
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        x, *parameters = saved[: 1 + len(self.names)]
+        size = self.reduction.state_size
+        out = torch.zeros_like(x) if wanted[0] else None
         totals: list[Tensor | None] = [None] * len(parameters)
-        for i, chunk in enumerate(ctx.chunks):
+        for i, chunk in enumerate(self.chunks):
             slopes = grads[i * size : (i + 1) * size]
             if all(slope is None for slope in slopes):
                 continue
             here = chunk.take(x).detach()
             if out is not None:
                 here.requires_grad_()
-            found = vector_product(lambda x, *all, chunk=chunk: state(chunk, x, all), [here, *parameters], slopes)
+            state = lambda x, *all, chunk=chunk: self._state(chunk, x, all)  # noqa: E731
+            found = vector_product(state, [here, *parameters], slopes)
             if out is not None:
                 chunk.put(out, found[0])
             totals = [_add(total, new) for total, new in zip(totals, found[1:], strict=True)]
-        return None, None, None, None, out, *totals
+        return out, *totals
 
 
 def _add(total: Tensor | None, new: Tensor | None) -> Tensor | None:

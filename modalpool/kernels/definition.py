@@ -21,8 +21,6 @@ from torch import Tensor
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import accumulation_type, align, clean, hide, multiply, sloped, split_channels, steep
 
-__all__ = ["Dense", "Frugal", "Group", "Ragged", "Size"]
-
 MOST = 40.0
 """How far a score, or a ratio, of multiplicity zero may be above all others before its slope stops to grow: e^40."""
 Size = Callable[[Tensor], Tensor]

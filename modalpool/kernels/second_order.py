@@ -1,7 +1,8 @@
-"""The second derivative of a fast operation: a backward that is itself differentiated is that of the definition."""
+"""Fast operations, forward and backward; a backward that is itself differentiated is that of the definition."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,14 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-__all__ = ["apply", "plainly", "traced", "transformed", "vector_product"]
-
 _PROXY = torch._C._TorchDispatchModeKey.PROXY
-
-
-def apply(function: type[Function], *args: Any) -> Any:
-    """The result of an autograd function."""
-    return function.apply(*args)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def transformed() -> bool:
@@ -62,3 +56,64 @@ def vector_product(
             )
         )
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+
+Saved = tuple[Tensor, ...]
+Grads = Sequence[Any]
+"""Tensors, or None where there is none; not all of them are None."""
+
+
+class Fast(ABC):
+    """An operation on tensors with a forward and a backward of its own; one object is one call.
+
+    What the backward wants to know of sets is an attribute; what it wants of tensors is given to it again.
+    """
+
+    hidden = 0
+    """How many of the results, the last ones, are there for the backward only."""
+    linear = False
+    """Whether the backward needs no tensor: it is then made of ordinary operations when `plainly` holds."""
+
+    @abstractmethod
+    def forward(self, *given: Any, **_: Any) -> Any:
+        """A result, or a tuple of them."""
+
+    def again(self, *given: Any, **_: Any) -> Any:
+        """The results that are not hidden, by the definition; a linear operation does without."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        """Gradients of what was given, as far as they are wanted; ``saved`` is that and then the results."""
+
+    def __call__(self, *given: Tensor) -> Any:
+        """The results, with their gradients."""
+        return _Fast.apply(self, *given)  # type: ignore[no-untyped-call]  # torch's own
+
+
+class _Fast(Function):
+    """What autograd is told of a fast operation."""
+
+    @staticmethod
+    def forward(fast: Fast, *given: Tensor) -> Any:
+        return fast.forward(*(tensor.detach() for tensor in given))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.fast, *given = inputs
+        results = output if isinstance(output, tuple) else (output,)
+        ctx.set_materialize_grads(False)
+        ctx.given, ctx.seen = len(given), len(results) - ctx.fast.hidden
+        if ctx.fast.hidden:
+            ctx.mark_non_differentiable(*results[ctx.seen :])
+        if not ctx.fast.linear:
+            ctx.save_for_backward(*given, *results)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        fast, saved, grads = ctx.fast, ctx.saved_tensors, grads[: ctx.seen]
+        if all(grad is None for grad in grads):
+            return None, *[None] * ctx.given
+        if not fast.linear and plainly(*grads):
+            return None, *vector_product(fast.again, saved[: ctx.given], grads)
+        return None, *fast.backward(saved, grads, ctx.needs_input_grad[1:])

@@ -9,8 +9,6 @@ from modalpool.kernels import tuning
 from modalpool.kernels.second_order import transformed
 from modalpool.kernels.values import read
 
-__all__ = ["Segments"]
-
 
 class Segments:
     """The sets of ``count`` ragged elements; each form is worked out when it is first asked for.

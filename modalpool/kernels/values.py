@@ -18,28 +18,6 @@ from torch import Tensor
 from modalpool.kernels import tuning
 from modalpool.kernels.second_order import transformed
 
-__all__ = [
-    "HALF",
-    "accumulation_type",
-    "align",
-    "clean",
-    "finite",
-    "full_precision",
-    "hide",
-    "inside",
-    "keeps_weights",
-    "learned",
-    "mixed",
-    "moderate",
-    "multiply",
-    "present",
-    "read",
-    "single",
-    "sloped",
-    "split_channels",
-    "steep",
-]
-
 HALF = (torch.float16, torch.bfloat16)
 
 

@@ -5,15 +5,14 @@ Legend: ``B`` sets, ``N`` elements, ``C`` channels, ``F`` scores.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from modalpool.kernels import definition, tuning
 from modalpool.kernels.cpu.dense_sums import DenseSums
-from modalpool.kernels.second_order import apply, plainly, vector_product
+from modalpool.kernels.second_order import Fast, Grads, Saved
 from modalpool.kernels.values import (
     accumulation_type,
     align,
@@ -25,38 +24,30 @@ from modalpool.kernels.values import (
     split_channels,
 )
 
-__all__ = ["DenseAttention"]
 
-
-class _Softmax(Function):
+class _Softmax(Fast):
     """Softmax along an axis, and the log of what it was divided by; every largest score is finite."""
 
-    @staticmethod
-    def forward(scores: Tensor, axis: int, top: Tensor) -> tuple[Tensor, Tensor]:
-        weight = scores.detach().softmax(axis)
-        if scores.shape[axis] > tuning.SHORT:  # torch's softmax divides by a running sum, which drifts; a sum does not
-            weight.div_(weight.sum(axis, keepdim=True))
-        # The largest weight is exp(largest score - log mass).
-        return weight, top - weight.amax(axis).log_()
+    def __init__(self, axis: int, top: Tensor) -> None:
+        self.axis, self.top = axis, top
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        scores, ctx.axis, _ = inputs
-        ctx.save_for_backward(scores, output[0])
-        ctx.set_materialize_grads(False)
+    def again(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        return scores.softmax(self.axis), scores.logsumexp(self.axis)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, mass_grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        scores, weight = ctx.saved_tensors
-        axis = ctx.axis
-        if plainly(grad, mass_grad):
-            again = lambda scores: (scores.softmax(axis), scores.logsumexp(axis))  # noqa: E731
-            return *vector_product(again, [scores], [grad, mass_grad]), None, None
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Torch's own; the largest weight is exp(largest score - log mass)."""
+        weight = scores.softmax(self.axis)
+        if scores.shape[self.axis] > tuning.SHORT:  # it divides by a running sum, which drifts; torch's sum does not
+            weight.div_(weight.sum(self.axis, keepdim=True))
+        return weight, self.top - weight.amax(self.axis).log_()
+
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (_, weight, _), (grad, mass_grad), axis = saved, grads, self.axis
         slope = None if grad is None else torch._softmax_backward_data(grad, weight, axis, weight.dtype)
         if mass_grad is not None:
             rise = mass_grad.unsqueeze(axis)
             slope = weight * rise if slope is None else slope.addcmul_(weight, rise)
-        return slope, None, None
+        return (slope,)
 
 
 def _agreement(x: Tensor, vectors: Tensor) -> Tensor:
@@ -66,48 +57,37 @@ def _agreement(x: Tensor, vectors: Tensor) -> Tensor:
     return torch.bmm(vectors, x.mT)
 
 
-class _Attend(Function):
+class _Attend(Fast):
     """Attention with scores x · matrix over one pooled axis, ``x (B, N, C)``; every head pools all channels."""
 
-    @staticmethod
-    def forward(x: Tensor, matrix: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    hidden = 1
+
+    def __init__(self, many: Tensor | None) -> None:
+        self.many = many
+
+    def again(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        z, mass = definition.Dense((1,)).attend(x, matrix, self.many, whole=True)
+        return z, mass.flatten(1)
+
+    def forward(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Pooled vectors ``(B, F, C)``, log masses ``(B, F)`` and weights ``(B, F, N)``."""
-        x = x.detach()
-        scores = _agreement(x, matrix.detach().expand(len(x), -1, -1))
-        weight, log_mass = DenseAttention((1,)).softmax(scores.mT, many)
+        scores = _agreement(x, matrix.expand(len(x), -1, -1))
+        weight, log_mass = DenseAttention((1,)).softmax(scores.mT, self.many)
         return torch.bmm(weight.mT, x), log_mass, weight.mT
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-        x, matrix, ctx.many = inputs
-        z, _, weight = output
-        ctx.mark_non_differentiable(weight)
-        ctx.save_for_backward(x, matrix, z, weight)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor | None, mass_grad: Tensor | None, _: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        x, matrix, z, weight = ctx.saved_tensors
-        if plainly(grad, mass_grad):
-
-            def again(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-                z, mass = definition.Dense((1,)).attend(x, matrix, ctx.many, whole=True)
-                return z, mass.flatten(1)
-
-            return *vector_product(again, [x, matrix], [grad, mass_grad]), None
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (x, matrix, z, _, weight), (grad, mass_grad) = saved, grads
         grad = torch.zeros_like(z) if grad is None else grad
         mean = (z * grad).sum(-1) if mass_grad is None else (z * grad).sum(-1) - mass_grad  # (B, F)
         slope = _agreement(x, grad).sub_(mean[..., None]).mul_(weight)  # (B, F, N)
         slopes = torch.bmm(slope, x).sum(0)
-        if not ctx.needs_input_grad[0]:
-            return None, slopes, None
+        if not wanted[0]:
+            return None, slopes
         shares = torch.cat([weight.mT, slope.mT], dim=2)  # (B, N, 2F): the product is faster along memory
         vectors = torch.cat([grad, matrix.expand(len(x), -1, -1)], dim=1)
-        # One product writes the gradient through values and scores, in the order x lies in memory.
+        # In the order x lies in memory.
         out = torch.bmm(shares, vectors) if x.stride(2) == 1 else torch.bmm(vectors.mT, shares.mT).mT
-        return out, slopes, None
+        return out, slopes
 
 
 class DenseAttention(DenseSums):
@@ -130,7 +110,7 @@ class DenseAttention(DenseSums):
         top = flat.detach().amax(axis)
         if not finite(top):
             return super().softmax(scores, many)
-        weight, log_mass = apply(_Softmax, flat, axis, top)
+        weight, log_mass = _Softmax(axis, top)(flat)
         return weight.movedim(axis, first).reshape(scores.shape), log_mass
 
     def weighted_sum(
@@ -151,7 +131,7 @@ class DenseAttention(DenseSums):
             return super().attend(x, matrix, many, queries=queries, whole=whole)
         flat = x.flatten(1, -2)  # a view, as pooled axes lie together in every common layout
         there = None if many is None else many.expand(x.shape[:-1]).flatten(1)
-        z, log_mass, _ = apply(_Attend, flat, matrix.to(x.dtype), there)
+        z, log_mass, _ = _Attend(there)(flat, matrix.to(x.dtype))
         if many is not None and not read(z.isfinite().all()):  # something not finite hides where nothing is
             return super().attend(x, matrix, many, queries=queries, whole=whole)
         heads = len(matrix) // queries

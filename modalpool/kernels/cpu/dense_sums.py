@@ -6,26 +6,28 @@ Legend: ``D`` set axes, ``P`` pooled axes, ``C`` channels.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from modalpool.kernels import definition, tuning
 from modalpool.kernels.cpu.memory import aligned, back, bits, blank, chunks, memory_order
-from modalpool.kernels.second_order import apply, plainly, vector_product
+from modalpool.kernels.second_order import Fast, Grads, Saved, plainly
 from modalpool.kernels.values import HALF, accumulation_type, learned, present, read, sloped
 
-__all__ = ["DenseSums"]
 
-
-class _Sum(Function):
+class _Sum(Fast):
     """Masked or half-precision sum over the pooled axes, in the accumulation type."""
 
-    @staticmethod
-    def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None) -> Tensor:
-        x, order = x.detach(), memory_order(x)
+    linear = True
+
+    def __init__(self, dims: tuple[int, ...], many: Tensor | None = None) -> None:
+        self.dims, self.many = dims, many
+
+    def forward(self, x: Tensor) -> Tensor:
+        dims, many, order = self.dims, self.many, memory_order(x)
+        self.shape, self.dtype, self.order = x.shape, x.dtype, order
         kind = accumulation_type(x.dtype)
         seen = x.permute(order)
         out = x.new_zeros([1 if axis in dims else x.shape[axis] for axis in order], dtype=kind)
@@ -46,58 +48,55 @@ class _Sum(Function):
             to.add_(chunk.sum(pooled, keepdim=True))
         return back(out, order).squeeze(dims)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.dims, ctx.many = inputs
-        ctx.shape, ctx.dtype, ctx.order = x.shape, x.dtype, memory_order(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad = grad.to(ctx.dtype)
-        for axis in ctx.dims:
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (grad,) = grads
+        grad = grad.to(self.dtype)
+        for axis in self.dims:
             grad = grad.unsqueeze(axis)
-        many = ctx.many
+        many = self.many
         if many is None:
-            many = torch.ones((), dtype=ctx.dtype).expand(ctx.shape[:-1])
-        share = many.to(ctx.dtype).reshape(*many.shape, *[1] * (len(ctx.shape) - many.ndim))
+            many = torch.ones((), dtype=self.dtype).expand(self.shape[:-1])
+        share = many.to(self.dtype).reshape(*many.shape, *[1] * (len(self.shape) - many.ndim))
         if plainly(grad):
-            return (grad * share).expand(ctx.shape), None, None
-        out = back(torch.empty([ctx.shape[axis] for axis in ctx.order], dtype=ctx.dtype), ctx.order)
-        return torch.mul(grad, share.expand(ctx.shape), out=out), None, None
+            return ((grad * share).expand(self.shape),)
+        out = back(torch.empty([self.shape[axis] for axis in self.order], dtype=self.dtype), self.order)
+        return (torch.mul(grad, share.expand(self.shape), out=out),)
 
 
-def _half(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """The mean in float32 of half-precision values; both ways round once, to the same bits but for rare sums."""
-    if x.numel() <= tuning.MANY:
-        return x.mean(dims, dtype=torch.float32)  # which widens all of them first
-    return _Sum.forward(x, dims, None) / math.prod(x.shape[axis] for axis in dims)
-
-
-class _Mean(Function):
+class _HalfMean(Fast):
     """The mean in float32 of half-precision values; its gradient is one number a set, and never a float32 copy."""
 
-    @staticmethod
-    def forward(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-        return _half(x.detach(), dims)
+    linear = True
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.dims = inputs
-        ctx.shape, ctx.dtype = x.shape, x.dtype
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        self.dims = dims
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        share = (grad / math.prod(ctx.shape[axis] for axis in ctx.dims)).to(ctx.dtype)
-        kept = [1 if axis in ctx.dims else size for axis, size in enumerate(ctx.shape)]
-        return share.reshape(kept).expand(ctx.shape), None
+    def forward(self, x: Tensor) -> Tensor:
+        """Both ways round once, to the same bits but for rare sums; torch's own widens all of them first."""
+        self.shape, self.dtype = x.shape, x.dtype
+        self.size = math.prod(x.shape[axis] for axis in self.dims)
+        if x.numel() <= tuning.MANY:
+            return x.mean(self.dims, dtype=torch.float32)
+        return _Sum(self.dims).forward(x) / self.size
+
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (grad,) = grads
+        kept = [1 if axis in self.dims else size for axis, size in enumerate(self.shape)]
+        return ((grad / self.size).to(self.dtype).reshape(kept).expand(self.shape),)
 
 
-class _Extreme(Function):
+class _Extreme(Fast):
     """Largest or least over the pooled axes; the gradient goes to where it is attained, shared evenly by ties."""
 
-    @staticmethod
-    def forward(x: Tensor, dims: tuple[int, ...], many: Tensor | None, least: bool) -> Tensor:
-        x = x.detach()
+    def __init__(self, dims: tuple[int, ...], many: Tensor | None, *, least: bool) -> None:
+        self.dims, self.many, self.least = dims, many, least
+
+    def again(self, x: Tensor) -> Tensor:
+        sets = definition.Dense(self.dims)
+        return (sets.min if self.least else sets.max)(x, self.many).to(x.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        dims, many, least = self.dims, self.many, self.least
         extreme = torch.amin if least else torch.amax
         if many is None:
             return extreme(x, dims)
@@ -113,28 +112,17 @@ class _Extreme(Function):
             better(to, extreme(chunk, pooled, keepdim=True), out=to)
         return back(out, order).squeeze(dims)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.dims, ctx.many, ctx.least = inputs
-        ctx.save_for_backward(x, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, top = ctx.saved_tensors
-        if plainly(grad):
-            sets = definition.Dense(ctx.dims)
-            extreme = sets.min if ctx.least else sets.max
-            again = lambda x: extreme(x, ctx.many).to(x.dtype)  # noqa: E731
-            return *vector_product(again, [x], [grad]), None, None, None
-        for axis in ctx.dims:
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (x, top), (grad,) = saved, grads
+        for axis in self.dims:
             grad, top = grad.unsqueeze(axis), top.unsqueeze(axis)
         order = memory_order(x)
         kind = accumulation_type(x.dtype)
         seen, grad, top = (t.permute(order) for t in (x, grad, top))
-        pooled = [here for here, axis in enumerate(order) if axis in ctx.dims]
+        pooled = [here for here, axis in enumerate(order) if axis in self.dims]
         out = torch.empty_like(seen, memory_format=torch.contiguous_format)
         ties = torch.zeros_like(top, dtype=kind)
-        given = [] if ctx.many is None else [aligned(present(ctx.many), x, order).to(x.dtype)]
+        given = [] if self.many is None else [aligned(present(self.many), x, order).to(x.dtype)]
         for to, chunk, best, share, count, *there in chunks(tuning.CHUNK, out, seen, top, grad, ties, *given):
             torch.eq(chunk, best, out=to)
             if there:
@@ -144,7 +132,7 @@ class _Extreme(Function):
         if read((ties > 1).any()):
             for to, share in chunks(tuning.CHUNK, out, ties.clamp_(min=1).reciprocal_().to(x.dtype)):
                 to.mul_(share)
-        return back(out, order), None, None, None
+        return (back(out, order),)
 
 
 class DenseSums(definition.Dense):
@@ -154,14 +142,14 @@ class DenseSums(definition.Dense):
         """Where something is masked or half-precision: FIGURE_DENSE_SUM."""
         if (many is None and values.dtype not in HALF) or learned(many):
             return super().sum(values, many)
-        total: Tensor = apply(_Sum, values, self.dims, many)
+        total: Tensor = _Sum(self.dims, many)(values)
         return total
 
     def mean(self, values: Tensor) -> Tensor:
         """Torch's own, but for half precision: FIGURE_HALF_MEAN."""
         if values.dtype not in HALF:
-            return values.mean(self.dims)
-        mean: Tensor = apply(_Mean, values, self.dims) if sloped(values) else _half(values, self.dims)
+            return super().mean(values)
+        mean: Tensor = _HalfMean(self.dims)(values)
         return mean
 
     def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
@@ -176,5 +164,5 @@ class DenseSums(definition.Dense):
         kind = accumulation_type(values.dtype)
         if many is None and not sloped(values):
             return (values.amin(self.dims) if least else values.amax(self.dims)).to(kind)
-        top: Tensor = apply(_Extreme, values, self.dims, None if many is None else many.detach(), least)
+        top: Tensor = _Extreme(self.dims, None if many is None else many.detach(), least=least)(values)
         return top.to(kind)

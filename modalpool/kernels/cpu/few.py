@@ -16,8 +16,6 @@ from modalpool.kernels.cpu.rows import add_rows, steps
 from modalpool.kernels.definition import Size
 from modalpool.kernels.values import align, finite, inside, moderate, single, sloped, split_channels
 
-__all__ = ["FewRagged"]
-
 
 class FewRagged(definition.Ragged):
     """FIGURE_FEW."""

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from modalpool.kernels.values import present
 
-__all__ = ["aligned", "back", "bits", "blank", "chunks", "memory_order", "per_set"]
-
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integers as wide as a float of so many bytes."""
 

@@ -5,11 +5,10 @@ Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G``
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from modalpool.kernels import definition, tuning
 from modalpool.kernels.cpu.ragged_sums import RaggedSums
@@ -26,11 +25,9 @@ from modalpool.kernels.cpu.rows import (
     simple,
     take,
 )
-from modalpool.kernels.second_order import apply, plainly, vector_product
+from modalpool.kernels.second_order import Fast, Grads, Saved
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import moderate, read, single, split_channels
-
-__all__ = ["RaggedAttention"]
 
 
 def _weighted(weight: Tensor, x: Tensor, chunk: Chunk) -> Tensor:
@@ -74,12 +71,17 @@ def _hand_back_into(grad: Tensor, index: Tensor, out: Tensor | None) -> Tensor:
     return torch.index_select(grad, 0, index, out=out[:, None])
 
 
-class _WeightedSum(Function):
+class _WeightedSum(Fast):
     """Σ w x over each set, ``(N, K, G)`` and ``(N, C)`` to ``(S, K, C)``."""
 
-    @staticmethod
-    def forward(weight: Tensor, x: Tensor, segments: Segments) -> Tensor:
-        weight, x = weight.detach(), x.detach()
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+
+    def again(self, weight: Tensor, x: Tensor) -> Tensor:
+        return definition.Ragged(self.segments).weighted_sum(weight, x)
+
+    def forward(self, weight: Tensor, x: Tensor) -> Tensor:
+        segments = self.segments
         vectors, groups = weight.shape[1:]
         if vectors == groups == 1:
             return add(segments, x, weight.flatten()).unsqueeze(1)
@@ -88,66 +90,44 @@ class _WeightedSum(Function):
             total[chunk.runs] = _weighted(take(segments, weight, chunk), take(segments, x, chunk), chunk)
         return combine(segments, total).reshape(segments.size, vectors, -1)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        weight, x, ctx.segments = inputs
-        ctx.save_for_backward(weight, x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        weight, x = ctx.saved_tensors
-        if plainly(grad):
-            again = definition.Ragged(ctx.segments).weighted_sum
-            return *vector_product(again, [weight, x], [grad]), None
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (weight, x, _), (grad,) = saved, grads
         slopes = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        out = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        out = torch.empty_like(x) if wanted[1] else None
         spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
         for rows in row_chunks(x):
             to = None if out is None else out[rows]
-            here = _hand_back_into(grad, ctx.segments.index[rows], to)
+            here = _hand_back_into(grad, self.segments.index[rows], to)
             slopes[rows] = _agree(x[rows], here, weight.shape[2], spare)
             if to is not None:
                 _mix(weight[rows], here, to)
-        return slopes, out, None
+        return slopes, out
 
 
-def _softmax(scores: Tensor, segments: Segments) -> tuple[Tensor, Tensor] | None:
-    """Weights ``(N, F)`` and log masses ``(S, F)`` of finite scores."""
-    top = None
-    if not moderate(scores):
-        low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
-        top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
-        top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
-        if not read(top.isfinite().all()):
-            return None
-    weight = scores.exp() if top is None else (scores - look_up(top, segments.index)).exp_()
-    total = add(segments, weight)
-    log_mass = total.log() if top is None else total.log() + top
-    return weight.div_(look_up(total, segments.index)), log_mass
-
-
-class _Softmax(Function):
+class _Softmax(Fast):
     """Softmax over each set, ``(N, F)``, and the log of the masses, ``(S, F)``."""
 
-    @staticmethod
-    def forward(scores: Tensor, segments: Segments) -> tuple[Tensor, Tensor]:
-        scores = scores.detach()
-        found = _softmax(scores, segments)
-        return definition.Ragged(segments).softmax(scores) if found is None else found
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        scores, ctx.segments = inputs
-        ctx.save_for_backward(scores, output[0])
-        ctx.set_materialize_grads(False)
+    def again(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        return definition.Ragged(self.segments).softmax(scores)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, mass_grad: Tensor | None) -> tuple[Tensor | None, ...]:
-        scores, weight = ctx.saved_tensors
-        if plainly(grad, mass_grad):
-            again = definition.Ragged(ctx.segments).softmax
-            return *vector_product(again, [scores], [grad, mass_grad]), None
-        segments = ctx.segments
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        segments, top = self.segments, None
+        if not moderate(scores):
+            low = scores.new_full((segments.size, scores.shape[1]), -torch.inf)
+            top = low.scatter_reduce_(0, segments.index[:, None].expand_as(scores), scores, "amax")
+            top = torch.where(segments.lengths[:, None] > 0, top, 0.0)
+            if not read(top.isfinite().all()):
+                return self.again(scores)
+        weight = scores.exp() if top is None else (scores - look_up(top, segments.index)).exp_()
+        total = add(segments, weight)
+        log_mass = total.log() if top is None else total.log() + top
+        return weight.div_(look_up(total, segments.index)), log_mass
+
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (_, weight, _), (grad, mass_grad), segments = saved, grads, self.segments
         per_set = torch.zeros(segments.size, weight.shape[1], dtype=weight.dtype)
         if grad is not None:
             grad = grad * weight
@@ -155,7 +135,7 @@ class _Softmax(Function):
         if mass_grad is not None:
             per_set = per_set + mass_grad
         slope = weight * look_up(per_set, segments.index)
-        return slope if grad is None else slope.add_(grad), None
+        return (slope if grad is None else slope.add_(grad),)
 
 
 def _scores(x: Tensor, matrix: Tensor) -> Tensor:
@@ -165,45 +145,34 @@ def _scores(x: Tensor, matrix: Tensor) -> Tensor:
     return torch.mm(x, matrix.T)
 
 
-class _Attend(Function):
+class _Attend(Fast):
     """Attention with scores x · matrix: a softmax and a weighted sum, whose backward writes the gradient of x once."""
 
-    @staticmethod
-    def forward(x: Tensor, matrix: Tensor, segments: Segments, vectors: int) -> tuple[Tensor, Tensor, Tensor]:
-        x = x.detach()
-        weight, log_mass = _Softmax.forward(_scores(x, matrix.detach()), segments)
-        return _WeightedSum.forward(weight.reshape(len(x), vectors, -1), x, segments), log_mass, weight
+    hidden = 1
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, matrix, ctx.segments, ctx.vectors = inputs
-        z, _, weight = output
-        ctx.mark_non_differentiable(weight)
-        ctx.save_for_backward(x, matrix, z, weight)
-        ctx.set_materialize_grads(False)
+    def __init__(self, segments: Segments, vectors: int) -> None:
+        self.segments, self.vectors = segments, vectors
 
-    @staticmethod
-    def backward(
-        ctx: Any, grad: Tensor | None, mass_grad: Tensor | None, _: Tensor | None
-    ) -> tuple[Tensor | None, ...]:
-        x, matrix, z, weight = ctx.saved_tensors
-        vectors, groups = ctx.vectors, len(matrix) // ctx.vectors
-        if plainly(grad, mass_grad):
+    def again(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        z, mass = definition.Ragged(self.segments).attend(x, matrix, queries=self.vectors)
+        return z, mass.flatten(1)
 
-            def again(x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-                sets = definition.Ragged(ctx.segments)
-                z, mass = sets.attend(x, matrix, queries=vectors)
-                return z, mass.flatten(1)
+    def forward(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        weight, log_mass = _Softmax(self.segments).forward(_scores(x, matrix))
+        z = _WeightedSum(self.segments).forward(weight.reshape(len(x), self.vectors, -1), x)
+        return z, log_mass, weight
 
-            return *vector_product(again, [x, matrix], [grad, mass_grad]), None, None
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (x, matrix, z, _, weight), (grad, mass_grad) = saved, grads
+        vectors, groups = self.vectors, len(matrix) // self.vectors
         grad = torch.zeros_like(z) if grad is None else grad
         mean = split_channels(z * grad, groups).sum(-1).flatten(1)  # Σ w dw, per set
         mean = mean if mass_grad is None else mean - mass_grad
-        out = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        out = torch.empty_like(x) if wanted[0] else None
         slopes = torch.zeros_like(matrix)
         spare = x.new_empty(min(rows_at_once(x), len(x)), x.shape[1])
         for rows in row_chunks(x):
-            index, to = ctx.segments.index[rows], None if out is None else out[rows]
+            index, to = self.segments.index[rows], None if out is None else out[rows]
             here = _hand_back_into(grad, index, to)
             slope = _agree(x[rows], here, groups, spare).flatten(1)
             slope = slope.sub_(look_up(mean, index)).mul_(weight[rows])
@@ -211,7 +180,7 @@ class _Attend(Function):
             if to is not None:
                 _mix(weight[rows].reshape(-1, vectors, groups), here, to)
                 to.addcmul_(slope, matrix) if len(matrix) == 1 else to.addmm_(slope, matrix)
-        return out, slopes, None, None
+        return out, slopes
 
 
 class RaggedAttention(RaggedSums):
@@ -225,14 +194,14 @@ class RaggedAttention(RaggedSums):
         if exact_zeros or not shared or not simple(values, many):
             return super().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
         weight = weight.to(values.dtype).expand(len(values), -1, -1)
-        total: Tensor = apply(_WeightedSum, weight, values, self.segments)
+        total: Tensor = _WeightedSum(self.segments)(weight, values)
         return total
 
     def softmax(self, scores: Tensor, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """FIGURE_RAGGED_SOFTMAX."""
         if many is not None or scores.ndim != 2 or not single(scores):
             return super().softmax(scores, many)
-        found: tuple[Tensor, Tensor] = apply(_Softmax, scores.contiguous(), self.segments)
+        found: tuple[Tensor, Tensor] = _Softmax(self.segments)(scores.contiguous())
         return found
 
     def attend(
@@ -241,5 +210,5 @@ class RaggedAttention(RaggedSums):
         """FIGURE_RAGGED_ATTEND."""
         if not simple(x, many):
             return super().attend(x, matrix, many, queries=queries, whole=whole)
-        z, log_mass, _ = apply(_Attend, x, matrix.to(x.dtype), self.segments, len(matrix) if whole else queries)
+        z, log_mass, _ = _Attend(self.segments, len(matrix) if whole else queries)(x, matrix.to(x.dtype))
         return z, log_mass.reshape(self.segments.size, queries, -1)

@@ -8,19 +8,16 @@ Legend: ``N`` elements, ``S`` sets, ``C`` channels, ``K`` vectors per set, ``G``
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from modalpool.kernels import definition
 from modalpool.kernels.cpu.rows import add, add_rows, chunks, combine, per_run, reduce_rows, row_chunks, steps, take
-from modalpool.kernels.second_order import apply, plainly, vector_product
+from modalpool.kernels.second_order import Fast, Grads, Saved, plainly
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import accumulation_type, learned, present, read, single
-
-__all__ = ["RaggedSums"]
 
 
 def _hand_back(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -30,12 +27,17 @@ def _hand_back(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Te
     return torch.embedding_bag(per_set, segments.index, steps(segments.count), False, 0, False, weight)[0]
 
 
-class _Sum(Function):
+class _Sum(Fast):
     """Σ of rows ``(N, F)``; ``weight (N,)`` or None."""
 
-    @staticmethod
-    def forward(x: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
-        x = x.detach()
+    linear = True
+
+    def __init__(self, segments: Segments, weight: Tensor | None) -> None:
+        self.segments, self.weight = segments, weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.dtype = x.dtype
+        segments, weight = self.segments, self.weight
         weight = None if weight is None else weight.to(accumulation_type(x.dtype))
         if single(x):
             return add(segments, x, weight)
@@ -45,60 +47,52 @@ class _Sum(Function):
             sums[chunk.runs] = add_rows(take(segments, x, chunk).float(), chunk.rows, chunk.offsets, share)
         return combine(segments, sums)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.segments, ctx.weight = inputs
-        ctx.dtype = x.dtype
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grad = grad.to(ctx.dtype)
-        weight = None if ctx.weight is None else ctx.weight.to(ctx.dtype)
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        grad = grads[0].to(self.dtype)
+        weight = None if self.weight is None else self.weight.to(self.dtype)
         if not plainly(grad):
-            return _hand_back(grad, ctx.segments, weight), None, None
-        share = grad.index_select(0, ctx.segments.index)
-        return share if weight is None else share * weight[:, None], None, None
+            return (_hand_back(grad, self.segments, weight),)
+        share = grad.index_select(0, self.segments.index)
+        return (share if weight is None else share * weight[:, None],)
 
 
-class _Extreme(Function):
+class _Extreme(Fast):
     """Largest or least of rows ``(N, F)``; the gradient goes to where it is attained, shared evenly by ties."""
 
-    @staticmethod
-    def forward(x: Tensor, segments: Segments, least: bool) -> Tensor:
-        how, worst = ("amin", torch.inf) if least else ("amax", -torch.inf)
+    def __init__(self, segments: Segments, *, least: bool) -> None:
+        self.segments, self.least = segments, least
+
+    def again(self, x: Tensor) -> Tensor:
+        sets = definition.Ragged(self.segments)
+        return sets.min(x) if self.least else sets.max(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        segments = self.segments
+        how, worst = ("amin", torch.inf) if self.least else ("amax", -torch.inf)
         if segments.in_order and single(x):
-            top = reduce_rows(x.detach(), steps(segments.count), segments.ptr, None, how)
+            top = reduce_rows(x, steps(segments.count), segments.ptr, None, how)
             return top if segments.full else top.masked_fill_(segments.lengths[:, None] == 0, worst)
         low = x.new_full((segments.size, x.shape[1]), worst)
-        return low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x.detach(), how)
+        return low.scatter_reduce_(0, segments.index[:, None].expand_as(x), x, how)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.segments, ctx.least = inputs
-        ctx.save_for_backward(x, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, top = ctx.saved_tensors
-        if plainly(grad):
-            sets = definition.Ragged(ctx.segments)
-            return *vector_product(sets.min if ctx.least else sets.max, [x], [grad]), None, None
-        index, share = ctx.segments.index, grad.to(x.dtype)
+    def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
+        (x, top), (grad,) = saved, grads
+        index, share = self.segments.index, grad.to(x.dtype)
         out = torch.empty_like(x)
         attained = 0
         for rows in row_chunks(x):
             best = torch.eq(x[rows], top.index_select(0, index[rows]), out=out[rows])
             attained += int(read(best.sum(dtype=torch.float32)))
             best.mul_(share.index_select(0, index[rows]))
-        if attained == read((ctx.segments.lengths > 0).sum()) * x.shape[1]:
-            return out, None, None
+        if attained == read((self.segments.lengths > 0).sum()) * x.shape[1]:
+            return (out,)
         ties = torch.zeros_like(top, dtype=accumulation_type(top.dtype))  # or nan, which nothing attains
         for rows in row_chunks(x):
             ties.index_add_(0, index[rows], (x[rows] == top.index_select(0, index[rows])).to(ties.dtype))
         ties = ties.clamp_(min=1).reciprocal_()
         for rows in row_chunks(x):
             out[rows].mul_(ties.index_select(0, index[rows]))
-        return out, None, None
+        return (out,)
 
 
 class RaggedSums(definition.Ragged):
@@ -112,7 +106,7 @@ class RaggedSums(definition.Ragged):
         if many is not None:  # what is not there belongs to a set behind the last one, and is never looked at
             weight = None if many.dtype == torch.bool else many
             here = here.without(present(many))
-        total: Tensor = apply(_Sum, values.reshape(len(values), -1), here, weight)
+        total: Tensor = _Sum(here, weight)(values.reshape(len(values), -1))
         return total[: self.segments.size].reshape(self.segments.size, *values.shape[1:])
 
     def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
@@ -127,6 +121,6 @@ class RaggedSums(definition.Ragged):
         if (many is not None and many.ndim > 1) or not values.is_contiguous():
             return super().min(values, many) if least else super().max(values, many)
         here = self.segments if many is None else self.segments.without(present(many))
-        top: Tensor = apply(_Extreme, values.reshape(len(values), -1), here, least)
+        top: Tensor = _Extreme(here, least=least)(values.reshape(len(values), -1))
         top = top[: self.segments.size].reshape(self.segments.size, *values.shape[1:])
         return top.to(accumulation_type(values.dtype))

@@ -20,23 +20,6 @@ from modalpool.kernels import tuning
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import accumulation_type, finite, inside, single
 
-__all__ = [
-    "Chunk",
-    "add",
-    "add_rows",
-    "chunks",
-    "combine",
-    "look_up",
-    "per_run",
-    "reduce_rows",
-    "row_chunks",
-    "rows_at_once",
-    "simple",
-    "sound",
-    "steps",
-    "take",
-]
-
 with warnings.catch_warnings():  # torch says once that they are in beta
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor([0, 0], [], [], (1, 0), dtype=torch.float32, device="cpu")

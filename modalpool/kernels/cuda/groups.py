@@ -8,6 +8,7 @@ Legend: ``S`` ragged sets, ``C`` channels, ``*`` anything.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from math import prod
 
@@ -15,10 +16,8 @@ from torch import Tensor
 
 from modalpool.kernels import definition, tuning
 from modalpool.kernels.cuda import ops
-from modalpool.kernels.definition import Frugal
+from modalpool.kernels.definition import Frugal, Group
 from modalpool.kernels.values import accumulation_type, learned, sloped
-
-__all__ = ["Dense", "Ragged"]
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,8 @@ def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | N
     kept = values.ndim - 2 if where.dims is None else 0
     vectors, groups = weight.shape[-2:]
     weight = weight.expand(*values.shape[:-1], vectors, groups)
-    each = groups == values.shape[-1] > 1
-    groups = 1 if each else groups
     share = where.elements(weight.movedim(-2, -1), kept, 1)  # (A, B, P, kept, groups · K)
-    share = share.reshape(*share.shape[:4], weight.shape[-1], vectors).movedim(-1, 3)  # (A, B, P, K, kept, groups)
-    share = share if each else share.flatten(4).unsqueeze(-1)
+    share = share.reshape(*share.shape[:4], groups, vectors).movedim(-1, 3).flatten(4)  # (A, B, P, K, kept · groups)
     x = where.elements(values, kept, groups)
     z: Tensor = ops.set_sum(x, share, where.times(many, kept, groups), where.ptr, where.order, exact_zeros)
     front = values.shape[1:-1] if where.dims is None else ()
@@ -83,15 +79,10 @@ def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | N
     return z.reshape(*where.shape, *front, vectors, values.shape[-1])
 
 
-def _soften(x: Tensor, scale: Tensor | float, where: Where, many: Tensor | None) -> tuple[Tensor, Tensor]:
+def _soften(x: Tensor, scale: float, where: Where, many: Tensor | None) -> tuple[Tensor, Tensor]:
     kept = x.ndim - 2 if where.dims is None else 0
-    rate = None
-    if isinstance(scale, Tensor):
-        rate = scale.to(accumulation_type(x.dtype)).expand(x.shape[-1]).contiguous()
-    elif scale != 1:
-        rate = x.new_full((x.shape[-1],), scale, dtype=accumulation_type(x.dtype))
     seen = where.elements(x, kept)
-    z, log_mass, _, _ = ops.set_soften(seen, rate, where.times(many, kept), where.ptr, where.order)
+    z, log_mass, _, _ = ops.set_soften(seen, scale, where.times(many, kept), where.ptr, where.order)
     shape = (*where.shape, *(x.shape[1:] if where.dims is None else x.shape[-1:]))
     return z.reshape(shape), log_mass.reshape(shape)
 
@@ -112,65 +103,24 @@ def _attend(
     )
 
 
-def _too_many(x: Tensor, matrix: Tensor, queries: int, whole: bool) -> bool:
-    """Whether a tile cannot hold an element, or would be read too often."""
-    heads = 1 if whole else matrix.shape[0] // queries
-    return x.shape[-1] > tuning.WIDEST or heads > tuning.HEADS or matrix.shape[0] > tuning.SCORES
+class _Launched(Group):
+    """Sums, maxima, softmax pooling and linear attention as kernels, unjudged by any card: one read of x each."""
 
+    @abstractmethod
+    def _where(self, values: Tensor) -> Where:
+        """Which elements make up which set."""
 
-class Ragged(definition.Ragged):
-    """Ragged sets whose sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
-
-    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
-        """What is one read."""
-        return Frugal(soften=not learned(many), attend=x.ndim == 2 and not learned(many))
-
-    def _where(self) -> Where:
-        segments = self.segments
-        return Where((segments.size,), ptr=segments.ptr.contiguous(), order=segments.order)
-
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """One read."""
-        return super().sum(values, many) if learned(many) else _sum(values, self._where(), many)
-
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """One read, which counts ties too."""
-        return _max(values, self._where(), many)
-
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
-        """One read."""
-        return _weighted_sum(weight, values, self._where(), many, exact_zeros)
-
-    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One read: an online softmax."""
-        return super().soften(x, scale, many) if learned(many) else _soften(x, scale, self._where(), many)
-
-    def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """One read of whole elements: an online softmax of their scores."""
-        if learned(many) or x.ndim != 2 or _too_many(x, matrix, queries, whole):
-            return super().attend(x, matrix, many, queries=queries, whole=whole)
-        return _attend(x, matrix, self._where(), many, queries, whole)
-
-
-class Dense(definition.Dense):
-    """Dense sets whose masked sums, maxima, softmax pooling and linear attention are kernels, unjudged by any card."""
+    @abstractmethod
+    def _plain(self) -> Group:
+        """The definition."""
 
     def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
-        """What is one read."""
+        """What has a kernel."""
         return Frugal(soften=not learned(many), attend=not learned(many))
 
-    def _where(self, values: Tensor) -> Where:
-        return Where(tuple(values.shape[: self.dims[0]]), self.dims, tuple(values.shape[: self.dims[-1] + 1]))
-
     def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """Torch's own without a mask, and one read with one."""
-        if many is None:
-            return values.sum(self.dims, dtype=accumulation_type(values.dtype))
-        return super().sum(values, many) if learned(many) else _sum(values, self._where(values), many)
+        """One read."""
+        return self._plain().sum(values, many) if learned(many) else _sum(values, self._where(values), many)
 
     def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         """One read, which counts ties too."""
@@ -183,19 +133,59 @@ class Dense(definition.Dense):
     def weighted_sum(
         self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
     ) -> Tensor:
-        """One read, where it is not a matrix product."""
-        if many is None and not exact_zeros and weight.shape[-2] > 1 and weight.shape[-1] < values.shape[-1]:
-            return super().weighted_sum(weight, values)
+        """One read, if channels share weights."""
+        if weight.shape[-1] == values.shape[-1] > 1:
+            return self._plain().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
         return _weighted_sum(weight, values, self._where(values), many, exact_zeros)
 
     def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One read: an online softmax."""
-        return super().soften(x, scale, many) if learned(many) else _soften(x, scale, self._where(x), many)
+        if learned(many) or isinstance(scale, Tensor):
+            return super().soften(x, scale, many)
+        return _soften(x, scale, self._where(x), many)
 
     def attend(
         self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """One read of whole elements: an online softmax of their scores."""
-        if learned(many) or _too_many(x, matrix, queries, whole):
+        """One read of whole elements, if a tile can hold them and they are not read too often."""
+        heads = 1 if whole else len(matrix) // queries
+        fits = x.shape[-1] <= tuning.WIDEST and heads <= tuning.HEADS and len(matrix) <= tuning.SCORES
+        where = self._where(x)
+        if learned(many) or not fits or (where.dims is None and x.ndim != 2):
             return super().attend(x, matrix, many, queries=queries, whole=whole)
-        return _attend(x, matrix, self._where(x), many, queries, whole)
+        return _attend(x, matrix, where, many, queries, whole)
+
+
+class Ragged(_Launched, definition.Ragged):
+    """Ragged sets."""
+
+    def _where(self, values: Tensor) -> Where:
+        segments = self.segments
+        return Where((segments.size,), ptr=segments.ptr.contiguous(), order=segments.order)
+
+    def _plain(self) -> Group:
+        return definition.Ragged(self.segments)
+
+
+class Dense(_Launched, definition.Dense):
+    """Dense sets; torch's own sum and matrix product, where they will do."""
+
+    def _where(self, values: Tensor) -> Where:
+        return Where(tuple(values.shape[: self.dims[0]]), self.dims, tuple(values.shape[: self.dims[-1] + 1]))
+
+    def _plain(self) -> Group:
+        return definition.Dense(self.dims)
+
+    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+        """Torch's own without multiplicities."""
+        if many is None:
+            return values.sum(self.dims, dtype=accumulation_type(values.dtype))
+        return super().sum(values, many)
+
+    def weighted_sum(
+        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
+    ) -> Tensor:
+        """A matrix product, if several vectors share weights over channels."""
+        if many is None and not exact_zeros and weight.shape[-2] > 1 and weight.shape[-1] < values.shape[-1]:
+            return self._plain().weighted_sum(weight, values)
+        return super().weighted_sum(weight, values, many, exact_zeros=exact_zeros)

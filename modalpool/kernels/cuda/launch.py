@@ -16,17 +16,6 @@ from modalpool.kernels import tuning
 from modalpool.kernels.cuda import set_attend, set_max, set_soften, set_sum
 from modalpool.kernels.cuda.walk import tiles_over, walk_over
 
-__all__ = [
-    "attend_backward",
-    "attend_forward",
-    "max_backward",
-    "max_forward",
-    "soften_backward",
-    "soften_forward",
-    "sum_backward",
-    "sum_forward",
-]
-
 Given = Tensor | None
 
 
@@ -103,7 +92,7 @@ def sum_forward(x: Tensor, weight: Given, many: Given, ptr: Given, order: Given,
     set_sum.sum_forward[(plan.programs * vectors,)](
         x, x.stride(), weight, _strides(weight), *plan.there, out, rooms,
         vectors, plan.groups, plan.width, plan.blocks,
-        EXACT=exact_zeros, EACH=weight is not None and weight.shape[5] > 1, **plan.options,
+        EXACT=exact_zeros, **plan.options,
     )  # fmt: skip
     if rooms is not None:
         programs, blocks, tile = plan.joint(rooms.shape[1])
@@ -115,7 +104,7 @@ def _as_weights(weight: Given, many: Given, exact_zeros: bool) -> tuple[Given, G
     """Multiplicities that are more than there or not are weights, if there are no others."""
     if weight is not None or many is None or many.dtype == torch.bool:
         return weight, many, exact_zeros
-    return many[:, :, :, None, :, None], None, True
+    return many[:, :, :, None, :], None, True
 
 
 def sum_backward(
@@ -132,18 +121,17 @@ def sum_backward(
     """Gradients of x and the weights; empty where not asked for."""
     share, _, _ = _as_weights(weight, many, exact_zeros)
     plan = _Plan(x, (many, ptr, order), tuning.GRADIENT_COLUMNS if for_weight else tuning.COLUMNS)
-    vectors, each = grad.shape[1], share is not None and share.shape[5] > 1
+    vectors = grad.shape[1]
     grad_x = torch.empty_like(x) if for_x else None
     grad_weight = None
     if for_weight:
-        last = plan.width if each else plan.blocks
         elements = x.shape[0] * x.shape[1] * x.shape[2]
-        grad_weight = x.new_empty((elements, vectors, plan.groups, last), dtype=grad.dtype)
+        grad_weight = x.new_empty((elements, vectors, plan.groups, plan.blocks), dtype=grad.dtype)
     if x.numel() > 0 and grad.numel() > 0:
         set_sum.sum_backward[(plan.programs,)](
             grad, x, x.stride(), share, _strides(share), *plan.there, grad_x, _strides(grad_x),
             grad_weight, vectors, plan.groups, plan.width, plan.blocks,
-            EXACT=exact_zeros, EACH=each, **plan.options,
+            EXACT=exact_zeros, **plan.options,
         )  # fmt: skip
     else:
         for result in (grad_x, grad_weight):
@@ -152,9 +140,7 @@ def sum_backward(
     none = x.new_empty(0)
     if weight is None or grad_weight is None:
         return (none if grad_x is None else grad_x), none
-    if not each and plan.blocks > 1:
-        grad_weight = grad_weight.sum(-1, keepdim=True)
-    return (none if grad_x is None else grad_x), grad_weight.view(weight.shape).to(weight.dtype)
+    return (none if grad_x is None else grad_x), grad_weight.sum(-1).view(weight.shape).to(weight.dtype)
 
 
 def max_forward(x: Tensor, many: Given, ptr: Given, order: Given, ties: bool) -> tuple[Tensor, Tensor]:
@@ -189,16 +175,15 @@ def max_backward(share: Tensor, top: Tensor, x: Tensor, many: Given, ptr: Given,
     return grad_x
 
 
-def _join_soft(plan: _Plan, rooms: list[Tensor] | list[None], scale: Given, share: int, *out: Tensor) -> None:
+def _join_soft(plan: _Plan, rooms: list[Tensor] | list[None], scale: float, share: int, *out: Tensor) -> None:
     """Join chunks of softmaxes that ``share`` numbers have in common."""
     if rooms[-1] is not None:
         width = rooms[-1].shape[1]
         programs, blocks, tile = plan.joint(width)
-        channels = 1 if scale is None else len(scale)
-        set_soften.soften_join[(programs,)](*rooms, scale, plan.walk, *out, width, channels, share, blocks, **tile)
+        set_soften.soften_join[(programs,)](*rooms, plan.walk, *out, width, share, blocks, SCALE=scale, **tile)
 
 
-def soften_forward(x: Tensor, scale: Given, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
+def soften_forward(x: Tensor, scale: float, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
     """Σ w x, the log of what it was divided by, the largest x, the mass relative to it."""
     plan = _Plan(x, (many, ptr, order))
     groups, width = plan.groups, plan.width
@@ -207,11 +192,11 @@ def soften_forward(x: Tensor, scale: Given, many: Given, ptr: Given, order: Give
         return z.zero_(), torch.full_like(top, -torch.inf), top.fill_(-torch.inf), mass.zero_()
     rooms = plan.rooms(*[groups * width] * 3)
     set_soften.soften_forward[(plan.programs,)](
-        x, x.stride(), scale, *plan.there, z, top, mass, *rooms, groups, width, plan.blocks,
-        WEIGHED=plan.weighed, **plan.options,
+        *plan.elements, z, top, mass, *rooms, groups, width, plan.blocks,
+        SCALE=scale, WEIGHED=plan.weighed, **plan.options,
     )  # fmt: skip
     _join_soft(plan, rooms, scale, 1, z, top, mass)
-    return z, (top if scale is None else top * scale) + mass.log(), top, mass
+    return z, top * scale + mass.log(), top, mass
 
 
 def soften_backward(
@@ -221,32 +206,28 @@ def soften_backward(
     top: Tensor,
     mass: Tensor,
     x: Tensor,
-    scale: Given,
+    scale: float,
     many: Given,
     ptr: Given,
     order: Given,
-    for_scale: bool,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of x and the scale (nothing if it is not asked for)."""
+) -> Tensor:
+    """Gradient of x."""
     plan = _Plan(x, (many, ptr, order))
     grad_x = torch.empty_like(x)
-    gathered = x.new_zeros((plan.items, plan.groups, plan.width), dtype=plan.kind) if for_scale else None
     if x.numel() > 0:
         set_soften.soften_backward[(plan.programs,)](
-            grad, grad_log_mass, z, top, mass, x, x.stride(), scale, *plan.there, grad_x, grad_x.stride(),
-            gathered, plan.groups, plan.width, plan.blocks, WEIGHED=plan.weighed, **plan.options,
+            grad, grad_log_mass, z, top, mass, *plan.elements, grad_x, grad_x.stride(),
+            plan.groups, plan.width, plan.blocks, SCALE=scale, WEIGHED=plan.weighed, **plan.options,
         )  # fmt: skip
-    if gathered is None:
-        return grad_x, x.new_empty(0, dtype=plan.kind)
-    return grad_x, (gathered.sum((0, 1), dtype=torch.float64) + (grad_log_mass * z).sum((0, 1))).to(plan.kind)
+    return grad_x
 
 
-def _attend_plan(x: Tensor, *sets: Given) -> _Plan:
-    """A tile of whole elements and its warps."""
+def _attend_plan(x: Tensor, many: Given, ptr: Given, order: Given) -> _Plan:
+    """A tile of whole elements and its warps; all heads share multiplicities."""
     heads, columns = (triton.next_power_of_2(size) for size in x.shape[3:])
     rows = max(tuning.ATTEND_TILE // (2 if x.dtype == torch.float64 else 1) // (heads * columns), 1)
     tile = {"N": rows, "HEADS": heads, "C": columns, "num_warps": 8 if heads * columns >= 2048 else 4}
-    return _Plan(x, sets, tile=tile)
+    return _Plan(x, (None if many is None else many.unsqueeze(-1), ptr, order), tile=tile)
 
 
 def attend_forward(x: Tensor, matrix: Tensor, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
@@ -262,7 +243,7 @@ def attend_forward(x: Tensor, matrix: Tensor, many: Given, ptr: Given, order: Gi
         x, x.stride(), matrix, *plan.there, z, top, mass, *rooms, queries, heads, width,
         WEIGHED=plan.weighed, **plan.options,
     )  # fmt: skip
-    _join_soft(plan, rooms, None, width, z, top, mass)
+    _join_soft(plan, rooms, 1.0, width, z, top, mass)
     return z, top + mass.log(), top, mass
 
 
@@ -286,7 +267,7 @@ def attend_backward(
     # With a single score each program gathers its share of the matrix's gradient; with more, that takes another read.
     programs = min(plan.items, tuning.PROGRAMS) if scores == 1 else plan.items
     gathered = x.new_empty((programs, plan.width), dtype=plan.kind) if scores == 1 else None
-    steep = x.new_empty((*x.shape[:3], scores, 1, 1), dtype=plan.kind) if scores > 1 else None
+    steep = x.new_empty((*x.shape[:3], scores, 1), dtype=plan.kind) if scores > 1 else None
     set_attend.attend_backward[(programs,)](
         grad, slack, top, mass, x, x.stride(), matrix, *plan.there, grad_x, grad_x.stride(),
         steep, gathered, plan.items, queries, plan.groups, plan.width, WEIGHED=plan.weighed, **plan.options,

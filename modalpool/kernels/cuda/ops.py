@@ -23,8 +23,6 @@ from modalpool.kernels.second_order import transformed, vector_product
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import accumulation_type
 
-__all__ = ["set_attend", "set_max", "set_soften", "set_sum"]
-
 SETS = "Tensor? many, Tensor? ptr, Tensor? order"
 
 
@@ -100,7 +98,7 @@ def _fake_sum_backward(grad: Tensor, x: Tensor, weight: Tensor | None, *rest: An
 set_sum = _op(
     "set_sum", f"(Tensor x, Tensor? weight, {SETS}, bool exact_zeros) -> Tensor", launch.sum_forward, _fake_sum
 )
-"""Σ w x, ``(S, K, G, D)``; weight ``(A, B, P, K, G, D or 1)``, None = ``many``."""
+"""Σ w x, ``(S, K, G, D)``; weight ``(A, B, P, K, G)``, None = ``many``."""
 _sum_backward = _op(
     "set_sum_backward",
     f"(Tensor grad, Tensor x, Tensor? weight, {SETS}, bool exact_zeros, bool for_x, bool for_weight)"
@@ -123,8 +121,7 @@ def _differentiate_sum(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if weight is None:
             z: Tensor = _plainly(lambda group, x, many: group.sum(x, many), (x,), *sets)
             return z[:, None]
-        # The weights of a group beside its values: (A, B, P, G, K, D or 1).
-        beside = weight.transpose(3, 4)
+        beside = weight.transpose(3, 4)[..., None]  # the weights of a group beside its values: (A, B, P, G, K, 1)
         z = _plainly(
             lambda group, x, weight, many: group.weighted_sum(weight, x, many, exact_zeros=ctx.exact_zeros),
             (x, beside),
@@ -179,27 +176,31 @@ set_max.register_autograd(_differentiate_max, setup_context=_keep_max)
 # --- softmax of each channel
 
 
-def _fake_soften(x: Tensor, scale: Any, many: Any, ptr: Tensor | None, order: Any) -> tuple[Tensor, ...]:
+def _fake_soften(x: Tensor, scale: float, many: Any, ptr: Tensor | None, order: Any) -> tuple[Tensor, ...]:
     return tuple(_new(x, *_shape(x, ptr)) for _ in range(4))
 
 
 set_soften = _op(
     "set_soften",
-    f"(Tensor x, Tensor? scale, {SETS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"(Tensor x, float scale, {SETS}) -> (Tensor, Tensor, Tensor, Tensor)",
     launch.soften_forward,
     _fake_soften,
 )
-"""Σ w x with w = softmax(scale · x), scale ``(D,)`` positive (None = 1), and the log of what it was divided by.
+"""Σ w x with w = softmax(scale · x), scale positive, and the log of what it was divided by.
 
 Also the largest x and the mass relative to it, for the gradient; all ``(S, G, D)``.
 """
 _soften_backward = _op(
     "set_soften_backward",
-    "(Tensor grad, Tensor grad_log_mass, Tensor z, Tensor top, Tensor mass, Tensor x, Tensor? scale, "
-    f"{SETS}, bool for_scale) -> (Tensor, Tensor)",
+    f"(Tensor grad, Tensor grad_log_mass, Tensor z, Tensor top, Tensor mass, Tensor x, float scale, {SETS}) -> Tensor",
     launch.soften_backward,
-    lambda grad, grad_log_mass, z, top, mass, x, *rest: (torch.empty_like(x), _new(x, x.shape[-1] if rest[-1] else 0)),
+    lambda grad, grad_log_mass, z, top, mass, x, *rest: torch.empty_like(x),
 )
+
+
+def _keep_soften(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, ctx.scale, *sets = inputs
+    _keep_soft(ctx, (x, *sets), output)
 
 
 def _keep_soft(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -211,23 +212,19 @@ def _keep_soft(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) ->
 def _differentiate_soften(
     ctx: Any, grad: Tensor, grad_log_mass: Tensor, _: Tensor | None, __: Tensor | None
 ) -> tuple[Tensor | None, ...]:
-    x, scale, *sets, z, top, mass = ctx.saved_tensors
+    x, *sets, z, top, mass = ctx.saved_tensors
 
-    def compute(x: Tensor, scale: Tensor | None = None) -> Any:
-        rate = 1.0 if scale is None else scale
-        return _plainly(lambda group, x, many: group.soften(x, rate, many), (x,), *sets)
+    def compute(x: Tensor) -> Any:
+        return _plainly(lambda group, x, many: group.soften(x, ctx.scale, many), (x,), *sets)
 
-    again = _again(compute, x, scale, (grad, grad_log_mass), 3)
+    again = _again(compute, x, None, (grad, grad_log_mass), 3)
     if again is not None:
         return again
-    for_scale = ctx.needs_input_grad[1]
-    grad_x, grad_scale = _soften_backward(
-        grad.contiguous(), grad_log_mass.contiguous(), z, top, mass, x, scale, *sets, for_scale
-    )
-    return grad_x, grad_scale if for_scale else None, *(None,) * 3
+    kept = (grad.contiguous(), grad_log_mass.contiguous(), z, top, mass, x, ctx.scale)
+    return _soften_backward(*kept, *sets), *(None,) * 4
 
 
-set_soften.register_autograd(_differentiate_soften, setup_context=_keep_soft)
+set_soften.register_autograd(_differentiate_soften, setup_context=_keep_soften)
 
 
 # --- attention with a linear score

@@ -9,9 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import LOG2E, largest, load_rows, load_tile, origin, put, rows_from, take_chunk
-
-__all__ = ["attend_backward", "attend_forward"]
+from modalpool.kernels.cuda.walk import LOG2E, largest, load_rows, load_tile, offset, origin, put, rows_from, take_chunk
 
 
 @triton.jit
@@ -50,8 +48,7 @@ def attend_forward(
     owner, low, high, slot, alone, exists = take_chunk(walk, item)
     x += origin(walk, owner, xs)
     matrix += k * H * H * D
-    if many is not None:
-        many += origin(walk, owner, ms)
+    many_at = offset(walk, owner, 0, many, ms)
     head = tl.arange(0, HEADS)
     d = tl.arange(0, C)
     tops = tl.full((N, HEADS), float("-inf"), ACC)
@@ -59,7 +56,7 @@ def attend_forward(
     totals = tl.zeros((N, HEADS, C), ACC)
     for start in range(low, high, N):
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
-        times, there = load_rows(many, ms, row, valid)
+        times, there = load_rows(many, ms, many_at, row, valid)
         value = _values(walk, many, x, xs, row, valid, there, head, d, H, D, ACC)
         score = tl.where(there[:, None], _scores(value, matrix, head, d, H, D, ACC), float("-inf"))
         new = tl.maximum(tops, score, propagate_nan=tl.PropagateNan.ALL)
@@ -102,12 +99,10 @@ def attend_backward(
         first = origin(walk, owner, (walk.inner * walk.size, walk.size))
         x_set = x + origin(walk, owner, xs)
         grad_set = grad_x + origin(walk, owner, gs)
-        many_set = many
-        if many is not None:
-            many_set = many + origin(walk, owner, ms)
+        many_at = offset(walk, owner, 0, many, ms)
         for start in range(low, high, N):
             row, valid = rows_from(walk, start, high, tl.arange(0, N))
-            times, there = load_rows(many_set, ms, row, valid)
+            times, there = load_rows(many, ms, many_at, row, valid)
             value = _values(walk, many, x_set, xs, row, valid, there, head, d, H, D, ACC)
             slope = tl.zeros((N, HEADS, C), ACC)
             for k in range(K):

@@ -5,16 +5,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import UNROLL, chunks_of, enter, largest, load_rows, load_tile, origin, put, rows_from
-
-__all__ = ["max_backward", "max_forward", "max_join"]
+from modalpool.kernels.cuda.walk import UNROLL, chunks_of, enter, largest, load_rows, load_tile, offset, put, rows_from
 
 
 @triton.jit
-def _rise(top, ties, x, xs, many, ms, walk, low, high, steps, d, D, ACC, TIES):
+def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC, TIES):
     """Go on with a tile: the larger of each lane, and how often it was seen."""
     row, valid = rows_from(walk, low, high, steps)
-    there = load_rows(many, ms, row, valid)[1][:, None]
+    there = load_rows(many, ms, many_at, row, valid)[1][:, None]
     place = row[:, None] * xs[2] + d[None, :] * xs[4]
     value = load_tile(walk, many, x, place, valid[:, None], there, (d < D)[None, :], float("-inf")).to(ACC)
     best = tl.maximum(top, value, propagate_nan=tl.PropagateNan.ALL)
@@ -30,15 +28,14 @@ def max_forward(
 ):  # fmt: skip
     """The maximum of one chunk: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
     g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
-    x += origin(walk, owner, xs) + g * xs[3]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
     steps = tl.arange(0, N)
     top = tl.full((N, C), float("-inf"), ACC)
     ties = tl.zeros((N, C), tl.int32)
     for start in range(low, high, N * UNROLL):
         for u in tl.static_range(UNROLL):
-            top, ties = _rise(top, ties, x, xs, many, ms, walk, start + u * N, high, steps, d, D, ACC, TIES)
+            top, ties = _rise(top, ties, x, xs, many, ms, many_at, walk, start + u * N, high, steps, d, D, ACC, TIES)
     best = largest(top)
     put(out, rooms, owner, slot, G * D, g * D + d, best, best, d < D, alone, exists)
     if TIES:
@@ -81,16 +78,15 @@ def max_backward(
 ):
     """Give each element that attains the maximum its share of the gradient, ``(S, G, D)``."""
     g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
-    x += origin(walk, owner, xs) + g * xs[3]
-    grad_x += origin(walk, owner, gs) + g * gs[3]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
+    grad_x += offset(walk, owner, g, grad_x, gs)
     wide = (d < D)[None, :]
     best = tl.load(top + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]
     slope = tl.load(share + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]
     for start in range(low, high, N):
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
-        there = load_rows(many, ms, row, valid)[1][:, None]
+        there = load_rows(many, ms, many_at, row, valid)[1][:, None]
         place = row[:, None] * xs[2] + d[None, :] * xs[4]
         value = load_tile(walk, many, x, place, valid[:, None], there, wide, 0.0).to(ACC)
         slopes = tl.where((value == best) & there, slope, 0.0).to(grad_x.dtype.element_ty)

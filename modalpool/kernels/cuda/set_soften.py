@@ -18,28 +18,17 @@ from modalpool.kernels.cuda.walk import (
     load_rows,
     load_tile,
     merge_soft,
-    origin,
+    offset,
     put,
     rows_from,
 )
 
-__all__ = ["soften_backward", "soften_forward", "soften_join"]
-
 
 @triton.jit
-def _rate(scale, d, D, ACC):
-    """What a difference of values is multiplied by before exp2."""
-    if scale is None:
-        return tl.full(d.shape, LOG2E, ACC)[None, :]
-    else:
-        return tl.load(scale + d, mask=d < D, other=1).to(ACC)[None, :] * LOG2E
-
-
-@triton.jit
-def _tile(x, xs, many, ms, walk, low, high, steps, d, D, ACC):
+def _tile(x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC):
     """Values, -inf where nothing is there; multiplicities; which rows are there."""
     row, valid = rows_from(walk, low, high, steps)
-    times, there = load_rows(many, ms, row, valid)
+    times, there = load_rows(many, ms, many_at, row, valid)
     place = row[:, None] * xs[2] + d[None, :] * xs[4]
     value = load_tile(walk, many, x, place, valid[:, None], there[:, None], (d < D)[None, :], float("-inf")).to(ACC)
     return value, times.to(ACC)[:, None], there
@@ -65,25 +54,24 @@ def _add(mass, total, value, times, shift, rate, WEIGHED):
 
 @triton.jit
 def soften_forward(
-    x, xs, scale, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, G, D, blocks,
-    WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+    x, xs, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, G, D, blocks,
+    SCALE: tl.constexpr, WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Σ w x, the largest x and the mass of one chunk: x ``(A, B, P, G, D)``, scale ``(D,)``, outputs ``(S, G, D)``."""
+    """Σ w x, the largest x and the mass of one chunk: x ``(A, B, P, G, D)``, outputs ``(S, G, D)``."""
     g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
-    x += origin(walk, owner, xs) + g * xs[3]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
     steps = tl.arange(0, N)
-    rate = _rate(scale, d, D, ACC)
+    rate = tl.full((1, C), SCALE * LOG2E, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
     totals = tl.zeros((N, C), ACC)
     seen = tl.zeros((N,), tl.int32)
     for start in range(low, high, N * UNROLL):
-        a, times_a, there_a = _tile(x, xs, many, ms, walk, start, high, steps, d, D, ACC)
-        b, times_b, there_b = _tile(x, xs, many, ms, walk, start + N, high, steps, d, D, ACC)
-        c, times_c, there_c = _tile(x, xs, many, ms, walk, start + 2 * N, high, steps, d, D, ACC)
-        e, times_e, there_e = _tile(x, xs, many, ms, walk, start + 3 * N, high, steps, d, D, ACC)
+        a, times_a, there_a = _tile(x, xs, many, ms, many_at, walk, start, high, steps, d, D, ACC)
+        b, times_b, there_b = _tile(x, xs, many, ms, many_at, walk, start + N, high, steps, d, D, ACC)
+        c, times_c, there_c = _tile(x, xs, many, ms, many_at, walk, start + 2 * N, high, steps, d, D, ACC)
+        e, times_e, there_e = _tile(x, xs, many, ms, many_at, walk, start + 3 * N, high, steps, d, D, ACC)
         ab = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
         ce = tl.maximum(c, e, propagate_nan=tl.PropagateNan.ALL)
         new = tl.maximum(ab, ce, propagate_nan=tl.PropagateNan.ALL)
@@ -110,20 +98,17 @@ def soften_forward(
 
 @triton.jit
 def soften_join(
-    top_rooms, mass_rooms, total_rooms, scale, walk, z, top, mass, width, D, share, blocks,
-    N: tl.constexpr, C: tl.constexpr,
+    top_rooms, mass_rooms, total_rooms, walk, z, top, mass, width, share, blocks,
+    SCALE: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Join the chunks of one set: ``width`` numbers of which ``share`` at a time have one softmax.
-
-    ``scale (D,)`` is repeated over the softmaxes; None = one.
-    """
+    """Join the chunks of one set: ``width`` numbers of which ``share`` at a time have one softmax."""
     ACC: tl.constexpr = top_rooms.dtype.element_ty
     pid = tl.program_id(0).to(tl.int64)
     block, item = pid % blocks, pid // blocks
     owner, first, count = chunks_of(walk, item)
     c = block * C + tl.arange(0, C)
     f, soft = c // share, width // share
-    rate = _rate(scale, f % D, D, ACC)
+    rate = tl.full((1, C), SCALE * LOG2E, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
     totals = tl.zeros((N, C), ACC)
@@ -149,41 +134,33 @@ def soften_join(
 
 @triton.jit
 def soften_backward(
-    grad_z, grad_mass, z, top, mass, x, xs, scale, many, ms, walk, grad_x, gs, grad_scale, G, D, blocks,
-    WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+    grad_z, grad_mass, z, top, mass, x, xs, many, ms, walk, grad_x, gs, G, D, blocks,
+    SCALE: tl.constexpr, WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one chunk: w (g (1 + k (x - z)) + k g_mass), and Σ w (x - z)² for the gradient of k."""
-    g, d, item, owner, low, high, _, _, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
-    x += origin(walk, owner, xs) + g * xs[3]
-    grad_x += origin(walk, owner, gs) + g * gs[3]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
+    """Gradient of one chunk: w (g (1 + k (x - z)) + k g_mass), k the scale."""
+    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
+    grad_x += offset(walk, owner, g, grad_x, gs)
     wide = (d < D)[None, :]
-    rate = _rate(scale, d, D, ACC)
     place = (owner * G + g) * D + d
     above = tl.load(grad_z + place, mask=d < D, other=0)[None, :]
     beside = tl.load(grad_mass + place, mask=d < D, other=0)[None, :]
     mean = tl.load(z + place, mask=d < D, other=0)[None, :]
     best = tl.load(top + place, mask=d < D, other=0)[None, :]
     inverse = 1.0 / tl.load(mass + place, mask=d < D, other=1)[None, :]
-    k = rate / LOG2E
-    scatter = tl.zeros((N, C), ACC)
+    k = tl.full((1, C), SCALE, ACC)
     for start in range(low, high, N):
-        value, times, there = _tile(x, xs, many, ms, walk, start, high, tl.arange(0, N), d, D, ACC)
-        share = tl.exp2((value - best) * rate) * inverse
+        value, times, there = _tile(x, xs, many, ms, many_at, walk, start, high, tl.arange(0, N), d, D, ACC)
+        share = tl.exp2((value - best) * (k * LOG2E)) * inverse
         if WEIGHED:
             share *= times
         share = tl.where(there[:, None], share, 0.0)
         away = tl.where(share == 0, 0.0, value - mean)
         slope = share * (above * (1.0 + k * away) + k * beside)
-        if grad_scale is not None:
-            scatter += share * away * away
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
         tl.store(
             grad_x + row[:, None] * gs[2] + d[None, :] * gs[4],
             slope.to(grad_x.dtype.element_ty),
             mask=valid[:, None] & wide,
         )
-    if grad_scale is not None:
-        result = tl.where(exists, tl.sum(scatter, 0) * tl.sum(above, 0), 0.0)
-        tl.store(grad_scale + (item * G + g) * D + d, result, mask=d < D)

@@ -5,26 +5,31 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import STEPS, UNROLL, chunks_of, enter, load_rows, load_tile, origin, put, rows_from
-
-__all__ = ["sum_backward", "sum_forward", "sum_join"]
+from modalpool.kernels.cuda.walk import (
+    STEPS,
+    UNROLL,
+    chunks_of,
+    enter,
+    load_rows,
+    load_tile,
+    offset,
+    origin,
+    put,
+    rows_from,
+)
 
 
 @triton.jit
-def _addend(x, xs, weight, ws, many, ms, walk, low, high, steps, d, D, ACC, EXACT, EACH):
+def _addend(x, xs, weight, ws, many, ms, many_at, walk, low, high, steps, d, D, ACC, EXACT):
     """A tile of w x, zero where nothing is there."""
     row, valid = rows_from(walk, low, high, steps)
-    there = load_rows(many, ms, row, valid)[1]
+    there = load_rows(many, ms, many_at, row, valid)[1]
     wide = (d < D)[None, :]
     place = row[:, None] * xs[2] + d[None, :] * xs[4]
     if weight is None:
         return load_tile(walk, many, x, place, valid[:, None], there[:, None], wide, 0.0).to(ACC)
     else:
-        if EACH:
-            good = there[:, None] & wide
-            share = tl.load(weight + row[:, None] * ws[2] + d[None, :] * ws[5], mask=good, other=0).to(ACC)
-        else:
-            share = tl.load(weight + row * ws[2], mask=there, other=0).to(ACC)[:, None]
+        share = tl.load(weight + row * ws[2], mask=there, other=0).to(ACC)[:, None]
         if EXACT:
             return share * load_tile(walk, weight, x, place, valid[:, None], share != 0, wide, 0.0).to(ACC)
         else:
@@ -34,27 +39,26 @@ def _addend(x, xs, weight, ws, many, ms, walk, low, high, steps, d, D, ACC, EXAC
 @triton.jit
 def sum_forward(
     x, xs, weight, ws, many, ms, walk, out, rooms, K, G, D, blocks,
-    EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+    EXACT: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Σ w x of one chunk: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G, D or 1)``, out ``(S, K, G, D)``."""
+    """Σ w x of one chunk: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G)``, out ``(S, K, G, D)``."""
     pid = tl.program_id(0).to(tl.int64)
     k, pid = pid % K, pid // K
     g, d, _, owner, low, high, slot, alone, exists = enter(walk, pid, G, blocks, C)
-    x += origin(walk, owner, xs) + g * xs[3]
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
     if weight is not None:
         weight += origin(walk, owner, ws) + k * ws[3] + g * ws[4]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
     steps = tl.arange(0, N)
     total = tl.zeros((N, C), tl.float64)
     for span in range(low, high, N * UNROLL * STEPS):
         short = tl.zeros((N, C), ACC)
         end = tl.minimum(span + N * UNROLL * STEPS, high)
         for start in range(span, end, N * UNROLL):
-            a = _addend(x, xs, weight, ws, many, ms, walk, start, end, steps, d, D, ACC, EXACT, EACH)
-            b = _addend(x, xs, weight, ws, many, ms, walk, start + N, end, steps, d, D, ACC, EXACT, EACH)
-            c = _addend(x, xs, weight, ws, many, ms, walk, start + 2 * N, end, steps, d, D, ACC, EXACT, EACH)
-            e = _addend(x, xs, weight, ws, many, ms, walk, start + 3 * N, end, steps, d, D, ACC, EXACT, EACH)
+            a = _addend(x, xs, weight, ws, many, ms, many_at, walk, start, end, steps, d, D, ACC, EXACT)
+            b = _addend(x, xs, weight, ws, many, ms, many_at, walk, start + N, end, steps, d, D, ACC, EXACT)
+            c = _addend(x, xs, weight, ws, many, ms, many_at, walk, start + 2 * N, end, steps, d, D, ACC, EXACT)
+            e = _addend(x, xs, weight, ws, many, ms, many_at, walk, start + 3 * N, end, steps, d, D, ACC, EXACT)
             short += (a + b) + (c + e)
         total += short.to(tl.float64)
     result = tl.sum(total, 0)
@@ -79,25 +83,22 @@ def sum_join(rooms, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
 @triton.jit
 def sum_backward(
     grad, x, xs, weight, ws, many, ms, walk, grad_x, gs, grad_weight, K, G, D, blocks,
-    EXACT: tl.constexpr, EACH: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+    EXACT: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one chunk: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, D or blocks)``."""
+    """Gradients of one chunk: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, blocks)``."""
     pid = tl.program_id(0).to(tl.int64)
     g, d, _, owner, low, high, _, _, _ = enter(walk, pid, G, blocks, C)
     first = origin(walk, owner, (walk.inner * walk.size, walk.size))  # of the set, counting elements
+    x += offset(walk, owner, g, x, xs)
+    many_at = offset(walk, owner, g, many, ms)
     if grad_x is not None:
-        grad_x += origin(walk, owner, gs) + g * gs[3]
-    if grad_weight is not None:
-        x += origin(walk, owner, xs) + g * xs[3]
+        grad_x += offset(walk, owner, g, grad_x, gs)
     if weight is not None:
         weight += origin(walk, owner, ws) + g * ws[4]
-    if many is not None:
-        many += origin(walk, owner, ms) + g * ms[3]
     wide = (d < D)[None, :]
     for start in range(low, high, N):
         row, valid = rows_from(walk, start, high, tl.arange(0, N))
-        there = load_rows(many, ms, row, valid)[1]
-        good = there[:, None] & wide
+        there = load_rows(many, ms, many_at, row, valid)[1]
         slope = tl.zeros((N, C), ACC)
         value = tl.zeros((N, C), ACC)
         if grad_weight is not None:
@@ -108,22 +109,14 @@ def sum_backward(
             if weight is None:
                 slope += above
             else:
-                if EACH:
-                    share = tl.load(
-                        weight + k * ws[3] + row[:, None] * ws[2] + d[None, :] * ws[5], mask=good, other=0
-                    ).to(ACC)
-                else:
-                    share = tl.load(weight + k * ws[3] + row * ws[2], mask=there, other=0).to(ACC)[:, None]
+                share = tl.load(weight + k * ws[3] + row * ws[2], mask=there, other=0).to(ACC)[:, None]
                 slope += share * above
                 if grad_weight is not None:
                     product = value * above
                     if EXACT:
                         product = tl.where(share == 0, 0.0, product)
                     place = ((first + row) * K + k) * G + g
-                    if EACH:
-                        tl.store(grad_weight + place[:, None] * D + d[None, :], product, mask=valid[:, None] & wide)
-                    else:
-                        tl.store(grad_weight + place * blocks + pid % blocks, tl.sum(product, 1), mask=valid)
+                    tl.store(grad_weight + place * blocks + pid % blocks, tl.sum(product, 1), mask=valid)
         if grad_x is not None:
             slope = tl.where(there[:, None], slope, 0.0)
             written = row[:, None] * gs[2] + d[None, :] * gs[4]

@@ -19,26 +19,6 @@ from torch import Tensor
 
 from modalpool.kernels import tuning
 
-__all__ = [
-    "LOG2E",
-    "STEPS",
-    "UNROLL",
-    "Tiles",
-    "Walk",
-    "chunks_of",
-    "enter",
-    "largest",
-    "load_rows",
-    "load_tile",
-    "merge_soft",
-    "origin",
-    "put",
-    "rows_from",
-    "take_chunk",
-    "tiles_over",
-    "walk_over",
-]
-
 UNROLL = tl.constexpr(tuning.UNROLL)
 STEPS = tl.constexpr(tuning.STEPS)
 LOG2E = tl.constexpr(1.4426950408889634)
@@ -185,6 +165,15 @@ def origin(walk, owner, strides):
 
 
 @triton.jit
+def offset(walk, owner, g, tensor, strides):
+    """How far into a tensor ``(A, B, P, G, …)``, which may be None, group g of a set begins."""
+    if tensor is None:
+        return owner * 0
+    else:
+        return origin(walk, owner, strides) + g * strides[3]
+
+
+@triton.jit
 def rows_from(walk, low, high, steps):
     """The rows at places ``low + steps``, and which of them come before ``high``."""
     place = low + steps
@@ -197,12 +186,12 @@ def rows_from(walk, low, high, steps):
 
 
 @triton.jit
-def load_rows(many, strides, row, valid):
-    """Multiplicities of rows, and which rows are there."""
+def load_rows(many, strides, begin, row, valid):
+    """Multiplicities of rows of what begins somewhere, and which rows are there."""
     if many is None:
         return valid, valid
     else:
-        times = tl.load(many + row * strides[2], mask=valid, other=0)
+        times = tl.load(many + begin + row * strides[2], mask=valid, other=0)
         return times, valid & (times != 0)
 
 

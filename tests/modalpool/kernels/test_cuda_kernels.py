@@ -314,14 +314,13 @@ def test_ops_keep_what_they_promise(ragged):
     ptr = torch.tensor([0, 2, 6], device=DEVICE) if ragged else None
     order = torch.randperm(6).to(DEVICE) if ragged else None
     many = torch.ones(x.shape[:4], device=DEVICE)
-    weight = torch.randn(*x.shape[:3], 1, 2, 1, device=DEVICE, requires_grad=True)
-    scale = torch.rand(2, device=DEVICE, requires_grad=True)
+    weight = torch.randn(*x.shape[:3], 1, 2, device=DEVICE, requires_grad=True)
     matrix = torch.randn(1, 2, 4, device=DEVICE, requires_grad=True)
     sets = (many, ptr, order)
     torch.library.opcheck(ops.set_sum, (x, weight, *sets, True))
     torch.library.opcheck(ops.set_sum, (x, None, *sets, False))
     torch.library.opcheck(ops.set_max, (x, *sets, True))
-    torch.library.opcheck(ops.set_soften, (x, scale, *sets))
+    torch.library.opcheck(ops.set_soften, (x, 1.5, *sets))
     torch.library.opcheck(ops.set_attend, (x, matrix, many[..., 0].contiguous(), ptr, order))
 
 
