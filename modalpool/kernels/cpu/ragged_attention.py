@@ -189,7 +189,7 @@ class RaggedAttention(RaggedSums):
     def weighted_sum(
         self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
     ) -> Tensor:
-        """FIGURE_RAGGED_WEIGHTED."""
+        """No product is written down: with `softmax` 2.3 to 3.5 times as fast forward, 1.6 to 2.0 with the backward."""
         shared = weight.ndim == 3 and (weight.shape[2] < values.shape[-1] or values.shape[-1] == 1)
         if exact_zeros or not shared or not simple(values, many):
             return super().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
@@ -198,7 +198,7 @@ class RaggedAttention(RaggedSums):
         return total
 
     def softmax(self, scores: Tensor, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """FIGURE_RAGGED_SOFTMAX."""
+        """Moderate scores need no maximum; see `weighted_sum` for the figure."""
         if many is not None or scores.ndim != 2 or not single(scores):
             return super().softmax(scores, many)
         found: tuple[Tensor, Tensor] = _Softmax(self.segments)(scores.contiguous())
@@ -207,7 +207,7 @@ class RaggedAttention(RaggedSums):
     def attend(
         self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """FIGURE_RAGGED_ATTEND."""
+        """The gradient of x is written once: 2.8 to 3.5 times as fast forward, 2.8 to 3.7 with the backward."""
         if not simple(x, many):
             return super().attend(x, matrix, many, queries=queries, whole=whole)
         z, log_mass, _ = _Attend(self.segments, len(matrix) if whole else queries)(x, matrix.to(x.dtype))
