@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from modalpool import state as states
 from modalpool.arrange import Arranged, arrange
 from modalpool.chunks import state_of
-from modalpool.kernels import full_precision, mixed
+from modalpool.kernels import full_precision
 from modalpool.layout import Axes, Layout
 from modalpool.padding import Lengths
 from modalpool.reductions import Count, Reduction, State, build, concatenate
@@ -148,7 +148,7 @@ class Pool(nn.Module):
             batch=batch,
             channels=self.channels,
         )
-        if mixed(x):
+        if not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type):
             with full_precision(x):
                 return self._pool(arranged, x.dtype, return_weights)
         return self._pool(arranged, x.dtype, return_weights)

@@ -228,14 +228,15 @@ class DenseSets(Sets):
         return self.count(like) if self.mask is None else super().size(like)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean; without a mask it is torch's own, to the bit (half precision: but for rare sums)."""
+        """The mean; without a mask it is torch's own, to the bit: there is nothing to choose but for half precision."""
         if self.mask is not None:
             return super().mean(values)
-        if self.axes is None:
-            return path(values, self.dims).mean(values)
         # torch adds up in the order of the axes it is shown, so show it the input's own.
-        shown = values.permute(self.axes.inverse)
-        return path(shown, self.axes.pooled).mean(shown).permute(self.axes.back)
+        axes = self.axes
+        shown, dims = (values, self.dims) if axes is None else (values.permute(axes.inverse), axes.pooled)
+        half = values.dtype in (torch.float16, torch.bfloat16)
+        mean = path(shown, dims).mean(shown) if half else shown.mean(dims)
+        return mean if axes is None else mean.permute(axes.back)
 
 
 class RaggedSets(Sets):

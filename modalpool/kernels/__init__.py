@@ -19,7 +19,6 @@ from modalpool.kernels.values import (
     clean,
     full_precision,
     hide,
-    mixed,
     multiply,
     split_channels,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "eager",
     "full_precision",
     "hide",
-    "mixed",
     "multiply",
     "path",
     "split_channels",

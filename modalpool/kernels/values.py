@@ -26,11 +26,6 @@ def accumulation_type(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALF else dtype
 
 
-def mixed(x: Tensor) -> bool:
-    """Whether autocast is on for the device of ``x``."""
-    return not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type)
-
-
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """No autocast on the device of ``x``; the meta device knows none."""
     return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
