@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from modalpool.kernels.second_order import apply
 from modalpool.sets import Sets
 
 __all__ = ["at_rank", "chosen", "present"]
@@ -37,7 +36,7 @@ class _View(Function):
 
 def _view(x: Tensor, dtype: torch.dtype) -> Tensor:
     mapped = not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
-    view: Tensor = apply(_View, x, dtype) if mapped else x.view(dtype)
+    view: Tensor = _View.apply(x, dtype) if mapped else x.view(dtype)  # type: ignore[no-untyped-call]
     return view
 
 
