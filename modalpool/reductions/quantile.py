@@ -22,6 +22,8 @@ class Quantile(Reduction):
 
     Args:
         q: From 0, the minimum, to 1, the maximum; 0.5 is the median.
+        interpolation: What g is between two ranks, as in ``torch.quantile``: "linear", "lower" (0), "higher" (1),
+            "nearest" (half to even) or "midpoint" (½).
 
     Example:
         >>> import torch
@@ -35,11 +37,15 @@ class Quantile(Reduction):
         "pool the whole at once, or use 'topk', 'max' or 'mean'"
     )
 
-    def __init__(self, *, q: float = 0.5) -> None:
+    INTERPOLATIONS = ("linear", "lower", "higher", "nearest", "midpoint")
+
+    def __init__(self, *, q: float = 0.5, interpolation: str = "linear") -> None:
         super().__init__()
+        if interpolation not in self.INTERPOLATIONS:
+            raise ValueError(f"interpolation: expected one of {', '.join(self.INTERPOLATIONS)}, got {interpolation!r}")
         if not 0 <= q <= 1:
             raise ValueError(f"q: expected a number from 0 to 1, got {q}")
-        self.q = q
+        self.q, self.interpolation = q, interpolation
 
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
@@ -52,12 +58,20 @@ class Quantile(Reduction):
         after = sets.expand(sets.min(torch.where(x.detach() > at, x.detach(), torch.inf)))
         goes_on = sets.tally((x <= at) * many) > rank.floor() + 1  # the next rank is the same value
         high = torch.where(sets.expand(goes_on), low, (x == after) * many)
-        share = sets.expand(rank - rank.floor())
+        share = sets.expand(self._share(rank))
         weight = torch.zeros_like(x)
         for tied, part in ((low, 1 - share), (high, share)):
             mass = sets.tally(tied)
             weight = weight + tied / sets.expand(torch.where(mass > 0, mass, 1.0)) * part
         return (chosen(weight, x, sets),), weight if with_weights else None
+
+    def _share(self, rank: Tensor) -> Tensor:
+        """g, of fractional ranks."""
+        low, high = rank.floor(), rank.ceil()
+        if self.interpolation == "midpoint":
+            return (high - low) / 2
+        chosen_rank = {"linear": rank, "lower": low, "higher": high, "nearest": rank.round()}[self.interpolation]
+        return chosen_rank - low
 
     def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
@@ -65,4 +79,4 @@ class Quantile(Reduction):
 
     def extra_repr(self) -> str:
         """The options that are not the default."""
-        return repr_options(self, q=0.5)
+        return repr_options(self, q=0.5, interpolation="linear")
