@@ -16,7 +16,7 @@ __all__ = ["MedianAggregation", "QuantileAggregation"]
 
 
 class QuantileAggregation(PoolAggregation):
-    """Take quantiles of each feature; of several, each feature's lie side by side, as in PyG.
+    """Take quantiles of each feature; several are laid side by side: ``(S, *, Q · F)``.
 
     "nearest" rounds the rank within the set, half to even; PyG rounds the place among all sets' elements.
 
@@ -43,12 +43,6 @@ class QuantileAggregation(PoolAggregation):
         """See `PoolAggregation.forward`; ``index`` is needed."""
         self.assert_index_present(index)
         return super().forward(x, index, *given, **options)
-
-    def aggregate(self, x: Tensor, **sets: Any) -> Tensor:
-        """Pool ``(N, *, F)`` to ``(S, *, F)``, or for several shares ``(S, *, F · Q)``."""
-        z = super().aggregate(x, **sets)
-        shares = len(self.q)
-        return z if shares == 1 else z.unflatten(-1, (shares, -1)).transpose(-1, -2).flatten(-2)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(q={self._q})"

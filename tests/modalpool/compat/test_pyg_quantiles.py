@@ -20,7 +20,7 @@ def test_quantiles_are_pygs(q, interpolation):
     x = elements(5)
     ours, theirs = (library.QuantileAggregation(q, interpolation, fill_value=-2.0) for library in (pyg, aggr))
     got, expected = ours(x, INDEX, dim_size=5), theirs(x, INDEX, dim_size=5)
-    torch.testing.assert_close(got, expected.reshape(got.shape))
+    torch.testing.assert_close(got, expected.reshape(got.shape), rtol=1e-5, atol=1e-6)  # PyG keeps q in float32
     assert (got[[2, 4]] == -2).all()
     assert repr(ours) == repr(theirs)
 
