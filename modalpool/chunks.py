@@ -182,6 +182,8 @@ def state_of(reduction: Reduction, x: Tensor, sets: Sets, count: Count) -> State
 class _Partial(Fast):
     """The states of all chunks, one after the other, of elements and the parameters of the rule."""
 
+    recalls = False  # states are small beside a chunk, and many
+
     def __init__(self, reduction: Reduction, chunks: Sequence[Chunk], count: Count) -> None:
         self.reduction, self.chunks, self.count = reduction, chunks, count
         self.names = [name for name, _ in reduction.named_parameters()]
@@ -201,7 +203,7 @@ class _Partial(Fast):
         return tuple(tensor for state in states for tensor in state)
 
     def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
-        x, *parameters = saved[: 1 + len(self.names)]
+        x, *parameters = saved
         size = self.reduction.state_size
         out = torch.zeros_like(x) if wanted[0] else None
         totals: list[Tensor | None] = [None] * len(parameters)

@@ -71,6 +71,8 @@ class Fast(ABC):
 
     hidden = 0
     """How many of the results, the last ones, are there for the backward only."""
+    recalls = True
+    """Whether the backward looks at the results; otherwise only what was given is kept for it."""
     linear = False
     """Whether the backward needs no tensor: it is then made of ordinary operations when `plainly` holds."""
 
@@ -84,7 +86,7 @@ class Fast(ABC):
 
     @abstractmethod
     def backward(self, saved: Saved, grads: Grads, wanted: Sequence[bool]) -> Grads:
-        """Gradients of what was given, as far as they are wanted; ``saved`` is that and then the results."""
+        """Gradients of what was given, as far as they are wanted; ``saved`` is that and then what it `recalls`."""
 
     def __call__(self, *given: Tensor) -> Any:
         """The results, with their gradients."""
@@ -107,7 +109,7 @@ class _Fast(Function):
         if ctx.fast.hidden:
             ctx.mark_non_differentiable(*results[ctx.seen :])
         if not ctx.fast.linear:
-            ctx.save_for_backward(*given, *results)
+            ctx.save_for_backward(*given, *(results if ctx.fast.recalls else ()))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
