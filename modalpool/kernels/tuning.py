@@ -66,8 +66,6 @@ STEPS = 8
 """Additions in float32 before a running sum is closed."""
 LAUNCHES = 8192
 """Chunks of sets beyond which they grow instead of becoming more; several waves on any card."""
-PROGRAMS = 1024
-"""Programs that share out the chunks where each gathers a result of its own."""
 NARROW = 8
 """Columns of a tile where neighbours in a set, not channels, are neighbours in memory."""
 COLUMNS = 128
@@ -76,11 +74,3 @@ GRADIENT_COLUMNS = 1024
 """Columns of a tile where a gradient sums over channels: so many that most elements lie in one tile."""
 JOIN_COLUMNS = 32
 """Columns of a tile that joins the chunks of a set, at most."""
-ATTEND_TILE = 4096
-"""Values of a tile of attention, which holds whole elements (in float64 half as many)."""
-WIDEST = 4096
-"""Channels up to which a tile of attention holds a whole element."""
-HEADS = 8
-"""Heads that share out the channels, in one tile, at most."""
-SCORES = 16
-"""Scores per element up to which reading it once for each (from the cache) beats two matrix products."""

@@ -14,7 +14,7 @@ from math import prod
 
 from torch import Tensor
 
-from modalpool.kernels import definition, tuning
+from modalpool.kernels import definition
 from modalpool.kernels.cuda import ops
 from modalpool.kernels.definition import Frugal, Group
 from modalpool.kernels.values import accumulation_type, learned, sloped
@@ -87,24 +87,8 @@ def _soften(x: Tensor, scale: float, where: Where, many: Tensor | None) -> tuple
     return z.reshape(shape), log_mass.reshape(shape)
 
 
-def _attend(
-    x: Tensor, matrix: Tensor, where: Where, many: Tensor | None, queries: int, whole: bool
-) -> tuple[Tensor, Tensor]:
-    heads = matrix.shape[0] // queries
-    by_query = (queries * heads, 1) if whole else (queries, heads)
-    seen = where.elements(x, 0, by_query[1])
-    times = where.times(many, 0)
-    rows = matrix.to(accumulation_type(x.dtype)).reshape(*by_query, x.shape[-1])
-    z, log_mass, _, _ = ops.set_attend(
-        seen, rows.contiguous(), None if times is None else times[..., 0], where.ptr, where.order
-    )
-    return z.reshape(*where.shape, queries * (heads if whole else 1), x.shape[-1]), log_mass.reshape(
-        *where.shape, queries, heads
-    )
-
-
 class _Launched(Group):
-    """Sums, maxima, softmax pooling and linear attention as kernels, unjudged by any card: one read of x each."""
+    """Sums, maxima and softmax pooling as kernels, unjudged by any card: one read of x each."""
 
     @abstractmethod
     def _where(self, values: Tensor) -> Where:
@@ -116,7 +100,7 @@ class _Launched(Group):
 
     def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
         """What has a kernel."""
-        return Frugal(soften=not learned(many), attend=not learned(many))
+        return Frugal(soften=not learned(many))
 
     def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
         """One read."""
@@ -143,17 +127,6 @@ class _Launched(Group):
         if learned(many) or isinstance(scale, Tensor):
             return super().soften(x, scale, many)
         return _soften(x, scale, self._where(x), many)
-
-    def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """One read of whole elements, if a tile can hold them and they are not read too often."""
-        heads = 1 if whole else len(matrix) // queries
-        fits = x.shape[-1] <= tuning.WIDEST and heads <= tuning.HEADS and len(matrix) <= tuning.SCORES
-        where = self._where(x)
-        if learned(many) or not fits or (where.dims is None and x.ndim != 2):
-            return super().attend(x, matrix, many, queries=queries, whole=whole)
-        return _attend(x, matrix, where, many, queries, whole)
 
 
 class Ragged(_Launched, definition.Ragged):

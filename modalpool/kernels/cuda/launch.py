@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from modalpool.kernels import tuning
-from modalpool.kernels.cuda import set_attend, set_max, set_soften, set_sum
+from modalpool.kernels.cuda import set_max, set_soften, set_sum
 from modalpool.kernels.cuda.walk import tiles_over, walk_over
 
 Given = Tensor | None
@@ -29,20 +29,17 @@ class _Plan:
     Args:
         x: Elements.
         sets: ``many``, ``ptr`` and ``order``.
-        columns: Widest tile, for kernels that take channels one by one.
-        tile: The tile of a kernel that takes whole elements.
+        columns: Of a tile, at most.
     """
 
-    def __init__(self, x: Tensor, sets: tuple[Given, ...], columns: int = 0, tile: dict[str, int] | None = None):
+    def __init__(self, x: Tensor, sets: tuple[Given, ...], columns: int = tuning.COLUMNS) -> None:
         many, ptr, order = sets
         self.x, self.kind = x, torch.float64 if x.dtype == torch.float64 else torch.float32
         # Multiplicities a kernel can read, and whether they are more than there or not.
         self.weighed = many is not None and many.dtype != torch.bool
         self.many = many if many is None or self.weighed else many.view(torch.uint8)
-        tiles = tiles_over(x, ptr, order, widest=columns or tuning.COLUMNS)
-        self.tile, self.blocks = (tiles.shape, tiles.blocks) if tile is None else (tile, 1)
-        unroll = tuning.UNROLL if tile is None else 1
-        self.walk, self.items = walk_over(x, ptr, order, self.tile["N"] * unroll * tuning.STEPS)
+        self.tile, self.blocks = tiles_over(x, ptr, order, widest=columns)
+        self.walk, self.items = walk_over(x, ptr, order, self.tile["N"] * tuning.UNROLL * tuning.STEPS)
         self.groups, self.width = x.shape[3:]
         self.programs = self.items * self.groups * self.blocks
 
@@ -175,14 +172,6 @@ def max_backward(share: Tensor, top: Tensor, x: Tensor, many: Given, ptr: Given,
     return grad_x
 
 
-def _join_soft(plan: _Plan, rooms: list[Tensor] | list[None], scale: float, share: int, *out: Tensor) -> None:
-    """Join chunks of softmaxes that ``share`` numbers have in common."""
-    if rooms[-1] is not None:
-        width = rooms[-1].shape[1]
-        programs, blocks, tile = plan.joint(width)
-        set_soften.soften_join[(programs,)](*rooms, plan.walk, *out, width, share, blocks, SCALE=scale, **tile)
-
-
 def soften_forward(x: Tensor, scale: float, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
     """Σ w x, the log of what it was divided by, the largest x, the mass relative to it."""
     plan = _Plan(x, (many, ptr, order))
@@ -195,7 +184,11 @@ def soften_forward(x: Tensor, scale: float, many: Given, ptr: Given, order: Give
         *plan.elements, z, top, mass, *rooms, groups, width, plan.blocks,
         SCALE=scale, WEIGHED=plan.weighed, **plan.options,
     )  # fmt: skip
-    _join_soft(plan, rooms, scale, 1, z, top, mass)
+    if rooms[-1] is not None:
+        programs, blocks, tile = plan.joint(groups * width)
+        set_soften.soften_join[(programs,)](
+            *rooms, plan.walk, z, top, mass, groups * width, blocks, SCALE=scale, **tile
+        )
     return z, top * scale + mass.log(), top, mass
 
 
@@ -220,59 +213,3 @@ def soften_backward(
             plan.groups, plan.width, plan.blocks, SCALE=scale, WEIGHED=plan.weighed, **plan.options,
         )  # fmt: skip
     return grad_x
-
-
-def _attend_plan(x: Tensor, many: Given, ptr: Given, order: Given) -> _Plan:
-    """A tile of whole elements and its warps; all heads share multiplicities."""
-    heads, columns = (triton.next_power_of_2(size) for size in x.shape[3:])
-    rows = max(tuning.ATTEND_TILE // (2 if x.dtype == torch.float64 else 1) // (heads * columns), 1)
-    tile = {"N": rows, "HEADS": heads, "C": columns, "num_warps": 8 if heads * columns >= 2048 else 4}
-    return _Plan(x, (None if many is None else many.unsqueeze(-1), ptr, order), tile=tile)
-
-
-def attend_forward(x: Tensor, matrix: Tensor, many: Given, ptr: Given, order: Given) -> tuple[Tensor, ...]:
-    """Σ w x, the log of what it was divided by, the largest score, the mass relative to it."""
-    plan = _attend_plan(x, many, ptr, order)
-    queries, heads, width = matrix.shape[0], plan.groups, plan.width
-    z, top, mass = plan.new(queries, heads, width), plan.new(queries, heads), plan.new(queries, heads)
-    if x.numel() == 0 or z.numel() == 0:
-        return z.zero_(), torch.full_like(top, -torch.inf), top.fill_(-torch.inf), mass.zero_()
-    scores = queries * heads
-    rooms = plan.rooms(scores, scores, scores * width)
-    set_attend.attend_forward[(plan.items * queries,)](
-        x, x.stride(), matrix, *plan.there, z, top, mass, *rooms, queries, heads, width,
-        WEIGHED=plan.weighed, **plan.options,
-    )  # fmt: skip
-    _join_soft(plan, rooms, 1.0, width, z, top, mass)
-    return z, top + mass.log(), top, mass
-
-
-def attend_backward(
-    grad: Tensor,
-    slack: Tensor,
-    top: Tensor,
-    mass: Tensor,
-    x: Tensor,
-    matrix: Tensor,
-    many: Given,
-    ptr: Given,
-    order: Given,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of x and the matrix."""
-    plan = _attend_plan(x, many, ptr, order)
-    queries, scores = matrix.shape[0], matrix.shape[0] * plan.groups
-    grad_x = torch.empty_like(x)
-    if x.numel() == 0 or grad.numel() == 0:
-        return grad_x.zero_(), torch.zeros_like(matrix)
-    # With a single score each program gathers its share of the matrix's gradient; with more, that takes another read.
-    programs = min(plan.items, tuning.PROGRAMS) if scores == 1 else plan.items
-    gathered = x.new_empty((programs, plan.width), dtype=plan.kind) if scores == 1 else None
-    steep = x.new_empty((*x.shape[:3], scores, 1), dtype=plan.kind) if scores > 1 else None
-    set_attend.attend_backward[(programs,)](
-        grad, slack, top, mass, x, x.stride(), matrix, *plan.there, grad_x, grad_x.stride(),
-        steep, gathered, plan.items, queries, plan.groups, plan.width, WEIGHED=plan.weighed, **plan.options,
-    )  # fmt: skip
-    if gathered is None:
-        assert steep is not None
-        gathered = sum_forward(x.flatten(3).unsqueeze(3), steep, None, None, None, exact_zeros=True)
-    return grad_x, gathered.sum(0, dtype=torch.float64).to(matrix.dtype).view(matrix.shape)

@@ -18,7 +18,6 @@ from torch.library import custom_op
 
 from modalpool.kernels import definition
 from modalpool.kernels.cuda import launch
-from modalpool.kernels.definition import Group
 from modalpool.kernels.second_order import transformed, vector_product
 from modalpool.kernels.segments import Segments
 from modalpool.kernels.values import accumulation_type
@@ -53,21 +52,15 @@ def _plainly(
     many: Tensor | None,
     ptr: Tensor | None,
     order: Tensor | None,
-    *,
-    grouped: bool = True,
 ) -> Any:
-    """``compute(group, *tensors, many)`` by the definition, for views ``(A, B, P, G, …)``; results begin with S, G.
-
-    Without ``grouped`` G is not an axis of its own, and results begin with S.
-    """
-    given: list[Tensor | None] = [*tensors, many]
+    """``compute(group, *tensors, many)`` by the definition, for views ``(A, B, P, G, …)``; results begin with S, G."""
+    given = [*tensors, many]
     if ptr is not None:
         rows = [t if t is None else t[0, 0] if order is None else t[0, 0].index_select(0, order) for t in given]
         segments = Segments(ptr.shape[0] - 1, tensors[0].shape[2], ptr=ptr)
         return compute(definition.Ragged(segments), *rows)
-    if grouped:  # groups are one more set axis
-        given = [t if t is None else t.transpose(2, 3) for t in given]
-    results = compute(definition.Dense((3,) if grouped else (2,)), *given)
+    # Groups are one more set axis.
+    results = compute(definition.Dense((3,)), *(t if t is None else t.transpose(2, 3) for t in given))
     return tuple(z.flatten(0, 1) for z in results) if isinstance(results, tuple) else results.flatten(0, 1)
 
 
@@ -199,13 +192,8 @@ _soften_backward = _op(
 
 
 def _keep_soften(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, ctx.scale, *sets = inputs
-    _keep_soft(ctx, (x, *sets), output)
-
-
-def _keep_soft(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    z, _, top, mass = output
-    ctx.save_for_backward(*inputs, z, top, mass)
+    (x, ctx.scale, *sets), (z, _, top, mass) = inputs, output
+    ctx.save_for_backward(x, *sets, z, top, mass)
     ctx.mark_non_differentiable(top, mass)
 
 
@@ -225,54 +213,3 @@ def _differentiate_soften(
 
 
 set_soften.register_autograd(_differentiate_soften, setup_context=_keep_soften)
-
-
-# --- attention with a linear score
-
-
-def _fake_attend(x: Tensor, matrix: Tensor, many: Any, ptr: Tensor | None, order: Any) -> tuple[Tensor, ...]:
-    sets, heads, channels = _shape(x, ptr)
-    shape = (sets, matrix.shape[0], heads)
-    return _new(x, *shape, channels), _new(x, *shape), _new(x, *shape), _new(x, *shape)
-
-
-set_attend = _op(
-    "set_attend",
-    f"(Tensor x, Tensor matrix, {SETS}) -> (Tensor, Tensor, Tensor, Tensor)",
-    launch.attend_forward,
-    _fake_attend,
-)
-"""Σ w x with w = softmax(matrix · x), ``(S, K, G, D)``, and the log of what it was divided by, ``(S, K, G)``.
-
-Here the groups are heads: matrix ``(K, G, G·D)`` scores whole elements, many is ``(A, B, P)``. Also the largest score
-and the mass relative to it, for the gradient.
-"""
-_attend_backward = _op(
-    "set_attend_backward",
-    f"(Tensor grad, Tensor slack, Tensor top, Tensor mass, Tensor x, Tensor matrix, {SETS}) -> (Tensor, Tensor)",
-    launch.attend_backward,
-    lambda grad, slack, top, mass, x, matrix, *sets: (torch.empty_like(x), torch.empty_like(matrix)),
-)
-
-
-def _differentiate_attend(
-    ctx: Any, grad: Tensor, grad_log_mass: Tensor, _: Tensor | None, __: Tensor | None
-) -> tuple[Tensor | None, ...]:
-    x, matrix, *sets, z, top, mass = ctx.saved_tensors
-    queries, heads = matrix.shape[:2]
-
-    def compute(x: Tensor, matrix: Tensor) -> Any:
-        def attend(group: Group, x: Tensor, many: Tensor | None) -> tuple[Tensor, Tensor]:
-            return group.attend(x, matrix.flatten(0, 1), many, queries=queries)
-
-        z, log_mass = _plainly(attend, (x.flatten(3),), *sets, grouped=False)
-        return z.unflatten(-1, (heads, -1)), log_mass
-
-    again = _again(compute, x, matrix, (grad, grad_log_mass), 3)
-    if again is not None:
-        return again
-    slack = (grad * z).sum(-1) - grad_log_mass
-    return *_attend_backward(grad.contiguous(), slack.contiguous(), top, mass, x, matrix, *sets), *(None,) * 3
-
-
-set_attend.register_autograd(_differentiate_attend, setup_context=_keep_soft)

@@ -5,7 +5,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import UNROLL, chunks_of, enter, largest, load_rows, load_tile, offset, put, rows_from
+from modalpool.kernels.cuda.walk import (
+    UNROLL,
+    enter,
+    enter_join,
+    largest,
+    load_rows,
+    load_tile,
+    offset,
+    put,
+    rooms_from,
+    rows_from,
+)
 
 
 @triton.jit
@@ -48,16 +59,11 @@ def max_join(
     rooms, tie_rooms, walk, out, out_ties, width, blocks, TIES: tl.constexpr, N: tl.constexpr, C: tl.constexpr
 ):
     """The maximum of the chunks of one set."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, item = pid % blocks, pid // blocks
-    owner, first, count = chunks_of(walk, item)
-    c = block * C + tl.arange(0, C)
+    owner, first, count, c = enter_join(walk, blocks, C)
     top = tl.full((N, C), float("-inf"), rooms.dtype.element_ty)
     ties = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
-        chunk = start + tl.arange(0, N)
-        good = (chunk < count)[:, None] & (c < width)[None, :]
-        place = (first + chunk)[:, None] * width + c[None, :]
+        place, good = rooms_from(first, start, count, c, width, N)
         value = tl.load(rooms + place, mask=good, other=float("-inf"))
         best = tl.maximum(top, value, propagate_nan=tl.PropagateNan.ALL)
         if TIES:

@@ -13,13 +13,14 @@ import triton.language as tl
 from modalpool.kernels.cuda.walk import (
     LOG2E,
     UNROLL,
-    chunks_of,
     enter,
+    enter_join,
+    largest,
     load_rows,
     load_tile,
-    merge_soft,
     offset,
     put,
+    rooms_from,
     rows_from,
 )
 
@@ -50,6 +51,14 @@ def _add(mass, total, value, times, shift, rate, WEIGHED):
     if WEIGHED:
         share *= times
     return mass + share, total + share * _finite(value)
+
+
+@triton.jit
+def _merge(top, mass, total, k):
+    """Join the lanes (axis 0) of sums of exp2((x - top) · k): of the weights, ``mass``, and of weighted values."""
+    best = largest(top)
+    fade = tl.where(top == best[None], 1.0, tl.exp2((top - best[None]) * k))
+    return best, tl.sum(mass * fade, 0), tl.sum(tl.where(fade == 0, 0.0, total * fade), 0)
 
 
 @triton.jit
@@ -88,7 +97,7 @@ def soften_forward(
     bottom = (tops == float("-inf")) & (seen > 0)[:, None]
     masses = tl.where(endless | bottom, 1.0, masses)
     totals = tl.where(endless, float("inf"), tl.where(bottom, float("-inf"), totals))
-    best, weight, total = merge_soft(tops, masses, totals, rate)
+    best, weight, total = _merge(tops, masses, totals, rate)
     mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
     place = g * D + d
     put(z, total_rooms, owner, slot, G * D, place, mean, total, d < D, alone, exists)
@@ -98,38 +107,32 @@ def soften_forward(
 
 @triton.jit
 def soften_join(
-    top_rooms, mass_rooms, total_rooms, walk, z, top, mass, width, share, blocks,
+    top_rooms, mass_rooms, total_rooms, walk, z, top, mass, width, blocks,
     SCALE: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Join the chunks of one set: ``width`` numbers of which ``share`` at a time have one softmax."""
+    """Join the chunks of one set."""
     ACC: tl.constexpr = top_rooms.dtype.element_ty
-    pid = tl.program_id(0).to(tl.int64)
-    block, item = pid % blocks, pid // blocks
-    owner, first, count = chunks_of(walk, item)
-    c = block * C + tl.arange(0, C)
-    f, soft = c // share, width // share
+    owner, first, count, c = enter_join(walk, blocks, C)
     rate = tl.full((1, C), SCALE * LOG2E, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
     totals = tl.zeros((N, C), ACC)
     for start in range(0, count, N):
-        chunk = start + tl.arange(0, N)
-        good = (chunk < count)[:, None] & (c < width)[None, :]
-        place = (first + chunk)[:, None] * soft + f[None, :]
+        place, good = rooms_from(first, start, count, c, width, N)
         peak = tl.load(top_rooms + place, mask=good, other=float("-inf"))
         new = tl.maximum(tops, peak, propagate_nan=tl.PropagateNan.ALL)
         fade = tl.where(tops == new, 1.0, tl.exp2((tops - new) * rate))
         rise = tl.where(peak == new, 1.0, tl.exp2((peak - new) * rate))
         masses = masses * fade + tl.load(mass_rooms + place, mask=good, other=0) * rise
-        more = tl.load(total_rooms + (first + chunk)[:, None] * width + c[None, :], mask=good, other=0)
+        more = tl.load(total_rooms + place, mask=good, other=0)
         totals = tl.where(fade == 0, 0.0, totals * fade) + tl.where(rise == 0, 0.0, more * rise)
         tops = new
-    best, weight, total = merge_soft(tops, masses, totals, rate)
+    best, weight, total = _merge(tops, masses, totals, rate)
     mean = tl.where(weight == 0, 0.0, total / tl.where(weight == 0, 1.0, weight))
-    good = (c < width) & (count > 0)
-    tl.store(z + owner * width + c, mean, mask=good)
-    tl.store(top + owner * soft + f, best, mask=good & (c % share == 0))
-    tl.store(mass + owner * soft + f, weight, mask=good & (c % share == 0))
+    place, good = owner * width + c, (c < width) & (count > 0)
+    tl.store(z + place, mean, mask=good)
+    tl.store(top + place, best, mask=good)
+    tl.store(mass + place, weight, mask=good)
 
 
 @triton.jit

@@ -8,13 +8,14 @@ import triton.language as tl
 from modalpool.kernels.cuda.walk import (
     STEPS,
     UNROLL,
-    chunks_of,
     enter,
+    enter_join,
     load_rows,
     load_tile,
     offset,
     origin,
     put,
+    rooms_from,
     rows_from,
 )
 
@@ -68,15 +69,11 @@ def sum_forward(
 @triton.jit
 def sum_join(rooms, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
     """Add the chunks of one set."""
-    pid = tl.program_id(0).to(tl.int64)
-    block, item = pid % blocks, pid // blocks
-    owner, first, count = chunks_of(walk, item)
-    c = block * C + tl.arange(0, C)
+    owner, first, count, c = enter_join(walk, blocks, C)
     total = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
-        chunk = start + tl.arange(0, N)
-        good = (chunk < count)[:, None] & (c < width)[None, :]
-        total += tl.load(rooms + (first + chunk)[:, None] * width + c[None, :], mask=good, other=0)
+        place, good = rooms_from(first, start, count, c, width, N)
+        total += tl.load(rooms + place, mask=good, other=0)
     tl.store(out + owner * width + c, tl.sum(total, 0).to(out.dtype.element_ty), mask=(c < width) & (count > 0))
 
 

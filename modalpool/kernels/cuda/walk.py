@@ -37,13 +37,6 @@ class Walk(NamedTuple):
     along: int | None  # 1 where neighbours in a dense set are neighbours in memory
 
 
-class Tiles(NamedTuple):
-    """Shape of a tile, and how many of them lie side by side."""
-
-    shape: dict[str, int]  # rows N, columns C, and warps
-    blocks: int
-
-
 def walk_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, rows: int) -> tuple[Walk, int]:
     """Split the places of ``x`` ``(A, B, P, …)`` into chunks: how, and how many there are.
 
@@ -70,8 +63,8 @@ def _along(x: Tensor) -> bool:
     return x.stride(2) == 1 and (x.shape[-1] == 1 or x.stride(-1) != 1)
 
 
-def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: int = tuning.COLUMNS) -> Tiles:
-    """A tile of values ``(rows, channels)`` that suits the sizes and strides of ``x`` ``(A, B, P, …, D)``."""
+def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: int) -> tuple[dict[str, int], int]:
+    """A tile of N rows and C channels, and its warps, for ``x (A, B, P, …, D)``; and how many lie side by side."""
     size, width = x.shape[2], x.shape[-1]
     if order is None and _along(x):
         widest = min(widest, tuning.NARROW)
@@ -79,7 +72,7 @@ def tiles_over(x: Tensor, ptr: Tensor | None, order: Tensor | None, *, widest: i
     mean = size if ptr is None else size // max(ptr.shape[0] - 1, 1)
     rows = min(max(tuning.TILE // columns, 1), triton.next_power_of_2(max(triton.cdiv(mean, tuning.UNROLL), 1)))
     warps = min(max(rows * columns // 256, 1), 8)
-    return Tiles({"N": rows, "C": columns, "num_warps": warps}, triton.cdiv(width, columns))
+    return {"N": rows, "C": columns, "num_warps": warps}, triton.cdiv(width, columns)
 
 
 @triton.jit
@@ -156,6 +149,21 @@ def put(out, rooms, owner, slot, width, place, value, chunk_value, good, alone, 
 
 
 @triton.jit
+def enter_join(walk, blocks, C: tl.constexpr):
+    """What a program joins: the set, the row of its first result, how many there are, and which of their numbers."""
+    pid = tl.program_id(0).to(tl.int64)
+    owner, first, count = chunks_of(walk, pid // blocks)
+    return owner, first, count, pid % blocks * C + tl.arange(0, C)
+
+
+@triton.jit
+def rooms_from(first, start, count, c, width, N: tl.constexpr):
+    """Where the results of some chunks are, and which of them there are."""
+    chunk = start + tl.arange(0, N)
+    return (first + chunk)[:, None] * width + c[None, :], (chunk < count)[:, None] & (c < width)[None, :]
+
+
+@triton.jit
 def origin(walk, owner, strides):
     """Where the elements of a set begin: strides of A and B come first."""
     if walk.ptr is None:
@@ -214,11 +222,3 @@ def largest(top):
     """The largest along axis 0; `tl.max` passes over what is not a number."""
     broken = tl.max((top != top).to(tl.int32), 0) > 0
     return tl.where(broken, float("nan"), tl.max(top, 0))
-
-
-@triton.jit
-def merge_soft(top, mass, total, k):
-    """Join the lanes (axis 0) of sums of exp2((x - top) · k): of the weights, ``mass``, and of weighted values."""
-    best = largest(top)
-    fade = tl.where(top == best[None], 1.0, tl.exp2((top - best[None]) * k))
-    return best, tl.sum(mass * fade, 0), tl.sum(tl.where(fade == 0, 0.0, total * fade), 0)

@@ -315,13 +315,11 @@ def test_ops_keep_what_they_promise(ragged):
     order = torch.randperm(6).to(DEVICE) if ragged else None
     many = torch.ones(x.shape[:4], device=DEVICE)
     weight = torch.randn(*x.shape[:3], 1, 2, device=DEVICE, requires_grad=True)
-    matrix = torch.randn(1, 2, 4, device=DEVICE, requires_grad=True)
     sets = (many, ptr, order)
     torch.library.opcheck(ops.set_sum, (x, weight, *sets, True))
     torch.library.opcheck(ops.set_sum, (x, None, *sets, False))
     torch.library.opcheck(ops.set_max, (x, *sets, True))
     torch.library.opcheck(ops.set_soften, (x, 1.5, *sets))
-    torch.library.opcheck(ops.set_attend, (x, matrix, many[..., 0].contiguous(), ptr, order))
 
 
 LENGTHS = st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 17, 40]), min_size=1, max_size=6)
@@ -394,8 +392,8 @@ def test_no_buffer_of_the_size_of_x(rule):
     count, channels = 2**18, 64
     x = torch.randn(count, channels, device=DEVICE)
     extra = extra_of(rule, count, channels, torch.ones(count))
-    if rule == "each":
-        pytest.skip("its weights are as large as x")
+    if rule in ("each", "attend", "whole"):
+        pytest.skip("its weights are as large as x, or values and scores have a gradient of x each")
     extra = None if extra is None else extra.to(DEVICE).requires_grad_()
     segments = Segments(256, count, ptr=torch.arange(0, count + 1, count // 256, device=DEVICE))
     x.requires_grad_()
