@@ -131,9 +131,9 @@ class Sets(ABC):
         """
         return path(values, self.group).weighted_sum(weight, values, self.many, exact_zeros=exact_zeros)
 
-    def attend(self, x: Tensor, matrix: Tensor, *, queries: int, whole: bool = False) -> tuple[Tensor, Tensor]:
+    def attend(self, x: Tensor, matrix: Tensor, *, queries: int, all_channels: bool = False) -> tuple[Tensor, Tensor]:
         """Average with weights softmax(x · matrix); see `modalpool.kernels.Group.attend`."""
-        return path(x, self.group).attend(x, matrix, self.many, queries=queries, whole=whole)
+        return path(x, self.group).attend(x, matrix, self.many, queries=queries, all_channels=all_channels)
 
     def soften(self, x: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
         """Average each channel with weights softmax(x · scale); see `modalpool.kernels.Group.soften`."""

@@ -96,7 +96,7 @@ class Group(ABC):
         return mass / self.expand(safe), log_mass
 
     def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, all_channels: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Average ``x`` with weights softmax(x · matrix): ``(D, K, C)``, and the log mass ``(D, K, H)``.
 
@@ -105,12 +105,12 @@ class Group(ABC):
             matrix: One vector per query and head, ``(K · H, C)``, the temperature in it.
             many: Multiplicity of each element.
             queries: K.
-            whole: Whether every head pools all channels, ``(D, K · H, C)``, or each its share of them.
+            all_channels: Whether every head pools all channels, ``(D, K · H, C)``, or each its share of them.
         """
         x = clean(x, many)
         weight, log_mass = self.softmax(torch.nn.functional.linear(x, matrix.to(x.dtype)), many)
         by_query = (queries, matrix.shape[0] // queries)
-        weight = weight[..., None] if whole else weight.reshape(*weight.shape[:-1], *by_query)
+        weight = weight[..., None] if all_channels else weight.reshape(*weight.shape[:-1], *by_query)
         return self.weighted_sum(weight, x, many), log_mass.reshape(*log_mass.shape[:-1], *by_query)
 
     def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:

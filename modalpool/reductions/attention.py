@@ -146,7 +146,7 @@ class Attention(Average):
         matrix = self.scores.content.weight
         if self.learn_temperature or self.temperature.value != 1:
             matrix = matrix / self.temperature(matrix)
-        return sets.attend(x, matrix, queries=self.queries, whole=self.projects)
+        return sets.attend(x, matrix, queries=self.queries, all_channels=self.projects)
 
     def _by_query(self, scores: Tensor) -> Tensor:
         """``(*, K · H)`` as ``(*, *k, H)``."""

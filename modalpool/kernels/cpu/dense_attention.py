@@ -66,7 +66,7 @@ class _Attend(Fast):
         self.many = many
 
     def again(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-        z, mass = definition.Dense((1,)).attend(x, matrix, self.many, whole=True)
+        z, mass = definition.Dense((1,)).attend(x, matrix, self.many, all_channels=True)
         return z, mass.flatten(1)
 
     def forward(self, x: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -124,18 +124,18 @@ class DenseAttention(DenseSums):
         return super().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
 
     def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, all_channels: bool = False
     ) -> tuple[Tensor, Tensor]:
         """One product for the gradient of x: forward and backward 1.6 to 2.4 times as fast, in half the memory."""
         if self.dims[0] != 1 or learned(many) or not single(x):
-            return super().attend(x, matrix, many, queries=queries, whole=whole)
+            return super().attend(x, matrix, many, queries=queries, all_channels=all_channels)
         flat = x.flatten(1, -2)  # a view, as pooled axes lie together in every common layout
         there = None if many is None else many.expand(x.shape[:-1]).flatten(1)
         z, log_mass, _ = _Attend(there)(flat, matrix.to(x.dtype))
         if many is not None and not read(z.isfinite().all()):  # something not finite hides where nothing is
-            return super().attend(x, matrix, many, queries=queries, whole=whole)
+            return super().attend(x, matrix, many, queries=queries, all_channels=all_channels)
         heads = len(matrix) // queries
-        if not whole:  # each head keeps its own share of the channels
+        if not all_channels:  # each head keeps its own share of the channels
             groups = split_channels(z, heads).reshape(len(z), queries, heads, heads, -1)  # (B, K, H, H, C/H)
             z = groups.diagonal(dim1=2, dim2=3).movedim(-1, 2).flatten(2)
         return z, log_mass.reshape(len(z), queries, heads)

@@ -205,10 +205,10 @@ class RaggedAttention(RaggedSums):
         return found
 
     def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, whole: bool = False
+        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, all_channels: bool = False
     ) -> tuple[Tensor, Tensor]:
         """The gradient of x is written once: 2.8 to 3.5 times as fast forward, 2.8 to 3.7 with the backward."""
         if not simple(x, many):
-            return super().attend(x, matrix, many, queries=queries, whole=whole)
-        z, log_mass, _ = _Attend(self.segments, len(matrix) if whole else queries)(x, matrix.to(x.dtype))
+            return super().attend(x, matrix, many, queries=queries, all_channels=all_channels)
+        z, log_mass, _ = _Attend(self.segments, len(matrix) if all_channels else queries)(x, matrix.to(x.dtype))
         return z, log_mass.reshape(self.segments.size, queries, -1)

@@ -115,7 +115,7 @@ def take(segments: Segments, values: Tensor, chunk: Chunk) -> Tensor:
     if order is None:
         return values[chunk.low : chunk.high]
     rows = order[chunk.low : chunk.high]
-    if values.ndim == 2 and values.is_floating_point():  # bags of one are fetched ahead
+    if values.ndim == 2 and values.is_floating_point():  # runs of one are fetched ahead
         return torch.embedding_bag(values, rows, chunk.rows, False, 0, False)[0]
     return values.index_select(0, rows)
 

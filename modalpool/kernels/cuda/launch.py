@@ -38,10 +38,10 @@ class _Plan:
         # Multiplicities a kernel can read, and whether they are more than there or not.
         self.weighed = many is not None and many.dtype != torch.bool
         self.many = many if many is None or self.weighed else many.view(torch.uint8)
-        self.tile, self.blocks = tiles_over(x, ptr, order, widest=columns)
-        self.walk, self.items = walk_over(x, ptr, order, self.tile["N"] * tuning.UNROLL * tuning.STEPS)
+        self.shape, self.tiles = tiles_over(x, ptr, order, widest=columns)
+        self.walk, self.items = walk_over(x, ptr, order, self.shape["N"] * tuning.UNROLL * tuning.STEPS)
         self.groups, self.width = x.shape[3:]
-        self.programs = self.items * self.groups * self.blocks
+        self.programs = self.items * self.groups * self.tiles
 
     @property
     def elements(self) -> tuple[Any, ...]:
@@ -56,7 +56,7 @@ class _Plan:
     @property
     def options(self) -> dict[str, Any]:
         """The type of sums and the shape of a tile, as arguments."""
-        return {"ACC": tl.float64 if self.kind == torch.float64 else tl.float32, **self.tile}
+        return {"ACC": tl.float64 if self.kind == torch.float64 else tl.float32, **self.shape}
 
     def new(self, *shape: int) -> Tensor:
         """Room for results of sets, in the type of sums."""
@@ -73,8 +73,8 @@ class _Plan:
     def joint(self, width: int) -> tuple[int, int, dict[str, int]]:
         """Programs that join chunks of ``width`` numbers, how many lie side by side, and their tile."""
         columns = min(triton.next_power_of_2(width), tuning.JOIN_COLUMNS)
-        blocks, joints = triton.cdiv(width, columns), self.walk.sets if self.walk.ptr is None else self.walk.chunks
-        return joints * blocks, blocks, {"N": tuning.TILE // columns, "C": columns}
+        tiles, joints = triton.cdiv(width, columns), self.walk.sets if self.walk.ptr is None else self.walk.chunks
+        return joints * tiles, tiles, {"N": tuning.TILE // columns, "C": columns}
 
 
 def sum_forward(x: Tensor, weight: Given, many: Given, ptr: Given, order: Given, exact_zeros: bool) -> Tensor:
@@ -88,12 +88,12 @@ def sum_forward(x: Tensor, weight: Given, many: Given, ptr: Given, order: Given,
     (rooms,) = plan.rooms(out[0].numel(), dtype=torch.float64)
     set_sum.sum_forward[(plan.programs * vectors,)](
         x, x.stride(), weight, _strides(weight), *plan.there, out, rooms,
-        vectors, plan.groups, plan.width, plan.blocks,
+        vectors, plan.groups, plan.width, plan.tiles,
         EXACT=exact_zeros, **plan.options,
     )  # fmt: skip
     if rooms is not None:
-        programs, blocks, tile = plan.joint(rooms.shape[1])
-        set_sum.sum_join[(programs,)](rooms, plan.walk, out, rooms.shape[1], blocks, **tile)
+        programs, tiles, shape = plan.joint(rooms.shape[1])
+        set_sum.sum_join[(programs,)](rooms, plan.walk, out, rooms.shape[1], tiles, **shape)
     return out
 
 
@@ -123,11 +123,11 @@ def sum_backward(
     grad_weight = None
     if for_weight:
         elements = x.shape[0] * x.shape[1] * x.shape[2]
-        grad_weight = x.new_empty((elements, vectors, plan.groups, plan.blocks), dtype=grad.dtype)
+        grad_weight = x.new_empty((elements, vectors, plan.groups, plan.tiles), dtype=grad.dtype)
     if x.numel() > 0 and grad.numel() > 0:
         set_sum.sum_backward[(plan.programs,)](
             grad, x, x.stride(), share, _strides(share), *plan.there, grad_x, _strides(grad_x),
-            grad_weight, vectors, plan.groups, plan.width, plan.blocks,
+            grad_weight, vectors, plan.groups, plan.width, plan.tiles,
             EXACT=exact_zeros, **plan.options,
         )  # fmt: skip
     else:
@@ -151,12 +151,12 @@ def max_forward(x: Tensor, many: Given, ptr: Given, order: Given, ties: bool) ->
     (rooms,) = plan.rooms(groups * width)
     (tie_rooms,) = plan.rooms(groups * width if ties else 0, dtype=torch.int32)
     set_max.max_forward[(plan.programs,)](
-        *plan.elements, out, count, rooms, tie_rooms, groups, width, plan.blocks, TIES=ties, **plan.options
+        *plan.elements, out, count, rooms, tie_rooms, groups, width, plan.tiles, TIES=ties, **plan.options
     )
     if rooms is not None:
-        programs, blocks, tile = plan.joint(groups * width)
+        programs, tiles, shape = plan.joint(groups * width)
         set_max.max_join[(programs,)](
-            rooms, tie_rooms, plan.walk, out, count, groups * width, blocks, TIES=ties, **tile
+            rooms, tie_rooms, plan.walk, out, count, groups * width, tiles, TIES=ties, **shape
         )
     return out, count
 
@@ -167,7 +167,7 @@ def max_backward(share: Tensor, top: Tensor, x: Tensor, many: Given, ptr: Given,
     grad_x = torch.empty_like(x)
     if x.numel() > 0:
         set_max.max_backward[(plan.programs,)](
-            share, top, *plan.elements, grad_x, grad_x.stride(), plan.groups, plan.width, plan.blocks, **plan.options
+            share, top, *plan.elements, grad_x, grad_x.stride(), plan.groups, plan.width, plan.tiles, **plan.options
         )
     return grad_x
 
@@ -181,13 +181,13 @@ def soften_forward(x: Tensor, scale: float, many: Given, ptr: Given, order: Give
         return z.zero_(), torch.full_like(top, -torch.inf), top.fill_(-torch.inf), mass.zero_()
     rooms = plan.rooms(*[groups * width] * 3)
     set_soften.soften_forward[(plan.programs,)](
-        *plan.elements, z, top, mass, *rooms, groups, width, plan.blocks,
+        *plan.elements, z, top, mass, *rooms, groups, width, plan.tiles,
         SCALE=scale, WEIGHED=plan.weighed, **plan.options,
     )  # fmt: skip
     if rooms[-1] is not None:
-        programs, blocks, tile = plan.joint(groups * width)
+        programs, tiles, shape = plan.joint(groups * width)
         set_soften.soften_join[(programs,)](
-            *rooms, plan.walk, z, top, mass, groups * width, blocks, SCALE=scale, **tile
+            *rooms, plan.walk, z, top, mass, groups * width, tiles, SCALE=scale, **shape
         )
     return z, top * scale + mass.log(), top, mass
 
@@ -210,6 +210,6 @@ def soften_backward(
     if x.numel() > 0:
         set_soften.soften_backward[(plan.programs,)](
             grad, grad_log_mass, z, top, mass, *plan.elements, grad_x, grad_x.stride(),
-            plan.groups, plan.width, plan.blocks, SCALE=scale, WEIGHED=plan.weighed, **plan.options,
+            plan.groups, plan.width, plan.tiles, SCALE=scale, WEIGHED=plan.weighed, **plan.options,
         )  # fmt: skip
     return grad_x

@@ -5,27 +5,13 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from modalpool.kernels.cuda.walk import (
-    UNROLL,
-    enter,
-    enter_join,
-    largest,
-    load_rows,
-    load_tile,
-    offset,
-    put,
-    rooms_from,
-    rows_from,
-)
+from modalpool.kernels.cuda.walk import UNROLL, enter, enter_join, largest, load_values, offset, put, rooms_from
 
 
 @triton.jit
 def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC, TIES):
     """Go on with a tile: the larger of each lane, and how often it was seen."""
-    row, valid = rows_from(walk, low, high, steps)
-    there = load_rows(many, ms, many_at, row, valid)[1][:, None]
-    place = row[:, None] * xs[2] + d[None, :] * xs[4]
-    value = load_tile(walk, many, x, place, valid[:, None], there, (d < D)[None, :], float("-inf")).to(ACC)
+    value, _, there, _, _ = load_values(walk, x, xs, many, ms, many_at, low, high, steps, d, D, float("-inf"), ACC)
     best = tl.maximum(top, value, propagate_nan=tl.PropagateNan.ALL)
     if TIES:
         ties = tl.where(best == top, ties, 0) + ((value == best) & there).to(tl.int32)
@@ -34,11 +20,11 @@ def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC
 
 @triton.jit
 def max_forward(
-    x, xs, many, ms, walk, out, out_ties, rooms, tie_rooms, G, D, blocks,
+    x, xs, many, ms, walk, out, out_ties, rooms, tie_rooms, G, D, tiles,
     TIES: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """The maximum of one chunk: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
-    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
     steps = tl.arange(0, N)
@@ -55,11 +41,9 @@ def max_forward(
 
 
 @triton.jit
-def max_join(
-    rooms, tie_rooms, walk, out, out_ties, width, blocks, TIES: tl.constexpr, N: tl.constexpr, C: tl.constexpr
-):
+def max_join(rooms, tie_rooms, walk, out, out_ties, width, tiles, TIES: tl.constexpr, N: tl.constexpr, C: tl.constexpr):
     """The maximum of the chunks of one set."""
-    owner, first, count, c = enter_join(walk, blocks, C)
+    owner, first, count, c = enter_join(walk, tiles, C)
     top = tl.full((N, C), float("-inf"), rooms.dtype.element_ty)
     ties = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
@@ -80,10 +64,10 @@ def max_join(
 
 @triton.jit
 def max_backward(
-    share, top, x, xs, many, ms, walk, grad_x, gs, G, D, blocks, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr
+    share, top, x, xs, many, ms, walk, grad_x, gs, G, D, tiles, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr
 ):
     """Give each element that attains the maximum its share of the gradient, ``(S, G, D)``."""
-    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
+    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
     grad_x += offset(walk, owner, g, grad_x, gs)
@@ -91,9 +75,9 @@ def max_backward(
     best = tl.load(top + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]
     slope = tl.load(share + (owner * G + g) * D + d, mask=d < D, other=0)[None, :]
     for start in range(low, high, N):
-        row, valid = rows_from(walk, start, high, tl.arange(0, N))
-        there = load_rows(many, ms, many_at, row, valid)[1][:, None]
-        place = row[:, None] * xs[2] + d[None, :] * xs[4]
-        value = load_tile(walk, many, x, place, valid[:, None], there, wide, 0.0).to(ACC)
+        steps = tl.arange(0, N)
+        value, _times, there, row, valid = load_values(
+            walk, x, xs, many, ms, many_at, start, high, steps, d, D, 0.0, ACC
+        )
         slopes = tl.where((value == best) & there, slope, 0.0).to(grad_x.dtype.element_ty)
         tl.store(grad_x + row[:, None] * gs[2] + d[None, :] * gs[4], slopes, mask=valid[:, None] & wide)

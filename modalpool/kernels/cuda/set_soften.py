@@ -16,23 +16,17 @@ from modalpool.kernels.cuda.walk import (
     enter,
     enter_join,
     largest,
-    load_rows,
-    load_tile,
+    load_values,
     offset,
     put,
     rooms_from,
-    rows_from,
 )
 
 
 @triton.jit
 def _tile(x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC):
-    """Values, -inf where nothing is there; multiplicities; which rows are there."""
-    row, valid = rows_from(walk, low, high, steps)
-    times, there = load_rows(many, ms, many_at, row, valid)
-    place = row[:, None] * xs[2] + d[None, :] * xs[4]
-    value = load_tile(walk, many, x, place, valid[:, None], there[:, None], (d < D)[None, :], float("-inf")).to(ACC)
-    return value, times.to(ACC)[:, None], there
+    """A tile of values, -inf where nothing is there."""
+    return load_values(walk, x, xs, many, ms, many_at, low, high, steps, d, D, float("-inf"), ACC)
 
 
 @triton.jit
@@ -63,11 +57,11 @@ def _merge(top, mass, total, k):
 
 @triton.jit
 def soften_forward(
-    x, xs, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, G, D, blocks,
+    x, xs, many, ms, walk, z, top, mass, top_rooms, mass_rooms, total_rooms, G, D, tiles,
     SCALE: tl.constexpr, WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Σ w x, the largest x and the mass of one chunk: x ``(A, B, P, G, D)``, outputs ``(S, G, D)``."""
-    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
     steps = tl.arange(0, N)
@@ -75,12 +69,12 @@ def soften_forward(
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
     totals = tl.zeros((N, C), ACC)
-    seen = tl.zeros((N,), tl.int32)
+    seen = tl.zeros((N, 1), tl.int32)
     for start in range(low, high, N * UNROLL):
-        a, times_a, there_a = _tile(x, xs, many, ms, many_at, walk, start, high, steps, d, D, ACC)
-        b, times_b, there_b = _tile(x, xs, many, ms, many_at, walk, start + N, high, steps, d, D, ACC)
-        c, times_c, there_c = _tile(x, xs, many, ms, many_at, walk, start + 2 * N, high, steps, d, D, ACC)
-        e, times_e, there_e = _tile(x, xs, many, ms, many_at, walk, start + 3 * N, high, steps, d, D, ACC)
+        a, times_a, there_a, _row, _valid = _tile(x, xs, many, ms, many_at, walk, start, high, steps, d, D, ACC)
+        b, times_b, there_b, _row, _valid = _tile(x, xs, many, ms, many_at, walk, start + N, high, steps, d, D, ACC)
+        c, times_c, there_c, _row, _valid = _tile(x, xs, many, ms, many_at, walk, start + 2 * N, high, steps, d, D, ACC)
+        e, times_e, there_e, _row, _valid = _tile(x, xs, many, ms, many_at, walk, start + 3 * N, high, steps, d, D, ACC)
         ab = tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
         ce = tl.maximum(c, e, propagate_nan=tl.PropagateNan.ALL)
         new = tl.maximum(ab, ce, propagate_nan=tl.PropagateNan.ALL)
@@ -94,7 +88,7 @@ def soften_forward(
         masses, totals = _add(masses, totals, e, times_e, shift, rate, WEIGHED)
         seen |= (there_a | there_b | there_c | there_e).to(tl.int32)
     endless = tops == float("inf")
-    bottom = (tops == float("-inf")) & (seen > 0)[:, None]
+    bottom = (tops == float("-inf")) & (seen > 0)
     masses = tl.where(endless | bottom, 1.0, masses)
     totals = tl.where(endless, float("inf"), tl.where(bottom, float("-inf"), totals))
     best, weight, total = _merge(tops, masses, totals, rate)
@@ -107,12 +101,12 @@ def soften_forward(
 
 @triton.jit
 def soften_join(
-    top_rooms, mass_rooms, total_rooms, walk, z, top, mass, width, blocks,
+    top_rooms, mass_rooms, total_rooms, walk, z, top, mass, width, tiles,
     SCALE: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Join the chunks of one set."""
     ACC: tl.constexpr = top_rooms.dtype.element_ty
-    owner, first, count, c = enter_join(walk, blocks, C)
+    owner, first, count, c = enter_join(walk, tiles, C)
     rate = tl.full((1, C), SCALE * LOG2E, ACC)
     tops = tl.full((N, C), float("-inf"), ACC)
     masses = tl.zeros((N, C), ACC)
@@ -137,11 +131,11 @@ def soften_join(
 
 @triton.jit
 def soften_backward(
-    grad_z, grad_mass, z, top, mass, x, xs, many, ms, walk, grad_x, gs, G, D, blocks,
+    grad_z, grad_mass, z, top, mass, x, xs, many, ms, walk, grad_x, gs, G, D, tiles,
     SCALE: tl.constexpr, WEIGHED: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Gradient of one chunk: w (g (1 + k (x - z)) + k g_mass), k the scale."""
-    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, blocks, C)
+    g, d, _, owner, low, high, _, _, _ = enter(walk, tl.program_id(0).to(tl.int64), G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
     grad_x += offset(walk, owner, g, grad_x, gs)
@@ -154,14 +148,13 @@ def soften_backward(
     inverse = 1.0 / tl.load(mass + place, mask=d < D, other=1)[None, :]
     k = tl.full((1, C), SCALE, ACC)
     for start in range(low, high, N):
-        value, times, there = _tile(x, xs, many, ms, many_at, walk, start, high, tl.arange(0, N), d, D, ACC)
+        value, times, there, row, valid = _tile(x, xs, many, ms, many_at, walk, start, high, tl.arange(0, N), d, D, ACC)
         share = tl.exp2((value - best) * (k * LOG2E)) * inverse
         if WEIGHED:
             share *= times
-        share = tl.where(there[:, None], share, 0.0)
+        share = tl.where(there, share, 0.0)
         away = tl.where(share == 0, 0.0, value - mean)
         slope = share * (above * (1.0 + k * away) + k * beside)
-        row, valid = rows_from(walk, start, high, tl.arange(0, N))
         tl.store(
             grad_x + row[:, None] * gs[2] + d[None, :] * gs[4],
             slope.to(grad_x.dtype.element_ty),

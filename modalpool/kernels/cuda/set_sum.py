@@ -39,13 +39,13 @@ def _addend(x, xs, weight, ws, many, ms, many_at, walk, low, high, steps, d, D, 
 
 @triton.jit
 def sum_forward(
-    x, xs, weight, ws, many, ms, walk, out, rooms, K, G, D, blocks,
+    x, xs, weight, ws, many, ms, walk, out, rooms, K, G, D, tiles,
     EXACT: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
     """Σ w x of one chunk: x ``(A, B, P, G, D)``, w ``(A, B, P, K, G)``, out ``(S, K, G, D)``."""
     pid = tl.program_id(0).to(tl.int64)
     k, pid = pid % K, pid // K
-    g, d, _, owner, low, high, slot, alone, exists = enter(walk, pid, G, blocks, C)
+    g, d, _, owner, low, high, slot, alone, exists = enter(walk, pid, G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
     if weight is not None:
@@ -67,9 +67,9 @@ def sum_forward(
 
 
 @triton.jit
-def sum_join(rooms, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
+def sum_join(rooms, walk, out, width, tiles, N: tl.constexpr, C: tl.constexpr):
     """Add the chunks of one set."""
-    owner, first, count, c = enter_join(walk, blocks, C)
+    owner, first, count, c = enter_join(walk, tiles, C)
     total = tl.zeros((N, C), tl.float64)
     for start in range(0, count, N):
         place, good = rooms_from(first, start, count, c, width, N)
@@ -79,12 +79,12 @@ def sum_join(rooms, walk, out, width, blocks, N: tl.constexpr, C: tl.constexpr):
 
 @triton.jit
 def sum_backward(
-    grad, x, xs, weight, ws, many, ms, walk, grad_x, gs, grad_weight, K, G, D, blocks,
+    grad, x, xs, weight, ws, many, ms, walk, grad_x, gs, grad_weight, K, G, D, tiles,
     EXACT: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one chunk: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, blocks)``."""
+    """Gradients of one chunk: grad_x = Σ_k w g, grad_w = Σ_d x g, the latter ``(A·B·P, K, G, tiles)``."""
     pid = tl.program_id(0).to(tl.int64)
-    g, d, _, owner, low, high, _, _, _ = enter(walk, pid, G, blocks, C)
+    g, d, _, owner, low, high, _, _, _ = enter(walk, pid, G, tiles, C)
     first = origin(walk, owner, (walk.inner * walk.size, walk.size))  # of the set, counting elements
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
@@ -113,7 +113,7 @@ def sum_backward(
                     if EXACT:
                         product = tl.where(share == 0, 0.0, product)
                     place = ((first + row) * K + k) * G + g
-                    tl.store(grad_weight + place * blocks + pid % blocks, tl.sum(product, 1), mask=valid)
+                    tl.store(grad_weight + place * tiles + pid % tiles, tl.sum(product, 1), mask=valid)
         if grad_x is not None:
             slope = tl.where(there[:, None], slope, 0.0)
             written = row[:, None] * gs[2] + d[None, :] * gs[4]

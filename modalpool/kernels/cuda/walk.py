@@ -130,12 +130,12 @@ def chunks_of(walk, item):
 
 
 @triton.jit
-def enter(walk, pid, G, blocks, C: tl.constexpr):
+def enter(walk, pid, G, tiles, C: tl.constexpr):
     """What a program works on: its group, its channels, its item, and the chunk that `take_chunk` tells of."""
-    block, pid = pid % blocks, pid // blocks
+    tile, pid = pid % tiles, pid // tiles
     g, item = pid % G, pid // G
     owner, low, high, slot, alone, exists = take_chunk(walk, item)
-    return g, block * C + tl.arange(0, C), item, owner, low, high, slot, alone, exists
+    return g, tile * C + tl.arange(0, C), item, owner, low, high, slot, alone, exists
 
 
 @triton.jit
@@ -149,11 +149,11 @@ def put(out, rooms, owner, slot, width, place, value, chunk_value, good, alone, 
 
 
 @triton.jit
-def enter_join(walk, blocks, C: tl.constexpr):
+def enter_join(walk, tiles, C: tl.constexpr):
     """What a program joins: the set, the row of its first result, how many there are, and which of their numbers."""
     pid = tl.program_id(0).to(tl.int64)
-    owner, first, count = chunks_of(walk, pid // blocks)
-    return owner, first, count, pid % blocks * C + tl.arange(0, C)
+    owner, first, count = chunks_of(walk, pid // tiles)
+    return owner, first, count, pid % tiles * C + tl.arange(0, C)
 
 
 @triton.jit
@@ -222,3 +222,16 @@ def largest(top):
     """The largest along axis 0; `tl.max` passes over what is not a number."""
     broken = tl.max((top != top).to(tl.int32), 0) > 0
     return tl.where(broken, float("nan"), tl.max(top, 0))
+
+
+@triton.jit
+def load_values(walk, x, xs, many, ms, many_at, low, high, steps, d, D, other, ACC):
+    """A tile of values, their multiplicities, which of them are there, and the rows and whether they are in the chunk.
+
+    What is not there is ``other``.
+    """
+    row, valid = rows_from(walk, low, high, steps)
+    times, there = load_rows(many, ms, many_at, row, valid)
+    place = row[:, None] * xs[2] + d[None, :] * xs[4]
+    value = load_tile(walk, many, x, place, valid[:, None], there[:, None], (d < D)[None, :], other).to(ACC)
+    return value, times.to(ACC)[:, None], there[:, None], row, valid

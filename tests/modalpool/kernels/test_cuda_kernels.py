@@ -112,7 +112,7 @@ def by_kernel(rule, x, segments, many, extra, *, scale=1.0):
         return group.soften(x, scale, many)
     if rule in ("weighted", "each"):
         return (group.weighted_sum(extra, x, many, exact_zeros=rule == "each"),)
-    z, log_mass = group.attend(x, extra, many, queries=2, whole=rule == "whole")
+    z, log_mass = group.attend(x, extra, many, queries=2, all_channels=rule == "whole")
     return z, log_mass.flatten(1)
 
 

@@ -143,7 +143,7 @@ OPERATIONS = {
     "min": lambda g, x, many: g.min(x, many),
     "min of ties": lambda g, x, many: g.min(x.round(), many),
     "attend": lambda g, x, many: g.attend(x, MATRIX.to(x), many, queries=2),
-    "attend whole": lambda g, x, many: g.attend(x, MATRIX.to(x), many, queries=2, whole=True),
+    "attend whole": lambda g, x, many: g.attend(x, MATRIX.to(x), many, queries=2, all_channels=True),
     "attend from far": lambda g, x, many: g.attend(x + 300, MATRIX.to(x), many, queries=2),
     "attend one": lambda g, x, many: g.attend(x, MATRIX[:1].to(x), many),
     "weighted sum": lambda g, x, many: g.weighted_sum((x[:, :2, None] + x[:, None, 2:]).sigmoid(), x, many),
