@@ -58,8 +58,9 @@ class PoolAggregation(Aggregation):  # type: ignore[misc]  # PyG is not typed
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
         for module in self.pool.modules():
-            if isinstance(module, Reduction) and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            reset = getattr(module, "reset_parameters", None)
+            if isinstance(module, Reduction) and reset is not None:
+                reset()
         reduction, channels, options = self._call
         if not isinstance(reduction, Reduction):
             self.pool.load_state_dict(_pool(reduction, channels, options).state_dict())
