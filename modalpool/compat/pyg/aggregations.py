@@ -206,6 +206,7 @@ def register() -> None:
     """Let PyG's resolver find `PoolAggregation`: ``aggr="pool", aggr_kwargs={"reduction": "std"}``.
 
     Example:
+        >>> import torch
         >>> from torch_geometric.nn import GINConv
         >>> from modalpool.compat import pyg
         >>> pyg.register()
