@@ -161,7 +161,8 @@ def state_of(reduction: Reduction, x: Tensor, sets: Sets, count: Count) -> State
     if not x.is_cpu or not eager(x) or sets.differentiable:
         return reduction.partial(x, sets, count)[0]
     merges = reduction.merges
-    chunks = cut(sets, x, tuning.RULE_CHUNK, whole=not merges)
+    # What pools x several times over makes as much more of every value.
+    chunks = cut(sets, x, tuning.RULE_CHUNK // reduction.repeats, whole=not merges)
     if len(chunks) < 2:
         return reduction.partial(x, sets, count)[0]
     found = _Partial(reduction, chunks, count)(x, *reduction.parameters())

@@ -14,7 +14,7 @@ __all__ = ["TopK"]
 
 
 class TopK(Reduction):
-    """Average the k largest elements of each channel (Durand et al. 2017, WILDCAT, eq. 3 without minima).
+    """Average the k largest elements of each channel (Durand et al. 2017, WILDCAT, without its minima).
 
     ``z = Σ w x`` with w the same for the k largest, exact shares; elements that tie for the last place divide it. A set
     of fewer elements gives their mean. In multiple-instance learning it is the pooling between max (k = 1) and mean.
@@ -62,12 +62,16 @@ class TopK(Reduction):
 
     def _number(self, x: Tensor, sets: Sets, with_weights: bool) -> tuple[State, Tensor | None]:
         many, found = present(sets, x), []
-        left = x
+        left = seen = x.detach()
         for _ in range(int(self.k)):
             top = sets.max(left)
-            here = (x == sets.expand(top)) * many
-            found.append((top, sets.tally(here), sets.tally(here.clamp(min=1) * (here > 0))))
-            left = torch.where(x < sets.expand(top), x, -torch.inf)
+            here = seen == sets.expand(top)
+            mass = sets.tally(here * many)
+            places = mass if sets.weight is None else sets.tally(here * (many > 0) * many.clamp(min=1))
+            mean = sets.sum(torch.where(here, x, 0.0)) / torch.where(mass > 0, mass, 1.0)
+            # A mean of equals is rounded, they are not.
+            found.append((torch.where(mean.isfinite(), top + (mean - mean.detach()), mean), mass, places))
+            left = torch.where(seen < sets.expand(top), seen, -torch.inf)
         state = tuple(torch.stack(each, dim=-2) for each in zip(*found, strict=True))
         if not with_weights:
             return state, None

@@ -66,6 +66,9 @@ EXCEPTIONS = {
     },
     "its parameters train": {"attention_hard": "an argmax has no slope"},
     "it is nothing at zero": {"attention_projected": "a bias comes after the sum"},
+    "it fits into an ONNX file": dict.fromkeys(
+        ("topk_share", "quantile", "quantile_low"), "ONNX cannot look at the bits of a number"
+    ),
     "it needs no memory of its input's size": {"statistics_context": "its scores look at the whole set first"},
     "its shares add up": {"logsumexp": "they miss T times the entropy of the weights"},
 }

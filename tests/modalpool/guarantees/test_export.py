@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 import torch
-from every import BY_NAME, DIAGONAL, EVERY, LAYOUTS, calls, close, larger, make, needs_coords
+from every import BY_NAME, DIAGONAL, EVERY, LAYOUTS, calls, close, every, larger, make, needs_coords
 from torch.export import Dim, export
 
 from modalpool import Pool
@@ -76,7 +76,7 @@ def test_onnx_of_graphs_in_any_order():
 
 @pytest.mark.slow
 @LAYOUTS
-@EVERY
+@every("it fits into an ONNX file")
 def test_every_onnx_file(case, layout):
     check(case, layout, in_onnxruntime)
 

@@ -80,3 +80,10 @@ def test_its_options():
     state = pool.update(None, torch.randn(1, 2, 3))
     with pytest.raises(NotImplementedError, match=r"k=0.5 is a share of the whole set.*give a number of elements"):
         pool.merge(state, state)
+
+
+def test_ties_share_by_their_multiplicities():
+    x = torch.tensor([[[3.0, 1.0, 3.0, 2.0]]], requires_grad=True)
+    z, w = Pool("b c [t]", "topk", k=2)(x, weight=torch.tensor([[2.0, 1.0, 1.0, 1.0]]), return_weights=True)
+    torch.testing.assert_close(w[0, 0], torch.tensor([2 / 3, 0, 1 / 3, 0]))
+    torch.testing.assert_close(torch.autograd.grad(z.sum(), x)[0], w)
