@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from modalpool import Pool
+from modalpool.reductions import SizeLaw
 
 CELL = 4  # a pattern takes a cell of 4 elements along every axis
 SMALL = {"graph": (8, 32), "audio": (4, 16), "volume": (1, 3)}  # training: nodes, cells in time, cells along each axis
@@ -100,7 +101,9 @@ class Network(nn.Module):
         else:
             z = self.pool(self.encoder(x, edges), index=index, dim_size=int(index[-1]) + 1)
         # In units of k(N0): all laws have one scale, and a learned exponent does not move it while it is learned.
-        return self.head(z / getattr(self.pool.reduction, "factor", torch.ones_like)(self.reference)).squeeze(1)
+        law = self.pool.reduction
+        unit = law.at(self.reference, z.dtype) if isinstance(law, SizeLaw) else 1.0
+        return self.head(z / unit).squeeze(1)
 
 
 def answer(count: Tensor, cells: int, unit: int, counting: bool) -> Tensor:

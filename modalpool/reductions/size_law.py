@@ -57,7 +57,10 @@ class SizeLaw(Reduction):
 
     def factor(self, count: Count, dtype: torch.dtype) -> Tensor | float:
         """k(N), or k(N0) under the correction, which cancels k(N)."""
-        size = count.size() if self.reference_size is None else self.reference_size
+        return self.at(count.size() if self.reference_size is None else self.reference_size, dtype)
+
+    def at(self, size: Tensor | float, dtype: torch.dtype) -> Tensor | float:
+        """K of sizes."""
         beta: Tensor | float = self.beta
         if self.raw_beta is not None:
             beta = (self.raw_beta.sigmoid() if self.law == "mixture" else self.raw_beta).to(dtype)

@@ -148,6 +148,7 @@ def test_command_line_trains_on_text_files(write_tu, small_graphs, tmp_path, mon
         "--trainer.max_epochs=1",
         "--trainer.enable_progress_bar=false",
         "--outputs.maps=2",
+        "--outputs.mistakes=0",
         "--outputs.bootstrap=5",
     ]
     main(["fit", "-c", str(CONFIGS / "mutag.yaml"), *flags, *quick, "--model.reduction=attention", "--model.heads=4"])
