@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.commands.tables import write_csv
 from tasks.data.base import PoolingData
+from tasks.outputs.files import whole
 from tasks.outputs.predictions import values
 from tasks.task.base import PoolingTask
 from tasks.task.floors import JUDGED, below, measure_floors
@@ -31,7 +32,8 @@ def floors_of_run(task: PoolingTask, data: PoolingData, folder: Path) -> list[st
         What to print: a table with the run's own result as its last line, and in what the run is below its floor; or,
         in one line, why there are no floors.
     """
-    samples = sum(len(data.samples(part)) for part in ("train", "test"))
+    sizes: list[int] = [len(data.datasets[part]) for part in ("train", "test")]  # type: ignore[arg-type]
+    samples = sum(sizes)
     if samples > LARGEST:
         what = f"not measured with more than {LARGEST} samples, here are {samples}"
         return [f"floors: {what}; python -m tasks floors takes the time"]
@@ -44,7 +46,8 @@ def floors_of_run(task: PoolingTask, data: PoolingData, folder: Path) -> list[st
     path = folder / "summary.json"
     summary = json.loads(path.read_text(encoding="utf-8"))
     summary.setdefault("run", {})["below"] = below(values(summary), rows)
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    with whole(path) as place:
+        place.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return ["Floors, baselines without a network on the same samples:", *floor_table({"": rows}, [values(summary)])]
 
 
