@@ -1,10 +1,12 @@
-"""Manifests: a table of files and labels, as CSV, TSV, JSON or JSON lines, with paths relative to the table."""
+"""Manifests: a table as CSV, TSV, JSON, JSON lines or Parquet; paths in it are relative to the table."""
 
 import csv
+import gzip
+import importlib.util
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tasks.data.problems import BadInput
 
@@ -34,12 +36,12 @@ class Row(dict[str, Any]):
 def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label")) -> list[Row]:
     """Read a manifest.
 
-    CSV and TSV have a header line. JSON is a list of objects, or an object of objects keyed by id (the key becomes the
-    column ``id``). JSONL has one object per line. Empty cells, ``n/a``, ``NA``, ``NaN`` and
-    the like (`MISSING`) become None.
+    CSV and TSV have a header line, and may be packed (``.csv.gz``). JSON is a list of objects, or an object of objects
+    keyed by id (the key becomes the column ``id``). JSONL has one object per line. Parquet needs pyarrow.
+    Empty cells, ``n/a``, ``NA``, ``NaN`` and the like (`MISSING`) become None.
 
     Args:
-        path: The file; its ending (.csv, .tsv, .json, .jsonl) says the format.
+        path: The file; its ending (.csv, .tsv, .json, .jsonl, .parquet) says the format.
         required: Columns that must be there.
 
     Returns:
@@ -52,12 +54,15 @@ def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label
     if not path.is_file():
         raise BadInput(f"manifest {path} does not exist; give the path of a .csv, .tsv, .json or .jsonl file")
     readers = {".csv": _read_csv, ".tsv": _read_csv, ".json": _read_json, ".jsonl": _read_jsonl}
-    if path.suffix.lower() not in readers:
+    readers[".parquet"] = _read_parquet
+    ending = _ending(path)
+    if ending not in readers:
         raise BadInput(
-            f"manifest {path.name}: expected .csv, .tsv, .json or .jsonl, got '{path.suffix}'; rename or convert it"
+            f"manifest {path.name}: expected .csv, .tsv, .json, .jsonl or .parquet, got '{path.suffix}'; "
+            "rename or convert it"
         )
     try:
-        records = list(readers[path.suffix.lower()](path))
+        records = list(readers[ending](path))
     except UnicodeDecodeError as error:
         raise BadInput(f"manifest {path.name}: expected UTF-8 text ({error}); save it as UTF-8") from error
     if not records:
@@ -84,9 +89,21 @@ def _value(value: Any) -> Any:
     return value
 
 
+def _ending(path: Path) -> str:
+    """Of a packed table, that of the table."""
+    packed = path.suffix.lower() == ".gz" and Path(path.stem).suffix.lower() in (".csv", ".tsv")
+    return Path(path.stem).suffix.lower() if packed else path.suffix.lower()
+
+
 def _read_csv(path: Path) -> Iterable[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    file: IO[str]
+    packed = path.suffix.lower() == ".gz"
+    with (
+        gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+        if packed
+        else path.open(newline="", encoding="utf-8-sig") as file
+    ):
+        reader = csv.DictReader(file, delimiter="\t" if _ending(path) == ".tsv" else ",")
         for number, record in enumerate(reader, start=1):
             if None in record:
                 raise BadInput(
@@ -94,6 +111,18 @@ def _read_csv(path: Path) -> Iterable[dict[str, Any]]:
                     "got more; quote cells that hold a comma"
                 )
             yield record
+
+
+def _read_parquet(path: Path) -> Iterable[dict[str, Any]]:
+    if importlib.util.find_spec("pyarrow") is None:
+        raise BadInput(f"manifest {path.name}: Parquet needs pyarrow: run pip install pyarrow, or save it as .csv")
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        records: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    except ArrowInvalid as error:
+        raise BadInput(f"manifest {path.name}: not valid Parquet: {error}") from error
+    return records
 
 
 def _read_json(path: Path) -> Iterable[dict[str, Any]]:

@@ -10,8 +10,15 @@ from torch_geometric.data import Data
 from tasks.data.problems import Problems
 
 
+def kind_of(graph: Data, multilabel: bool) -> str:
+    """The kind of task that a graph's target is for: multiclass (also of two), multilabel or regression."""
+    if not graph.y.is_floating_point():
+        return "multiclass"
+    return "multilabel" if multilabel else "regression"
+
+
 def check_graphs(graphs: list[Data], classes: int, problems: Problems) -> list[Data]:
-    """Return shallow copies of the graphs that can be used, each with an `id`, and report the others.
+    """Return shallow copies of the graphs that can be used, and report the others.
 
     Args:
         graphs: Graphs from any source.
@@ -20,14 +27,20 @@ def check_graphs(graphs: list[Data], classes: int, problems: Problems) -> list[D
             edges to nodes that do not exist, and targets that are missing or no class.
 
     Returns:
-        The good graphs, in order.
+        The good graphs, in order, each with an `id` and a `row`, its place among all.
     """
-    widths = Counter(None if graph.x is None else graph.x.shape[1] for graph in graphs)
-    usual = widths.most_common(1)[0][0] if widths else None
+    graphs = [copy.copy(graph) for graph in graphs]
+    for number, graph in enumerate(graphs):
+        graph.id = graph.id if "id" in graph else f"graph-{number + 1}"
+        graph.row = graph.get("row", number)
+        for key in ("x", "edge_attr"):
+            if graph.get(key) is not None and graph[key].ndim == 1:
+                graph[key] = graph[key][:, None]
+    usual = {key: _usual(graphs, key) for key in ("x", "edge_attr")}
     good = []
-    for number, graph in enumerate(map(copy.copy, graphs), start=1):
-        graph.id = graph.id if "id" in graph else f"graph-{number}"
-        found = _wrong_with(graph, usual) or _wrong_target(graph.y, classes)
+    for graph in graphs:
+        found = _wrong_with(graph, usual["x"]) or _wrong_with_edges(graph, usual["edge_attr"])
+        found = found or _wrong_target(graph.y, classes, asked=graph.get("part") == "predict")
         if found is None:
             good.append(graph)
         else:
@@ -53,9 +66,29 @@ def _wrong_with(graph: Data, usual: int | None) -> str | None:
     return None
 
 
-def _wrong_target(y: Tensor | None, classes: int) -> str | None:
+def _wrong_with_edges(graph: Data, usual: int | None) -> str | None:
+    values, edges = graph.edge_attr, graph.num_edges
+    width = None if values is None else values.shape[1]
+    if width != usual:
+        return f"expected {usual or 'no'} features per edge, as most graphs have, got {width or 'none'}"
+    if values is not None and len(values) != edges:
+        return f"expected {edges} rows in edge_attr, one per edge, got {len(values)}"
+    if values is not None and not torch.isfinite(values).all():
+        edge = int((~torch.isfinite(values)).any(1).nonzero()[0])
+        return f"NaN or inf in the features of edge {edge}; correct them"
+    return None
+
+
+def _usual(graphs: list[Data], key: str) -> int | None:
+    """How many columns most graphs have."""
+    widths = Counter(None if graph.get(key) is None else graph[key].shape[1] for graph in graphs)
+    return widths.most_common(1)[0][0] if widths else None
+
+
+def _wrong_target(y: Tensor | None, classes: int, *, asked: bool) -> str | None:
     if y is not None and y.is_floating_point():
-        good = y.shape == (1, classes) and bool(torch.isfinite(y).all())
+        known = ~y.isnan()
+        good = y.shape == (1, classes) and not y.isinf().any() and (asked or bool(known.any()))
         return None if good else f"expected {classes} finite targets in y, shape (1, {classes}), got {y.tolist()}"
     if y is None or y.shape != (1,) or not 0 <= int(y) < classes:
         return f"expected a class from 0 to {classes - 1} in y, shape (1,), got {None if y is None else y.tolist()}"

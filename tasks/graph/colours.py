@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def weisfeiler_leman(labels: Tensor, edge_index: Tensor, rounds: int) -> list[Tensor]:
+def weisfeiler_leman(labels: Tensor, edge_index: Tensor, rounds: int, edges: Tensor | None = None) -> list[Tensor]:
     """The colours of all nodes, (N,) int64, before the first round and after each (Shervashidze et al., JMLR 2011).
 
     A node's colour is its label, and in each round a name for its colour together with the colours of its neighbours,
@@ -17,6 +17,7 @@ def weisfeiler_leman(labels: Tensor, edge_index: Tensor, rounds: int) -> list[Te
         labels: (N, C) zeros and ones, what the nodes are; with no column all nodes are alike.
         edge_index: (2, E); a node sees the nodes whose arcs end in it.
         rounds: How far, in edges, a colour looks.
+        edges: (E,) whole numbers, what the edges are; None = all are alike.
 
     Example:
         >>> path = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
@@ -25,10 +26,11 @@ def weisfeiler_leman(labels: Tensor, edge_index: Tensor, rounds: int) -> list[Te
     """
     columns = _hash(torch.arange(1, labels.shape[1] + 1, device=labels.device))
     colours = [_hash(((labels != 0) * columns).sum(1))]
+    kinds = 0 if edges is None else _hash(edges) * (edges != 0)
     for _ in range(rounds):
         before = colours[-1]
         # Hashes of neighbours are added, whose sum does not depend on their order.
-        around = torch.zeros_like(before).index_add_(0, edge_index[1], _hash(before[edge_index[0]] + 1))
+        around = torch.zeros_like(before).index_add_(0, edge_index[1], _hash(before[edge_index[0]] + kinds + 1))
         colours.append(_hash(3 * before + around))
     return colours
 

@@ -1,15 +1,12 @@
 """Graphs as data: the checks, features and folds that every source of graphs shares, and the TU folders."""
 
-import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
@@ -18,10 +15,14 @@ from tasks.data.base import PoolingData, Sample
 from tasks.data.digests import digest
 from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
+from tasks.data.split_files import read_splits
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
-from tasks.graph.checks import check_graphs
-from tasks.graph.colours import colour_names, weisfeiler_leman
+from tasks.graph.checks import check_graphs, kind_of
+from tasks.graph.colours import colour_names
+from tasks.graph.contents import graph_contents
+from tasks.graph.features import complete, feature_scale, learn_features, own_columns
+from tasks.graph.parts import describe_targets, divide, without_marks
 from tasks.graph.raw import label_names, match_labels, read_tu
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
@@ -30,14 +31,21 @@ _DEGREES = 64  # highest degree of graphs without features, where the user names
 class GraphData(PoolingData):
     """Graphs from anywhere, checked, and divided into stratified folds with an inner validation part.
 
-    A subclass reads its graphs in `read`, as PyG's `Data` with `edge_index`, `y` and, where there are any, node
-    features `x`. A class number is `y` of shape (1,), a regression's targets are `y` of shape (1, T), float. More
-    attributes are used where they are set: `id` (a name, for reports and predictions.csv) and, for pictures, `truth`
-    (bool per node), `names` (a short text per node) and `smiles`.
+    A subclass reads its graphs in `read`, as PyG's `Data` with `edge_index`, `y` and, where there are any, features of
+    nodes, `x`, and edges, `edge_attr`. Whole numbers in them are kinds, and become one-hot columns of the values that
+    training graphs have; floats are numbers, and standardised. A class number is `y` of shape (1,), a regression's
+    targets are `y` of shape (1, T), float; where `multilabel` is set, these are zeros and ones of T labels. NaN among
+    several targets is missing. More attributes are used where they are set: `id` (a name, for reports and
+    predictions.csv), `part` ("train", "val" or "test", of a split that the graphs come with, or "predict" for one
+    without a target) and, for pictures, `truth` (bool per node), `names` (a short text per node) and `smiles`.
 
     Args:
         num_folds: Folds of the cross-validation: one tests, the others train and validate.
         val: Share of the others that validates.
+        split: How parts are drawn: "random", "stratified" (each class has its share in all parts) or "scaffold" (of
+            molecules, a fixed split: `tasks.graph.chemistry.scaffold_split`); None = as the graphs come, else
+            stratified for classes and random for others.
+        splits: A JSON file with the split, or a list of splits as folds (`tasks.data.split_files.read_splits`).
         degrees: Add node degrees as features, one-hot from 0 to this many or more; 0 adds none. By default graphs
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
@@ -57,7 +65,8 @@ class GraphData(PoolingData):
         (['odd', 'even'], [36, 36], 20)
     """
 
-    classes: list[str]  # set by `read`: names of the classes, or of the regression's targets
+    classes: list[str]  # set by `read`: names of the classes, the labels, or the regression's targets
+    multilabel = False  # set by `read`: whether targets of shape (1, T) are zeros and ones
     drawn = True  # whether `parts` draws them, or keeps a split that the graphs came with
     reading: dict[str, Any] | None = None  # set by `read`: how to read one more graph like these
 
@@ -66,6 +75,8 @@ class GraphData(PoolingData):
         *,
         num_folds: int = 10,
         val: float = 0.1,
+        split: str | None = None,
+        splits: str | None = None,
         degrees: int | None = None,
         size: bool = False,
         colours: int | None = None,
@@ -74,6 +85,7 @@ class GraphData(PoolingData):
         super().__init__(**kwargs)
         self.num_folds = num_folds
         self.val = val
+        self.split, self.splits = split, splits
         self.degrees = degrees
         self.size = size
         self.colours = colours
@@ -88,8 +100,16 @@ class GraphData(PoolingData):
 
     @property
     def folds(self) -> list[int]:
-        """All folds."""
-        return list(range(self.num_folds))
+        """All folds; one for a fixed split."""
+        if self.splits is not None:
+            return list(range(len(read_splits(self.splits))))
+        fixed = self.split == "scaffold" or (self.split is None and self.brings_split)
+        return [0] if fixed else list(range(self.num_folds))
+
+    @property
+    def brings_split(self) -> bool:
+        """Whether the graphs come with their `part`; asked before they are read."""
+        return False
 
     def parts(self, targets: list[float], stratify: bool, problems: Problems) -> dict[str, list[int]]:
         """Say which graphs train, validate and test; none of this depends on the training's seed."""
@@ -107,60 +127,88 @@ class GraphData(PoolingData):
         problems = Problems(self.source(), on_bad=self.on_bad)
         graphs = self.read(problems)
         graphs = check_graphs(graphs, len(self.classes), problems)
-        if graphs and self.trained is not None and not problems.fatal:
-            kind = "regression" if graphs[0].y.is_floating_point() else "multiclass"
-            self.trained.accept(kind, self.classes if kind == "regression" else None)
-            graphs = [graph for graph in graphs if self._for_model(graph, problems)]
+        total = len(graphs) + len({line.split(": ")[0] for line in problems.samples})
+        asked = [graph for graph in graphs if graph.get("part") == "predict"]
+        graphs = [graph for graph in graphs if graph.get("part") != "predict"]
+        if self.trained is not None and not problems.fatal:
+            if graphs:
+                kind = kind_of(graphs[0], self.multilabel)
+                self.trained.accept(kind, None if kind == "multiclass" else self.classes)
+            graphs, asked = ([one for one in each if self._for_model(one, problems)] for each in (graphs, asked))
             self.classes = list(self.trained.spec["classes"])
         if graphs and not problems.fatal:
             self._divide(graphs, problems)
-        elif not problems.fatal and not problems.samples:
-            problems.stop("graphs", "expected at least one, got none")
-        problems.finish(total=len(graphs) + len({line.split(": ")[0] for line in problems.samples}))
+        elif not problems.fatal and not problems.samples and (self.trained is None or not asked):
+            what = "at least one" if not asked else "at least one with a target"
+            problems.stop("graphs", f"expected {what}, got none")
+        problems.finish(total=total)
+        if asked:
+            self._ask(asked)
 
     def _divide(self, graphs: list[Data], problems: Problems) -> None:
-        regression = graphs[0].y.is_floating_point()
-        if not regression and len(self.classes) < 2:
+        kind = kind_of(graphs[0], self.multilabel)
+        single = kind == "multiclass"
+        if single and len(self.classes) < 2:
             problems.stop("classes", f"expected at least two, got {self.classes}; add graphs of another class")
             return
-        if self.trained is None and not regression and self.positive == self.classes[0] and len(self.classes) == 2:
+        if self.trained is None and single and self.positive == self.classes[0] and len(self.classes) == 2:
             self.classes = self.classes[::-1]
             for graph in graphs:
                 graph.y = 1 - graph.y
-        targets = [0.0 if regression else float(graph.y) for graph in graphs]
-        digests = [digest(graph.id, str(graph.num_nodes), graph.edge_index.numpy().tobytes()) for graph in graphs]
+        targets = [float(graph.y) if single else 0.0 for graph in graphs]
+        digests = [self.digest_of(graph) for graph in graphs]
         if self.drawn and self.all_new(digests):
             parts: dict[str, list[int]] = {"train": [], "val": [], "test": list(range(len(graphs)))}
         else:
-            parts = self.parts(targets, not regression, problems)
-        if not parts:
+            parts = divide(self, graphs, targets, single, problems)
+        if not parts or problems.fatal:
             return
-        contents = graph_contents(graphs)
+        contents = self.contents_of(graphs)
 
         def identify(number: int) -> Identity:
             graph = graphs[number]
-            target = tuple(graph.y.flatten().tolist())
+            target = tuple(graph.y.nan_to_num(-1).flatten().tolist())
             return Identity(graph.id, graph.id, {"content": contents[number]}, target)
 
         parts = self.without_leaks(parts, identify, problems)
         self._spec = self._describe(graphs, targets, parts, problems) if self.trained is None else self.trained.spec
-        together = GraphSet(graphs)
+        together = GraphSet([without_marks(graph) for graph in graphs])
         self._digests = {part: [digests[i] for i in numbers] for part, numbers in parts.items()}
         self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
-        self._samples = {
-            part: [Sample(graphs[i].id, target=graphs[i].y.squeeze(0)) for i in numbers]
-            for part, numbers in parts.items()
-        }
+        self._samples = {part: [self._known(graphs[i]) for i in numbers] for part, numbers in parts.items()}
+
+    def _ask(self, graphs: list[Data]) -> None:
+        """Keep graphs without a target, to be predicted."""
+        if self.trained is None:
+            for graph in graphs:
+                complete(graph, self._spec["features"])
+        else:
+            self._spec = self.trained.spec
+        self._digests = {**getattr(self, "_digests", {}), "predict": [self.digest_of(graph) for graph in graphs]}
+        self._samples["predict"] = [self._known(graph)._replace(target=None) for graph in graphs]
+        self.datasets["predict"] = Subset(GraphSet([without_marks(graph) for graph in graphs]), range(len(graphs)))
+
+    def _known(self, graph: Data) -> Sample:
+        return Sample(graph.id, target=graph.y.squeeze(0))
+
+    def contents_of(self, graphs: list[Data]) -> Sequence[int]:
+        """What tells the graphs' contents apart, where leaks are looked for."""
+        return graph_contents(graphs)
+
+    def digest_of(self, graph: Data) -> int:
+        """By name and edges: in sets of small graphs many are alike, and some are in training and test."""
+        return digest(graph.id, str(graph.num_nodes), graph.edge_index.numpy().tobytes())
 
     def _for_model(self, graph: Data, problems: Problems) -> bool:
         """Give a graph the features and the class number that a trained model knows; report it if there are none."""
         assert self.trained is not None
         spec, reading = self.trained.spec, self.trained.spec["reading"]
-        wrong = None if graph.y.is_floating_point() else self.trained.unknown(self.classes[int(graph.y)])
+        single = not graph.y.is_floating_point()
+        wrong = self.trained.unknown(self.classes[int(graph.y)]) if single else None
         try:
-            if reading is not None and self.reading is not None:
+            if "node_labels" in (reading or {}) and "node_labels" in (self.reading or {}):
                 graph.x = match_labels(graph.x, self.reading["node_labels"], reading["node_labels"])
-            graph.x = node_features(graph, **spec["features"])
+            complete(graph, spec["features"])
             if graph.x.shape[1] != spec["channels"]:
                 raise BadInput(
                     f"expected {spec['channels']} features per node, as the model has, got {graph.x.shape[1]}"
@@ -169,7 +217,7 @@ class GraphData(PoolingData):
             wrong = wrong or str(error)
         if wrong:
             problems.add(graph.id, wrong)
-        elif not graph.y.is_floating_point():
+        elif single:
             graph.y = torch.tensor([spec["classes"].index(self.classes[int(graph.y)])])
         return wrong is None
 
@@ -177,14 +225,15 @@ class GraphData(PoolingData):
         self, graphs: list[Data], targets: list[float], parts: dict[str, list[int]], problems: Problems
     ) -> dict[str, Any]:
         """Complete the graphs' features, and say what a task must know."""
-        regression = graphs[0].y.is_floating_point()
         highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
+        features = learn_features([graphs[i] for i in parts["train"]], degrees=highest, size=self.size)
         for graph in graphs:
-            graph.x = node_features(graph, highest, size=self.size)
+            complete(graph, features)
         train = [graphs[i] for i in parts["train"]]
         spec: dict[str, Any] = {"classes": self.classes, "channels": graphs[0].x.shape[1], **feature_scale(train)}
+        spec["edge_features"] = 0 if graphs[0].edge_attr is None else graphs[0].edge_attr.shape[1]
         in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
-        spec["features"] = {"degrees": highest, "size": self.size}
+        spec["features"] = features
         spec["reading"] = self.reading
         # Columns of zeros and ones, of those that come from the data, say what a node is.
         width = spec["channels"] - own_columns(spec)
@@ -195,23 +244,17 @@ class GraphData(PoolingData):
             names = colour_names(together.x[:, spec["label_columns"]], together.edge_index, self.colours)
             spec["colours"] = {"rounds": self.colours, "names": names}
         spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees
-        if regression:
-            y = torch.cat([graph.y for graph in train])
-            # A single graph, or equal targets, leave nothing to divide by.
-            std = y.std(0, correction=0)
-            spec |= {
-                "kind": "regression",
-                "target_mean": y.mean(0).tolist(),
-                "target_std": std.where(std > 0, 1.0).tolist(),
-            }
-        else:
+        kind = kind_of(graphs[0], self.multilabel)
+        if kind == "multiclass":
             chosen = {part: [int(targets[i]) for i in numbers] for part, numbers in parts.items()}
             spec["kind"] = "binary" if len(self.classes) == 2 else "multiclass"
             spec["class_counts"] = check_classes(chosen, self.classes, problems)
-        return spec
+            return spec
+        y = torch.cat([graph.y for graph in train])
+        return spec | {"kind": kind, **describe_targets(kind, self.classes, y, problems)}
 
     def digests(self, part: str) -> list[int]:
-        """By name and edges: in sets of small graphs many are alike, and some are in training and test."""
+        """Of `digest_of`."""
         return self._digests[part]
 
     def collate(self, samples: Batch | Iterable[Data]) -> Batch:
@@ -273,67 +316,3 @@ class TUData(GraphData):
         names = [known.get(label, str(label)) for label in labels]
         self.reading = {"attributes": self.attributes, "node_labels": labels, "node_names": names}
         return graphs
-
-
-def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
-    """Complete a graph's features.
-
-    Args:
-        graph: A graph with or without `x`.
-        degrees: Highest degree of the one-hot degrees; 0 adds none.
-        size: Whether to add log N, the same for all nodes.
-
-    Returns:
-        (N, C) float: `x`, then one-hot in-degrees, then log N; a constant 1 if there is none of them.
-    """
-    columns = [] if graph.x is None else [graph.x.float()]
-    if degrees > 0:
-        found = degree(graph.edge_index[1], graph.num_nodes, torch.long).clamp(max=degrees)
-        columns.append(torch.nn.functional.one_hot(found, degrees + 1).float())
-    if size:
-        columns.append(torch.full((graph.num_nodes, 1), math.log(graph.num_nodes)))
-    return torch.cat(columns, 1) if columns else torch.ones(graph.num_nodes, 1)
-
-
-def own_columns(spec: dict[str, Any]) -> int:
-    """How many feature columns, the last ones, do not come from the data: degrees and size."""
-    features = spec["features"]
-    columns: int = (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
-    return columns
-
-
-def graph_contents(graphs: list[Data], rounds: int = 4) -> list[int]:
-    """What tells graphs apart whatever the order of their nodes: equal for equal graphs, and hardly ever for others.
-
-    It is made of the colours of Weisfeiler and Leman's refinement, begun with the nodes' features; graphs that the
-    refinement cannot tell apart (regular ones without features) count as equal.
-
-    Args:
-        graphs: Graphs as they were read.
-        rounds: How far, in edges, the colours look.
-    """
-    together = Batch.from_data_list(
-        [Data(x=one.x, edge_index=one.edge_index, num_nodes=one.num_nodes) for one in graphs]
-    )
-    kinds = torch.zeros(together.num_nodes, dtype=torch.long)
-    if together.x is not None:
-        kinds = together.x.unique(dim=0, return_inverse=True)[1]
-    bits = (kinds[:, None] >> torch.arange(32)) & 1  # as zeros and ones, which colours begin with
-    last = weisfeiler_leman(bits, together.edge_index, rounds)[-1].numpy()
-    cuts = np.split(last, together.ptr[1:-1].numpy())
-    return [digest(str(one.num_edges), np.sort(cut).tobytes()) for one, cut in zip(graphs, cuts, strict=True)]
-
-
-def feature_scale(graphs: list[Data]) -> dict[str, list[float]]:
-    """Mean and standard deviation of each feature over the graphs' nodes; columns of zeros and ones keep 0 and 1.
-
-    Args:
-        graphs: The training graphs.
-
-    Returns:
-        ``feature_mean`` and ``feature_std``, C numbers each.
-    """
-    x = torch.cat([graph.x for graph in graphs]).double().numpy()  # (N, C)
-    mean, std = x.mean(0), x.std(0)
-    plain = np.isin(x, (0.0, 1.0)).all(0) | (std < 1e-12 * np.abs(mean).clip(1))
-    return {"feature_mean": np.where(plain, 0.0, mean).tolist(), "feature_std": np.where(plain, 1.0, std).tolist()}

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Data
 
 from tasks.data.problems import BadInput, Problems
-from tasks.graph.data import node_features
+from tasks.graph.features import complete
 from tasks.graph.raw import match_labels, read_tu
 
 
@@ -44,7 +44,7 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
         graph.x = match_labels(graph.x, labels, reading["node_labels"])
     except BadInput as error:
         raise BadInput(f"{source}: {error}") from error
-    graph.x = node_features(graph, **spec["features"])
+    complete(graph, spec["features"])
     if graph.x.shape[1] != spec["channels"]:
         raise BadInput(
             f"{source}: expected {spec['channels']} features per node, as the model was trained with, got "

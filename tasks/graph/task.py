@@ -13,7 +13,7 @@ from torch_geometric.utils import degree, to_undirected
 
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 from tasks.graph.colours import ColourFeatures
-from tasks.graph.data import own_columns
+from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision

@@ -45,7 +45,7 @@ def test_empty_and_not_available_are_missing(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        pytest.param("a.txt", "x", "expected .csv, .tsv, .json or .jsonl, got '.txt'", id="format"),
+        pytest.param("a.txt", "x", "expected .csv, .tsv, .json, .jsonl or .parquet, got '.txt'", id="format"),
         pytest.param("a.csv", "path,label\n", "expected at least one row, got none", id="empty"),
         pytest.param("a.csv", "file,label\na,b\n", "expected the column path, got file, label", id="column"),
         pytest.param(

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from tasks.data.problems import BadInput, Problems
 from tasks.graph import GraphData, TUData
 from tasks.graph.checks import check_graphs
-from tasks.graph.data import feature_scale, node_features
+from tasks.graph.features import feature_scale, node_features
 
 
 def ring(nodes, label=0, **values):

@@ -8,7 +8,7 @@ from torch_geometric.utils import to_networkx
 
 from tasks.data.problems import BadInput
 from tasks.graph import GraphData
-from tasks.graph.data import graph_contents
+from tasks.graph.contents import graph_contents
 
 
 def random_graphs(count, nodes, seed=0, features=True):

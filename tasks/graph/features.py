@@ -1,0 +1,144 @@
+"""What a network is told of nodes and edges: numbers, made of a graph's own columns and of its shape."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import degree
+
+Values = list[list[int] | None]
+"""Of each column of whole numbers the values that are told apart; None for one that is a number."""
+
+MOST = 128  # different values of a column of whole numbers; one with more counts something
+
+
+def column_values(columns: Tensor | None) -> Values | None:
+    """The values that occur in each column of whole numbers, which `one_hot` gives a column each.
+
+    Args:
+        columns: (N, C), as PyG's `from_smiles` and OGB have them: atomic numbers, kinds of bonds.
+
+    Returns:
+        For each column its values, sorted; None for one with more than `MOST`, which is a number. None where all
+        columns are numbers: floats, or booleans.
+    """
+    if columns is None or columns.is_floating_point() or columns.dtype == torch.bool:
+        return None
+    found = [column.unique().tolist() for column in columns.T]
+    return [values if len(values) <= MOST else None for values in found]
+
+
+def one_hot(columns: Tensor, values: Values | None) -> Tensor:
+    """Zeros and ones for whole numbers: a column for each known value, in order; a value that is not known has none.
+
+    Args:
+        columns: (N, C).
+        values: Of `column_values`; None leaves the columns as they are.
+
+    Returns:
+        (N, D) float.
+
+    Example:
+        >>> one_hot(torch.tensor([[6, 0], [8, 1], [7, 0]]), [[6, 8], [0, 1]]).tolist()
+        [[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]]
+    """
+    if values is None:
+        return columns.float()
+    parts = [
+        column[:, None].float() if known is None else (column[:, None] == torch.tensor(known)).float()
+        for column, known in zip(columns.T, values, strict=True)
+    ]
+    return torch.cat(parts, 1)
+
+
+def learn_features(train: Sequence[Data], *, degrees: int, size: bool) -> dict[str, Any]:
+    """What `complete` must know to give any graph the features that these graphs have.
+
+    Args:
+        train: The training graphs.
+        degrees: Highest degree of the one-hot degrees; 0 adds none.
+        size: Whether to add log N.
+
+    Returns:
+        ``degrees``, ``size``, the values of columns of whole numbers (``nodes``, ``edges``), and mean and standard
+        deviation of the edges' columns, 0 and 1 for those of zeros and ones (``edge_mean``, ``edge_std``).
+    """
+    first = train[0]
+    features: dict[str, Any] = {"degrees": degrees, "size": size, "nodes": None, "edges": None}
+    if first.x is not None:
+        features["nodes"] = column_values(torch.cat([graph.x for graph in train]))
+    if first.edge_attr is not None:
+        edges = torch.cat([graph.edge_attr for graph in train])
+        features["edges"] = column_values(edges)
+        mean, std = column_scale(one_hot(edges, features["edges"]))
+        features |= {"edge_mean": mean, "edge_std": std}
+    return features
+
+
+def complete(graph: Data, features: dict[str, Any]) -> None:
+    """Give a graph float features: `x` of its nodes, (N, C), and `edge_attr`, (E, F), where it has any.
+
+    Args:
+        graph: A graph as it was read.
+        features: Of `learn_features`.
+    """
+    if graph.x is not None:
+        graph.x = one_hot(graph.x, features.get("nodes"))
+    graph.x = node_features(graph, features["degrees"], size=features["size"])
+    if graph.edge_attr is not None and "edge_mean" in features:
+        numbers = one_hot(graph.edge_attr, features["edges"])
+        graph.edge_attr = (numbers - torch.tensor(features["edge_mean"])) / torch.tensor(features["edge_std"])
+
+
+def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
+    """A graph's features and those of its shape.
+
+    Args:
+        graph: A graph with or without `x`.
+        degrees: Highest degree of the one-hot degrees; 0 adds none.
+        size: Whether to add log N, the same for all nodes.
+
+    Returns:
+        (N, C) float: `x`, then one-hot in-degrees, then log N; a constant 1 if there is none of them.
+    """
+    columns = [] if graph.x is None else [graph.x.float()]
+    if degrees > 0:
+        found = degree(graph.edge_index[1], graph.num_nodes, torch.long).clamp(max=degrees)
+        columns.append(torch.nn.functional.one_hot(found, degrees + 1).float())
+    if size:
+        columns.append(torch.full((graph.num_nodes, 1), math.log(graph.num_nodes)))
+    return torch.cat(columns, 1) if columns else torch.ones(graph.num_nodes, 1)
+
+
+def own_columns(spec: dict[str, Any]) -> int:
+    """How many feature columns, the last ones, do not come from the data: degrees and size."""
+    features = spec["features"]
+    columns: int = (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+    return columns
+
+
+def feature_scale(graphs: Sequence[Data]) -> dict[str, list[float]]:
+    """Mean and standard deviation of each feature over the graphs' nodes; columns of zeros and ones keep 0 and 1.
+
+    Args:
+        graphs: The training graphs.
+
+    Returns:
+        ``feature_mean`` and ``feature_std``, C numbers each.
+    """
+    mean, std = column_scale(torch.cat([graph.x for graph in graphs]))
+    return {"feature_mean": mean, "feature_std": std}
+
+
+def column_scale(columns: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each column, (N, C); 0 and 1 for columns of zeros and ones and constant ones."""
+    x = columns.double().numpy()
+    if not len(x):
+        return [0.0] * x.shape[1], [1.0] * x.shape[1]
+    mean, std = x.mean(0), x.std(0)
+    plain = np.isin(x, (0.0, 1.0)).all(0) | (std < 1e-12 * np.abs(mean).clip(1))
+    return np.where(plain, 0.0, mean).tolist(), np.where(plain, 1.0, std).tolist()
