@@ -10,23 +10,34 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from modalpool.arrange import Arranged
 from modalpool.kernels import eager
 from modalpool.layout import Layout
-from modalpool.reductions import Count, Mean, Sum
-
-if TYPE_CHECKING:
-    from modalpool.pool import Pool
+from modalpool.reductions import Count, Mean, Reduction, State, Sum
 
 __all__ = ["by_weighting"]
 
 
-def by_weighting(pool: Pool, x: Tensor, weight: Tensor | None, axes: str, sets: dict[str, Any]) -> Any:
+class Layer(Protocol):
+    """What weightings need of a pool."""
+
+    layout: Layout
+    reduction: Reduction
+    channels: int | None
+    keepdim: bool
+
+    def __call__(self, x: Tensor, *, weight: Tensor, **sets: Any) -> Any: ...
+    def arrange(self, x: Tensor, **sets: Any) -> Arranged: ...
+    def fill(self, z: Tensor, state: State, count: Count) -> Tensor: ...
+
+
+def by_weighting(pool: Layer, x: Tensor, weight: Tensor | None, axes: str, sets: dict[str, Any]) -> Any:
     """Pool ``x`` as the call with ``weight_axes=axes`` does; ``sets`` are its other arguments."""
     names = [pool.layout.name(axis, x.ndim) for axis in range(x.ndim)]
     dots = [name for name in names if name.startswith("...")]
@@ -67,7 +78,7 @@ def _again(function: Callable[[Tensor, Tensor], Any], x: Tensor, weight: Tensor)
     return checkpoint(function, x, weight, use_reentrant=False)
 
 
-def _at_once(pool: Pool, x: Tensor, weights: tuple[Tensor, ...], sets: dict[str, Any]) -> Tensor:
+def _at_once(pool: Layer, x: Tensor, weights: tuple[Tensor, ...], sets: dict[str, Any]) -> Tensor:
     """Means or sums for all weightings: one product with the elements."""
     sets = {name: value for name, value in sets.items() if name != "return_weights"}
     arranged = pool.arrange(x, **sets)
@@ -79,11 +90,12 @@ def _at_once(pool: Pool, x: Tensor, weights: tuple[Tensor, ...], sets: dict[str,
     return arranged.axes.restore_sets(z, vectors=True, keepdim=False).to(x.dtype)
 
 
-def _by_channel(pool: Pool, x: Tensor, weight: Tensor, names: list[str], sets: dict[str, Any]) -> Any:
+def _by_channel(pool: Layer, x: Tensor, weight: Tensor, names: list[str], sets: dict[str, Any]) -> Any:
     """Channels are one more kept position, of one channel each."""
     if any(parameter.ndim for parameter in pool.reduction.parameters()):
         raise ValueError(
-            f"weight_axes: a weight for each channel needs a rule that sees one channel at a time, got {pool.rule}"
+            f"weight_axes: a weight for each channel needs a rule that sees one channel at a time, "
+            f"got {pool.reduction!r}"
         )
     at, known = names.index("c"), pool.layout.axes(x.ndim)
     words = ["channel" if name == "c" else name.replace("...", "p") for name in names]

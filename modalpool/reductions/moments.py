@@ -11,19 +11,20 @@ from modalpool.reductions.base import Count, Reduction, State
 from modalpool.reductions.options import repr_options
 from modalpool.sets import Sets
 
-__all__ = ["Std", "Var"]
+__all__ = ["Std", "Var", "deviation", "inverse", "join_deviations", "moments", "scale_of"]
 
 _SMALL = 1e-8
 """Beside a mean beyond this, what differs at all differs by a number whose square is one."""
 
 
-def _power_of_two(top: Tensor) -> Tensor:
-    """About ``top``, so that dividing by it rounds nothing; zero where it is zero or infinite."""
+def scale_of(top: Tensor) -> Tensor:
+    """A power of two, to divide what ``top`` is the largest of: nothing is rounded, and no square leaves its type."""
     fits = (top > 0) & top.isfinite()
-    return torch.where(fits, torch.where(fits, top, 1.0).log2().round().exp2(), 0.0)
+    scale = (torch.where(fits, top, 2.0) / 2).log2().round().exp2()
+    return torch.where(scale > 0, scale, 1.0)
 
 
-def _moments(x: Tensor, sets: Sets) -> tuple[Tensor, Tensor, Tensor | float | None]:
+def moments(x: Tensor, sets: Sets) -> tuple[Tensor, Tensor, Tensor | float | None]:
     """Mean, and variance relative to the square of a scale ``(set axes, C)``, so that no square leaves its type.
 
     None is a scale of one where no variance is zero either.
@@ -36,17 +37,29 @@ def _moments(x: Tensor, sets: Sets) -> tuple[Tensor, Tensor, Tensor | float | No
         if most < tuning.VAST and (least > 1 / tuning.VAST or _constant(x, sets, mean, var)):
             return mean, var, None if least > 0 else 1.0
     x = sets.clean(x)
-    top = sets.max((x - sets.expand(sets.mean(x))).abs().detach())
-    scale = _power_of_two(top)
-    scale = torch.where(scale > 0, scale, 1.0)
+    scale = scale_of(sets.max((x - sets.expand(sets.mean(x))).abs().detach()))
     mean, var = sets.moments(x / sets.expand(scale))
     return mean * scale, var, scale
 
 
-def _root(var: Tensor) -> Tensor:
-    """The square root, with a slope of zero at zero."""
+def deviation(var: Tensor, scale: Tensor | float | None) -> Tensor:
+    """The root of a variance relative to the square of a scale, with a slope of zero at zero."""
+    if scale is None:
+        return var.sqrt()
     there = ~(var <= 0)  # true for nan too, which stays nan
-    return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0)
+    return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0) * scale
+
+
+def inverse(var: Tensor, scale: Tensor | float | None) -> Tensor:
+    """One over the deviation, zero where that is zero."""
+    return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0) / (1.0 if scale is None else scale)
+
+
+def join_deviations(a: Tensor, b: Tensor, share: Tensor, gap: Tensor) -> Tensor:
+    """That of two chunks whose means differ by ``gap``, the second a share of both; relative to the largest of all."""
+    scale = scale_of(torch.maximum(torch.maximum(a, b), gap.abs()).detach())
+    first, second, between = ((each / scale).square() for each in (a, b, gap))
+    return deviation((1 - share) * first + share * second + share * (1 - share) * between, scale)
 
 
 def _constant(x: Tensor, sets: Sets, mean: Tensor, var: Tensor) -> bool:
@@ -90,8 +103,8 @@ class Var(Reduction):
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
     ) -> tuple[State, Tensor | None]:
         """See `Reduction.partial`; the state is (mean, result without a correction)."""
-        mean, var, scale = _moments(x, sets)
-        state = mean, self.spread(var, scale)
+        mean, var, scale = moments(x, sets)
+        state = mean, self.from_variance(var, scale)
         if not with_weights:
             return state, None
         centred = sets.clean(x) - sets.expand(mean)
@@ -99,8 +112,8 @@ class Var(Reduction):
         slope = self.corrected(self.slope(var, scale), count)
         return state, sets.hide(centred - sets.expand(miss)) * sets.uniform(x) * sets.expand(slope)
 
-    def spread(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
-        """What is made of the variance, relative to the square of a scale."""
+    def from_variance(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
+        """The result, from the variance relative to the square of a scale."""
         return var * scale.square() if isinstance(scale, Tensor) else var
 
     def slope(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
@@ -149,23 +162,19 @@ class Std(Var):
         2.0
     """
 
-    def spread(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
-        """The root, taken only where it has a slope."""
-        root = var.sqrt() if scale is None else _root(var)
-        return root * scale if isinstance(scale, Tensor) else root
+    def from_variance(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
+        """See `Var.from_variance`."""
+        return deviation(var, scale)
 
     def slope(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
         """See `Var.slope`."""
-        return torch.where(var > 0, torch.where(var > 0, var, 1.0).rsqrt(), 0.0) / (1.0 if scale is None else scale)
+        return inverse(var, scale)
 
     def corrected(self, z: Tensor, count: Count) -> Tensor:
         """Times the root of N / (N - correction)."""
         return z * super().corrected(torch.ones_like(count()), count).sqrt() if self.correction else z
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`; relative to the largest of the deviations and the gap."""
+        """See `Reduction.merge`."""
         mean, share, gap = self.join(a[0], b[0], m, n)
-        scale = _power_of_two(torch.maximum(torch.maximum(a[1], b[1]), gap.abs()).detach())
-        scale = torch.where(scale > 0, scale, 1.0)
-        first, second, gap = ((each / scale).square() for each in (a[1], b[1], gap))
-        return mean, _root((1 - share) * first + share * second + share * (1 - share) * gap) * scale
+        return mean, join_deviations(a[1], b[1], share, gap)

@@ -6,17 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.moments import deviation, inverse, join_deviations, moments, scale_of
 from modalpool.reductions.options import positive, repr_options
 from modalpool.reductions.scores import linear
 from modalpool.sets import Sets
 
 __all__ = ["Statistics"]
-
-
-def _root(var: Tensor) -> Tensor:
-    """The standard deviation, with slope zero where it is zero."""
-    there = ~(var <= 0)  # true for nan too, which stays nan
-    return torch.where(there, torch.where(there, var, 1.0).sqrt(), 0.0)
 
 
 class Statistics(Reduction):
@@ -67,20 +62,21 @@ class Statistics(Reduction):
     def partial(
         self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
     ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`; the state is (log of the weights' sum, mean, variance)."""
+        """See `Reduction.partial`; the state is (log of the weights' sum, mean, deviation)."""
         x = sets.clean(x)
         hidden = linear(self.hidden, x)
         if self.around is not None:
-            mean, var = sets.moments(x)
-            hidden = hidden + sets.expand(linear(self.around, torch.cat([mean, _root(var)], dim=-1)))
+            mean, var, known = moments(x, sets)
+            hidden = hidden + sets.expand(linear(self.around, torch.cat([mean, deviation(var, known)], dim=-1)))
         weight, log_mass = sets.softmax(linear(self.score, hidden.tanh()))
         mean = sets.weighted_sum(weight.unsqueeze(-2), x, exact_zeros=True).squeeze(-2)
         centred = sets.clean(x - sets.expand(mean))
-        var = sets.weighted_sum(weight.unsqueeze(-2), centred.square(), exact_zeros=True).squeeze(-2)
+        scale = scale_of(sets.max(centred.detach().abs()))
+        squares = (centred / sets.expand(scale)).square()
+        var = sets.weighted_sum(weight.unsqueeze(-2), squares, exact_zeros=True).squeeze(-2)
         if with_weights:
-            slope = torch.where(var > 0, 1 / torch.where(var > 0, _root(var), 1.0), 0.0)
-            weight = torch.cat([weight, weight * centred * sets.expand(slope)], dim=-1)
-        return (log_mass, mean, var), weight if with_weights else None
+            weight = torch.cat([weight, weight * centred * sets.expand(inverse(var, scale))], dim=-1)
+        return (log_mass, mean, deviation(var, scale)), weight if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
         """See `Reduction.merge`."""
@@ -88,11 +84,11 @@ class Statistics(Reduction):
         p, q = masses.softmax(0)
         gap = torch.where(p * q > 0, b[1] - a[1], 0.0)
         mean = torch.where(p > 0, a[1], b[1]) + q * gap
-        return masses.logsumexp(0), mean, p * a[2] + q * b[2] + p * q * gap.square()
+        return masses.logsumexp(0), mean, join_deviations(a[2], b[2], q, gap)
 
     def finalize(self, state: State, count: Count) -> Tensor:
         """See `Reduction.finalize`."""
-        return torch.cat([state[1], _root(state[2])], dim=-1)
+        return torch.cat(state[1:], dim=-1)
 
     def extra_repr(self) -> str:
         """The options that are not the default."""

@@ -110,7 +110,7 @@ class _Moments(Fast):
         miss = torch.zeros_like(mean)
         if not read((mean.square() <= 16 * var).all()):
             # The mean is rounded; what it misses by is taken off again (the corrected two-pass formula). Only where it
-            # is large beside the spread can that be felt.
+            # is large beside the deviation can that be felt.
             miss = _squares(x, mean, segments, power=1) / size
             var = (var - miss.square()).clamp_(min=0)
         return mean, var, miss

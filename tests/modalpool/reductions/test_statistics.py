@@ -34,6 +34,23 @@ def test_a_large_offset_costs_nothing():
     torch.testing.assert_close(pool(x + 1000)[0, 3:], pool(x)[0, 3:], rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("context", [False, True])
+@pytest.mark.parametrize("size", [1e-30, 1e20, 1e30])
+def test_numbers_of_any_magnitude_have_a_finite_deviation(size, context):
+    """Whose square is none of their type's; in two chunks too."""
+    pool, x = Pool("b c [t]", "statistics", channels=3, context=context), torch.randn(2, 3, 50)
+    torch.nn.init.zeros_(pool.reduction.score.weight)
+    wide = (x * size).requires_grad_()
+    z = pool(wide)
+    exact = x.double()
+    expected = torch.cat([exact.mean(-1), exact.std(-1, correction=0)], -1)
+    torch.testing.assert_close(z.double() / size, expected, rtol=1e-5, atol=1e-6)
+    assert torch.autograd.grad(z.sum(), wide)[0].isfinite().all()
+    if not context:
+        state = pool.update(pool.update(None, wide[..., :20]), wide[..., 20:])
+        torch.testing.assert_close(pool.finalize(state), z)
+
+
 def test_what_sees_the_whole_does_not_merge():
     pool = Pool("b c [t]", "statistics", channels=3, context=True)
     state = pool.update(None, torch.randn(1, 3, 3))
