@@ -9,7 +9,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from modalpool.checks import ends, holds, integers, largest, met_in, rises, values, within, without_channel
+from modalpool.checks import (
+    ends,
+    holds,
+    integers,
+    largest,
+    met_in,
+    rises,
+    sees_within,
+    values,
+    within,
+    without_channel,
+)
 from modalpool.kernels import Segments
 from modalpool.layout import Axes, Layout
 from modalpool.padding import Lengths, coordinate_type, counts_of, fronts, places
@@ -218,23 +229,30 @@ def _ragged_sets(
     if index.shape != one_each:
         raise ValueError(f"index: expected one set per element, shape {one_each}, got {tuple(index.shape)}")
     index = index if index.ndim == 1 else index.flatten()
-    seen = index  # what is hidden may say anything
-    if there is not None and shown is not None:
-        seen = torch.where(shown.flatten(1).any(1) if shown.ndim > 1 else shown, index, 0)
-    met = met_in(seen)
-    if dim_size is None:  # the one place that has to ask the device
-        dim_size = largest(seen, met) + 1 if count else 0
-    if there is not None and count:
-        seen = torch.where(there.flatten(1).any(1) if there.ndim > 1 else there, index, 0)
-        met = None
+    seen, met = index, met_in(index)
+    fits = count > 0 and sees_within(index, met, dim_size)
+    if there is not None and count and not fits:  # what is hidden may say anything
+        if shown is not None:
+            seen = torch.where(_any(shown), index, 0)
+            met = met_in(seen)
+        if dim_size is None:
+            dim_size = largest(seen, met) + 1
+        seen, met = torch.where(_any(there), index, 0), None
         nearest = index.clamp(0, max(dim_size - 1, 0))  # which leaves their order as it is
         if many is not None:  # of no set: its weight has no slope
             many = torch.where((nearest == index).reshape(-1, *[1] * (many.ndim - 1)), many, 0.0)
         index = nearest
-    if count and not (met[0] >= 0 and met[-1] < dim_size if met else within(seen, dim_size)):
+    if dim_size is None:  # the one place that has to ask the device
+        dim_size = largest(seen, met) + 1 if count else 0
+    if count and not (fits or sees_within(seen, met, dim_size) or within(seen, dim_size)):
         raise ValueError(f"index: expected values from 0 to {dim_size - 1} (dim_size={dim_size}), got {ends(seen)}")
     full = None if met is None else len(met) == dim_size
     return RaggedSets(Segments(dim_size, count, index=index, full=full), mask=there, weight=many, coords=coords)
+
+
+def _any(there: Tensor) -> Tensor:
+    """Whether an element is there at any kept position."""
+    return there.flatten(1).any(1) if there.ndim > 1 else there
 
 
 def _ranks(segments: Segments, elements: Tensor) -> Tensor:

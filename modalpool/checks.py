@@ -15,7 +15,18 @@ from modalpool.kernels.second_order import traced
 from modalpool.kernels.values import read
 from modalpool.layout import Axes
 
-__all__ = ["ends", "holds", "integers", "largest", "met_in", "rises", "values", "within", "without_channel"]
+__all__ = [
+    "ends",
+    "holds",
+    "integers",
+    "largest",
+    "met_in",
+    "rises",
+    "sees_within",
+    "values",
+    "within",
+    "without_channel",
+]
 
 
 def values(tensor: Tensor) -> Tensor | None:
@@ -58,6 +69,13 @@ def met_in(index: Tensor) -> list[int] | None:
     if values(index) is not index or not index.is_cpu or index.shape[0] > tuning.LISTED:
         return None
     return sorted(set(index.tolist()))
+
+
+def sees_within(index: Tensor, met: list[int] | None, limit: int | None) -> bool:
+    """Whether a look that is no wait says that all numbers are from zero to below a limit."""
+    if limit is None or values(index) is not index or not index.is_cpu:
+        return False
+    return met[0] >= 0 and met[-1] < limit if met else within(index, limit)
 
 
 def rises(segments: Segments) -> bool:
