@@ -90,16 +90,14 @@ def _padded(vector: Tensor, shape: list[int]) -> Tensor:
 
 
 def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:
-    """The columns of the targets: names of classes, names of the labels that hold, or values; empty where unknown."""
+    """The columns of the targets: names of classes, or one a label or value, NaN where it is not known."""
     names = spec["classes"]
-    if spec["kind"] == "regression":
+    if spec["kind"] in ("regression", "multilabel"):
         return {f"target {name}": [float(target[i]) for target in targets] for i, name in enumerate(names)}
     words = []
     for target in targets:
         if target.is_floating_point() and target.isnan().any():  # samples to predict
             words.append("")
-        elif spec["kind"] == "multilabel":
-            words.append("|".join(name for name, holds in zip(names, target.tolist(), strict=True) if holds))
         else:
             words.append(names[int(target)])
     return {"target": words}

@@ -170,8 +170,7 @@ def _train_metrics(run: Path, data: PoolingData) -> Row:
         with torch.no_grad():
             predictions.append(task.predictions(task(batch)).cpu())
         targets.append(task.target(batch).cpu())
-    target = torch.cat(targets).long() if task.kind == "multilabel" else torch.cat(targets)
-    found = bootstrap(task.kind, len(task.classes), torch.cat(predictions), target, samples=0)
+    found = bootstrap(task.kind, len(task.classes), torch.cat(predictions), torch.cat(targets), samples=0)
     return {name: result["value"] for name, result in found.items()}
 
 

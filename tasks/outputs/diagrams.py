@@ -32,7 +32,7 @@ def draw_test(
         kind: The kind of task.
         classes: Names of classes, labels or targets.
         predictions: (N, K) probabilities or values.
-        target: (N,) classes, (N, K) labels, or (N, T) values.
+        target: (N,) classes, (N, K) labels, or (N, T) values; NaN where they are not known.
         groups: Whose each sample is.
 
     Returns:
@@ -45,8 +45,10 @@ def draw_test(
         for axes, name, p, t in zip(
             figure.subplots(predictions.shape[1], 2, squeeze=False), classes, predictions.T, target.T, strict=True
         ):
-            _scatter(axes[0], name, p, t)
-            _residuals(axes[1], name, p, t)
+            known = ~np.isnan(t)
+            if known.any():
+                _scatter(axes[0], name, p[known], t[known])
+                _residuals(axes[1], name, p[known], t[known])
         return save(figure, path)
     hits = target if target.ndim == 2 else np.eye(len(classes), dtype=int)[target]
     single = target.ndim == 1
@@ -55,7 +57,8 @@ def draw_test(
     shown = [1] if kind == "binary" else range(min(len(classes), CLASSES))
     rows = _resampled(len(target), groups) if kind == "binary" else []
     for label in shown:
-        own = predictions[:, label], hits[:, label].astype(bool)
+        known = ~np.isnan(hits[:, label].astype(float))
+        own = predictions[known, label], hits[known, label].astype(bool)
         name = classes[label]
         _curve(axes[0], roc, *own, name, rows)
         _curve(axes[1], precision_recall, *own, name, rows)
@@ -67,7 +70,8 @@ def draw_test(
     elif single:
         sure, right = predictions.max(1), predictions.argmax(1) == target
     else:
-        sure, right = predictions.ravel(), hits.ravel().astype(bool)
+        known = ~np.isnan(hits.astype(float))
+        sure, right = predictions[known], hits[known].astype(bool)
     _calibration(axes[2], sure, right, classes[1] if kind == "binary" else "predicted class" if single else "label")
     if single:
         _confusion(axes[3], classes, predictions.argmax(1), target)

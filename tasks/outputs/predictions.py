@@ -36,8 +36,9 @@ class Row(NamedTuple):
 def write_predictions(path: Path, rows: Sequence[Row], task: PoolingTask, *, by: Sequence[str] = ()) -> None:
     """Write a row a sample: what the metrics are computed from, whose it is, and in which part of which fold.
 
-    Columns are id, target, prediction and one probability per class (in regression, one target and one prediction per
-    value), then part, fold, group and those named in ``by``.
+    Columns are id, target, prediction and one probability per class (of several labels, one target each, 0 or 1; in
+    regression, one target and one prediction per value; empty where not known), then part, fold, group and those named
+    in ``by``.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -66,20 +67,21 @@ def safe(cell: Any) -> Any:
 def _header(task: PoolingTask) -> list[str]:
     if task.kind == "regression":
         return ["id", *(f"target {name}" for name in task.classes), *(f"prediction {name}" for name in task.classes)]
-    return ["id", "target", "prediction", *(f"p({name})" for name in task.classes)]
+    targets = [f"target {name}" for name in task.classes] if task.kind == "multilabel" else ["target"]
+    return ["id", *targets, "prediction", *(f"p({name})" for name in task.classes)]
 
 
 def _cells(row: Row, task: PoolingTask) -> list[str]:
     target, predictions = row.target, row.predictions
     numbers = [f"{value:.6g}" for value in predictions.tolist()]
     if task.kind == "regression":
-        return [*([""] * len(numbers) if target is None else [f"{value:.6g}" for value in target.tolist()]), *numbers]
+        known = [math.nan] * len(numbers) if target is None else target.tolist()
+        return [*("" if math.isnan(value) else f"{value:.6g}" for value in known), *numbers]
     if task.kind == "multilabel":
-
-        def names(hits: list[float]) -> str:
-            return "|".join(name for name, hit in zip(task.classes, hits, strict=True) if hit)
-
-        return ["" if target is None else names(target.tolist()), names((predictions > 0.5).tolist()), *numbers]
+        known = [math.nan] * len(numbers) if target is None else target.tolist()
+        truth = ["" if math.isnan(value) else str(int(value)) for value in known]
+        said = [name for name, hit in zip(task.classes, (predictions > 0.5).tolist(), strict=True) if hit]
+        return [*truth, "|".join(said), *numbers]
     return ["" if target is None else task.classes[int(target)], task.classes[int(predictions.argmax())], *numbers]
 
 
@@ -98,7 +100,6 @@ def summarise(
     kind, classes = task.kind, len(task.classes)
     predictions = torch.stack([row.predictions for row in rows])
     target = torch.stack([row.target for row in rows if row.target is not None])
-    target = target.long() if kind == "multilabel" else target
     groups = groups_of(rows)
     summary: dict[str, Any] = {
         "kind": kind,
@@ -126,6 +127,8 @@ def summarise(
     if kind in ("binary", "multiclass"):
         summary["confusion"] = multiclass_confusion_matrix(predictions.argmax(1), target, classes).tolist()
         summary["per_class"] = dict(zip(task.classes, _per_class(summary["confusion"]), strict=True))
+    elif classes > 1:
+        summary["per_class"] = dict(zip(task.classes, _per_target(kind, predictions, target), strict=True))
     if permutations:
         summary["permutation_test"] = permutation_test(
             kind, classes, predictions, target, groups=groups, permutations=permutations
@@ -157,9 +160,9 @@ def worst_mistakes(rows: Sequence[Row], task: PoolingTask) -> list[Row]:
         if target is None:
             return 0.0
         if task.kind == "regression":
-            return float(((p - target.to(p)) / task.target_std.to(p)).abs().max())
+            return float(((p - target.to(p)) / task.target_std.to(p)).abs().nan_to_num().max())
         if task.kind == "multilabel":
-            missed = (p - target.to(p)).abs()
+            missed = (p - target.to(p)).abs().nan_to_num()
             return float(torch.where(missed > 0.5, missed, 0.0).max())
         return 0.0 if int(p.argmax()) == int(target) else 1 - float(p[int(target)])
 
@@ -180,6 +183,15 @@ def _per_class(confusion: list[list[int]]) -> Iterator[dict[str, float]]:
             "precision": share(hits, predicted),
             "f1": share(2 * hits, sum(row) + predicted),
         }
+
+
+def _per_target(kind: str, predictions: Tensor, target: Tensor) -> Iterator[dict[str, float]]:
+    """Of each label or value how many samples it is known of (and how many have it), and the metrics of it alone."""
+    metrics = report_metrics(kind, 1)
+    for p, t in zip(predictions.split(1, 1), target.split(1, 1), strict=True):
+        counts = {"samples": int(t.isfinite().sum())}
+        counts |= {"positive": int((t == 1).sum())} if kind == "multilabel" else {}
+        yield {**counts, **measure(metrics, kind, p, t)}
 
 
 def without_nan(value: Any) -> Any:

@@ -177,7 +177,11 @@ class PoolingTask(Modality, LightningModule):
             return torch.zeros_like(target), target * 2 - 1
         if self.kind == "multiclass":
             return target, torch.ones_like(target)
-        first = target.argmax(1) if self.kind == "multilabel" else torch.zeros_like(target[:, 0], dtype=torch.long)
+        first = (
+            (target == 1).int().argmax(1)
+            if self.kind == "multilabel"
+            else torch.zeros_like(target[:, 0], dtype=torch.long)
+        )
         return first, torch.ones_like(first)
 
     def sample_maps(self, batch: Any) -> list[Tensor]:
@@ -204,21 +208,30 @@ class PoolingTask(Modality, LightningModule):
         return embed_batch(self, batch)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The kind's own loss: cross-entropy, or the chosen regression loss on standardised targets."""
+        """The kind's own loss: cross-entropy, or the chosen regression loss on standardised targets.
+
+        Labels or values that are NaN are not known; the loss is the mean over the others.
+        """
         if self.kind == "multiclass":
             return nn.functional.cross_entropy(
                 logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing
             )
         if self.kind == "regression":
-            losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            losses: dict[str, Callable[..., Tensor]] = {
                 "mse": nn.functional.mse_loss,
                 "l1": nn.functional.l1_loss,
                 "huber": nn.functional.smooth_l1_loss,
             }
-            return losses[self.regression_loss](logits, ((target - self.target_mean) / self.target_std).to(logits))
+            target = ((target - self.target_mean) / self.target_std).to(logits)
+            known = ~target.isnan()
+            return _mean(losses[self.regression_loss](logits, target.nan_to_num(), reduction="none"), known)
         target = target.reshape(logits.shape).to(logits)
-        target = target * (1 - self.label_smoothing) + self.label_smoothing / 2
-        return nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=self.class_weights)
+        known = ~target.isnan()
+        target = target.nan_to_num() * (1 - self.label_smoothing) + self.label_smoothing / 2
+        each = nn.functional.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=self.class_weights, reduction="none"
+        )
+        return _mean(each, known)
 
     def mix_pooled(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Logits and loss of a batch whose pooled vectors are mixed in pairs (`tasks.task.regularise.Mixture`)."""
@@ -237,7 +250,8 @@ class PoolingTask(Modality, LightningModule):
         if self.kind == "binary":
             return counts[:1] / counts[1:]
         if self.kind == "multilabel":
-            return (int(self.spec["train_size"]) - counts) / counts.clamp(min=1)
+            known = torch.tensor(self.spec.get("known_counts", self.spec["train_size"]))
+            return (known - counts) / counts.clamp(min=1)
         return counts.sum() / (len(counts) * counts)
 
     def _step(self, batch: Any, part: str) -> dict[str, Any]:
@@ -249,10 +263,9 @@ class PoolingTask(Modality, LightningModule):
             loss = self.batch_loss(logits, batch)
         predictions = self.predictions(logits.detach())
         metrics: Any = self.metrics[f"{part}_metrics"]
-        truth = target.long() if self.kind == "multilabel" else target
-        metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, truth)
+        metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, target)
         if part == "val" and self.operating_point is not None:
-            self.operating_point.update(predictions[:, 1], truth)
+            self.operating_point.update(predictions[:, 1], target)
         shown: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
         self.log(f"{part}/loss", loss, sync_dist=True, **shown)
         self.log_dict(metrics, **shown)
@@ -320,3 +333,8 @@ class PoolingTask(Modality, LightningModule):
         for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):
             rate = self.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)
             group.update(lr=rate, initial_lr=self.lr, weight_decay=decay)
+
+
+def _mean(losses: Tensor, known: Tensor) -> Tensor:
+    """The mean of the losses whose targets are known; zero where none is."""
+    return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)

@@ -174,6 +174,7 @@ def _shuffling(
 
     if groups is None:
         return lambda: mixed(torch.arange(len(target))), "samples"
-    if all(bool((target[rows] == target[rows[0]]).all()) for rows in members):
+    told = target.nan_to_num(nan=-1)
+    if all(bool((told[rows] == told[rows[0]]).all()) for rows in members):
         return between, "groups"
     return within, "samples within groups"

@@ -52,7 +52,7 @@ class Decision:
 
     id: str
     target: str
-    """The true class, the labels that hold, or the values; empty where it is not known."""
+    """The true class, the labels that hold, or the values; empty where none of it is known."""
     prediction: str
     sure: float
     """Probability of the prediction (of the likeliest label, if there are several); NaN in regression."""
@@ -68,6 +68,8 @@ class Decision:
     """Sum of the map."""
     missing: float
     """What map and bias miss of the value; zero where maps are exact."""
+    partly: bool = False
+    """Whether some of several labels or values are not known."""
 
     @property
     def bias(self) -> float:
@@ -76,8 +78,8 @@ class Decision:
 
     @property
     def right(self) -> bool | None:
-        """Whether the prediction is the target; None where that is unknown or, in regression, no question."""
-        return None if math.isnan(self.sure) or not self.target else self.target == self.prediction
+        """Whether the prediction is the target; None where that is not all known or, in regression, no question."""
+        return None if math.isnan(self.sure) or not self.target or self.partly else self.target == self.prediction
 
     @property
     def title(self) -> str:
@@ -124,13 +126,14 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
     outputs = predictions.new_zeros(len(predictions), dtype=torch.long) if single else predictions.argmax(1)
     decisions = []
     for i, (name, output) in enumerate(zip(task.ids(batch), outputs.tolist(), strict=True)):
-        known = bool(target[i].isfinite().all())
+        known = bool(target[i].isfinite().any())
         about, label = _about(task, output)
         decisions.append(
             Decision(
                 id=name,
                 target=_words(task, target[i]) if known else "",
                 prediction=_words(task, predictions[i] if task.kind == "regression" else _choice(task, predictions[i])),
+                partly=known and not bool(target[i].isfinite().all()),
                 sure=math.nan if task.kind == "regression" else float(predictions[i].max()),
                 loss=float(task.loss(evidence.logits[i : i + 1], target[i : i + 1])) if known else math.nan,
                 about=about,
@@ -150,12 +153,12 @@ def _choice(task: Named, probabilities: Tensor) -> Tensor:
 def _words(task: Named, given: Tensor) -> str:
     """A target or prediction: a class number, labels as zeros and ones, or values."""
     if task.kind == "regression":
-        values = [f"{value:.4g}" for value in given.tolist()]
+        values = ["unknown" if math.isnan(value) else f"{value:.4g}" for value in given.tolist()]
         if len(values) == 1:
             return values[0]
         return ", ".join(f"{name} {value}" for name, value in zip(task.classes, values, strict=True))
     if task.kind == "multilabel":
-        return "|".join(name for name, hit in zip(task.classes, given.tolist(), strict=True) if hit) or "none"
+        return "|".join(name for name, hit in zip(task.classes, given.tolist(), strict=True) if hit == 1) or "none"
     return task.classes[int(given)]
 
 

@@ -96,8 +96,7 @@ def _collect(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tup
                 told.setdefault(name, []).extend(one.cpu().numpy() if isinstance(one, Tensor) else one for one in each)
             targets.append(task.target(batch).cpu())
     task.train(training)
-    target = torch.cat(targets)
-    return told, target.long() if task.kind == "multilabel" else target
+    return told, torch.cat(targets)
 
 
 def _matrices(train: Sequence[Any], test: Sequence[Any]) -> tuple[Any, Any]:

@@ -1,11 +1,12 @@
 """Which torchmetrics belong to which kind of task; what is undefined is NaN, where torchmetrics says zero."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection, R2Score
+from torchmetrics import MeanSquaredError, Metric, MetricCollection
 from torchmetrics.classification import (
     BinaryAccuracy,
     BinaryAUROC,
@@ -20,12 +21,14 @@ from torchmetrics.classification import (
     MulticlassAUROC,
     MulticlassCalibrationError,
     MulticlassF1Score,
-    MultilabelAccuracy,
     MultilabelAUROC,
     MultilabelAveragePrecision,
+    MultilabelStatScores,
 )
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities.data import dim_zero_cat
 
+UNKNOWN = -1  # a label that is not known, for torchmetrics
 UNDEFINED: dict[str, Any] = {"zero_division": float("nan")}
 
 
@@ -46,7 +49,8 @@ def build_metrics(
         brier (mean squared error of the probability) and ece (expected calibration error, 15 bins), too. Multiclass:
         acc (over samples), f1 (mean over classes); balanced_acc (mean recall), auroc (each class against the rest) and
         ece. Multilabel: acc, ap; auroc (means over labels). Regression: mae and rmse in the target's units, r2; each
-        the mean over targets. What is undefined, because a class is absent, is NaN.
+        the mean over targets. What is undefined, because a class is absent, is NaN. A target that is NaN is not known,
+        and counts for nothing; means are over the labels or targets in which the metric is defined.
 
     Example:
         >>> metrics = build_metrics("regression", 1)
@@ -79,12 +83,12 @@ def build_metrics(
                 "ece": MulticlassCalibrationError(classes, n_bins=15, **quick),
             }
     elif kind == "multilabel":
-        metrics = {"acc": MultilabelAccuracy(classes, **quick), "ap": _MultilabelAP(classes, average="none", **quick)}
+        known = quick | {"average": "none", "ignore_index": UNKNOWN}
+        metrics = {"acc": _MultilabelAccuracy(classes, **known), "ap": _MultilabelAP(classes, **known)}
         if every:
-            metrics["auroc"] = _MultilabelAUROC(classes, average="none", **quick)
+            metrics["auroc"] = _MultilabelAUROC(classes, **known)
     elif kind == "regression":
-        root = MeanSquaredError(squared=False, **sync)
-        metrics = {"mae": MeanAbsoluteError(**sync), "rmse": root, "r2": _R2(**sync)}
+        metrics = {"mae": _MAE(classes, **sync), "rmse": _RMSE(classes, **sync), "r2": _R2(classes, **sync)}
     else:
         raise ValueError(
             f"expected kind binary, multiclass, multilabel or regression, got '{kind}'; correct the data's spec"
@@ -104,10 +108,12 @@ def decision_metrics(threshold: float = 0.5, **options: Any) -> dict[str, Metric
 
 
 def present(target: Tensor, classes: int) -> Tensor:
-    """Which classes there are samples of and samples without: (classes,) bool; of (N,) numbers or (N, classes) hits."""
+    """Which classes there are samples of and samples without: (classes,) bool; of (N,) numbers or (N, classes) hits.
+
+    Hits that are neither 0 nor 1 are not known.
+    """
     hits = one_hot(target.long(), classes) if target.ndim == 1 else target
-    found = hits.sum(0)
-    return (found > 0) & (found < len(hits))
+    return (hits == 1).any(0) & (hits == 0).any(0)
 
 
 def _mean_of(values: Tensor, there: Tensor) -> Tensor:
@@ -150,19 +156,74 @@ class _MulticlassAUROC(MulticlassAUROC):
         return _mean_of(super().compute(), present(dim_zero_cat(self.target), self.num_classes))
 
 
-class _MultilabelAP(MultilabelAveragePrecision):
+class _KnownLabels(Metric):
+    """Takes labels as a task gives them: zeros, ones, and NaN where it is not known whether a label holds."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds, torch.where(target.isnan(), UNKNOWN, target).long())
+
+
+class _MultilabelAccuracy(_KnownLabels, MultilabelStatScores):
+    def compute(self) -> Tensor:
+        tp, fp, tn, fn = (part.float() for part in self._final_state())
+        return ((tp + tn) / (tp + fp + tn + fn)).nanmean()  # 0 / 0 is NaN
+
+
+class _MultilabelAP(_KnownLabels, MultilabelAveragePrecision):
     def compute(self) -> Tensor:  # type: ignore[override]
-        values = super().compute()
-        return _mean_of(values, dim_zero_cat(self.target).sum(0) > 0)
+        return _mean_over_labels(self, binary_average_precision, zeros=False)
 
 
-class _MultilabelAUROC(MultilabelAUROC):
+class _MultilabelAUROC(_KnownLabels, MultilabelAUROC):
     def compute(self) -> Tensor:  # type: ignore[override]
-        return _mean_of(super().compute(), present(dim_zero_cat(self.target), self.num_labels))
+        return _mean_over_labels(self, binary_auroc, zeros=True)
 
 
-class _R2(R2Score):
-    """R² that is NaN, not an error, when there are fewer than two samples (a last batch, a smoke test)."""
+def _mean_over_labels(metric: Any, score: Callable[..., Tensor], *, zeros: bool) -> Tensor:
+    """The mean of a score of each label's known samples, over labels that have ones and, where needed, ``zeros``.
+
+    Torchmetrics' own score fails at a label of which nothing is known.
+    """
+    preds, target = dim_zero_cat(metric.preds), dim_zero_cat(metric.target)
+    found = []
+    for p, t in zip(preds.T, target.T, strict=True):
+        if (t == 1).any() and (not zeros or (t == 0).any()):
+            found.append(score(p[t >= 0], t[t >= 0], validate_args=False))
+    return torch.stack(found).mean() if found else torch.full((), torch.nan, device=preds.device)
+
+
+class _Errors(Metric):
+    """Sums over the known values of each target: targets in columns, NaN where one is not known."""
+
+    SUMS = ("count", "absolute", "squared", "total", "squares")
+
+    def __init__(self, targets: int, **options: Any):
+        super().__init__(**options)
+        for name in self.SUMS:
+            self.add_state(name, torch.zeros(targets), dist_reduce_fx="sum")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        known = target.isfinite()
+        y = torch.where(known, target, 0).to(preds)
+        gap = torch.where(known, preds - y, 0)
+        values = (known, gap.abs(), gap.square(), y, y.square())
+        for name, value in zip(self.SUMS, values, strict=True):
+            setattr(self, name, getattr(self, name) + value.sum(0))
+
+
+class _MAE(_Errors):
+    def compute(self) -> Tensor:
+        return (self.absolute / self.count).nanmean()
+
+
+class _RMSE(_Errors):
+    def compute(self) -> Tensor:
+        return (self.squared / self.count).sqrt().nanmean()
+
+
+class _R2(_Errors):
+    """R², NaN where there are fewer than two values (a last batch, a smoke test) or all are equal."""
 
     def compute(self) -> Tensor:
-        return super().compute() if self.total >= 2 else torch.tensor(float("nan"), device=self.total.device)
+        spread = self.squares - self.total.square() / self.count
+        return _mean_of(1 - self.squared / spread, (self.count >= 2) & (spread > 0))

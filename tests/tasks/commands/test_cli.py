@@ -67,7 +67,7 @@ def test_fit_leaves_a_complete_run_folder(toy, tmp_path, capsys):
     ("kind", "columns"),
     [
         ("multiclass", ["id", "target", "prediction", "p(low)", "p(mid)", "p(high)"]),
-        ("multilabel", ["id", "target", "prediction", "p(first)", "p(second)"]),
+        ("multilabel", ["id", "target first", "target second", "prediction", "p(first)", "p(second)"]),
         ("regression", ["id", "target first", "target second", "prediction first", "prediction second"]),
     ],
 )

@@ -67,6 +67,51 @@ def test_values_are_those_of_scikit_learn(kind):
     assert {name: result["value"] for name, result in results.items()} == pytest.approx(expected, abs=1e-5)
 
 
+def gaps(target, share=0.3):
+    hidden = torch.rand(target.shape, generator=torch.Generator().manual_seed(1)) < share
+    return torch.where(hidden, torch.nan, target.float())
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_what_is_not_known_counts_for_nothing(kind):
+    """Each metric is the mean over the columns of scikit-learn's of the samples whose label or value is known."""
+    generator = torch.Generator().manual_seed(0)
+    predictions = torch.rand(200, 3, generator=generator)
+    if kind == "multilabel":
+        target = gaps(torch.rand(200, 3, generator=generator) < predictions)
+    else:
+        target = gaps(predictions + torch.tensor([0.1, 1.0, 5.0]) * torch.randn(200, 3, generator=generator))
+    columns = [(t[~np.isnan(t)], p[~np.isnan(t)]) for t, p in zip(target.numpy().T, predictions.numpy().T, strict=True)]
+    judges = {
+        "multilabel": {
+            "acc": lambda t, p: judge.accuracy_score(t, p > 0.5),
+            "ap": judge.average_precision_score,
+            "auroc": judge.roc_auc_score,
+        },
+        "regression": {
+            "mae": judge.mean_absolute_error,
+            "rmse": judge.root_mean_squared_error,
+            "r2": judge.r2_score,
+        },
+    }[kind]
+    expected = {name: np.mean([one(t, p) for t, p in columns]) for name, one in judges.items()}
+    results = bootstrap(kind, 3, predictions, target, samples=20)
+    assert {name: result["value"] for name, result in results.items()} == pytest.approx(expected, abs=1e-4)
+    assert all(result["low"] <= result["high"] for result in results.values())
+    together = build_metrics(kind, 3, every=True)
+    for rows in (slice(0, 90), slice(90, 200)):
+        together.update(predictions[rows], target[rows])
+    assert {name: float(value) for name, value in together.compute().items()} == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["multilabel", "regression"])
+def test_a_column_of_which_nothing_is_known_is_left_out_of_the_mean(kind):
+    predictions, target = torch.tensor([[0.1, 0.3], [0.9, 0.4], [0.8, 0.1]]), torch.tensor([[0.0], [1.0], [1.0]])
+    alone = bootstrap(kind, 1, predictions[:, :1], target, samples=0)
+    unknown = torch.cat([target, torch.full_like(target, torch.nan)], 1)
+    assert bootstrap(kind, 2, predictions, unknown, samples=0) == alone
+
+
 def test_one_sample_has_no_r2():
     metrics = build_metrics("regression", 1)
     metrics.update(torch.ones(1, 1), torch.zeros(1, 1))
