@@ -54,7 +54,8 @@ class CoarsenedGNN(nn.Module):
       the clusters with the highest fitness stay, and are linked as their members were (Ranjan, Sanyal and Talukdar
       2020, https://arxiv.org/abs/1911.07979). Weights of the new links, which GCN reads, count as given.
 
-    Of nodes with equal scores, as the leaves of a star have, the first ones stay.
+    Of nodes with equal scores, as the leaves of a star have, the first ones stay. Edges keep their features with "topk"
+    and "sag"; the links of "asap" are new ones, which have none, so a network that reads edges cannot go between them.
 
     Args:
         gnn: The layers, norms, dropout and jumping knowledge, which joins what a node that stayed to the end had in all
@@ -91,7 +92,9 @@ class CoarsenedGNN(nn.Module):
             if coarsen != "topk":  # the layer's own score is what is ranked, not a number times it
                 nn.init.ones_(pool.select.weight).requires_grad_(False)
 
-    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, batch: Tensor, edge_attr: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Features of the nodes that stayed, (M, C), and which of the N nodes they are, (M,).
 
         Behind "asap" a row stands for the cluster around that node.
@@ -100,12 +103,15 @@ class CoarsenedGNN(nn.Module):
             x: Node features, (N, C).
             edge_index: Ends of the edges, (2, E).
             batch: The graph of each node, (N,).
+            edge_attr: Features of the edges, (E, F), for a network that reads them.
         """
         gnn, levels = self.gnn, []
-        weight = x.new_ones(edge_index.shape[1])  # of the edges: "asap" makes its own
+        # Features of the edges, or their weights, of which "asap" makes its own.
+        weight = x.new_ones(edge_index.shape[1]) if edge_attr is None else edge_attr
         kept = torch.arange(len(x), device=x.device)
         for number, (conv, norm) in enumerate(zip(gnn.convs, gnn.norms, strict=True)):
-            x = conv(x, edge_index, weight) if gnn.supports_edge_weight else conv(x, edge_index)
+            read = gnn.supports_edge_weight if edge_attr is None else gnn.supports_edge_attr
+            x = conv(x, edge_index, weight) if read else conv(x, edge_index)
             last = number == len(self.pools)
             if not last or gnn.jk_mode is not None:  # as PyG's models do
                 x = gnn.dropout(gnn.act(norm(x)))

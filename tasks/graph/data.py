@@ -21,9 +21,9 @@ from tasks.graph.batches import GraphSet
 from tasks.graph.checks import check_graphs, kind_of
 from tasks.graph.colours import colour_names
 from tasks.graph.contents import graph_contents
-from tasks.graph.features import complete, feature_scale, learn_features, own_columns
+from tasks.graph.features import complete, conform, feature_scale, learn_features, own_columns
 from tasks.graph.parts import describe_targets, divide, without_marks
-from tasks.graph.raw import label_names, match_labels, read_tu
+from tasks.graph.raw import label_names, read_tu
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
 
@@ -202,17 +202,11 @@ class GraphData(PoolingData):
     def _for_model(self, graph: Data, problems: Problems) -> bool:
         """Give a graph the features and the class number that a trained model knows; report it if there are none."""
         assert self.trained is not None
-        spec, reading = self.trained.spec, self.trained.spec["reading"]
+        spec = self.trained.spec
         single = not graph.y.is_floating_point()
         wrong = self.trained.unknown(self.classes[int(graph.y)]) if single else None
         try:
-            if "node_labels" in (reading or {}) and "node_labels" in (self.reading or {}):
-                graph.x = match_labels(graph.x, self.reading["node_labels"], reading["node_labels"])
-            complete(graph, spec["features"])
-            if graph.x.shape[1] != spec["channels"]:
-                raise BadInput(
-                    f"expected {spec['channels']} features per node, as the model has, got {graph.x.shape[1]}"
-                )
+            conform(graph, spec, self.reading)
         except BadInput as error:
             wrong = wrong or str(error)
         if wrong:
@@ -274,13 +268,13 @@ class TUData(GraphData):
     """Any TU folder, ``root/NAME/raw/NAME_*.txt``, offline: nothing is downloaded and nothing is written beside it.
 
     Node labels become one-hot features, node attributes are standardised, and graphs with neither get their degrees.
-    Edge labels are not used. Repeated arcs and self loops are dropped, as PyG's `TUDataset` does. What node labels mean
-    is read from the folder's README.txt, for the pictures.
+    Edges have features in the same way. Repeated arcs and self loops are dropped, as PyG's `TUDataset` does, and arcs
+    stay as they are directed. What labels mean is read from the folder's README.txt, for the pictures.
 
     Args:
         root: Folder that holds the data set's own folder.
         name: Name of the data set: ``MUTAG`` for ``root/MUTAG/raw/MUTAG_A.txt``.
-        attributes: Use the node attributes where there are any.
+        attributes: Use the attributes of nodes and edges where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
         kwargs: Options of `GraphData` and `tasks.data.base.PoolingData`.
@@ -309,10 +303,11 @@ class TUData(GraphData):
         """Read the text files."""
         trained = self.trained.spec["reading"] if self.trained is not None else None
         attributes = self.attributes if trained is None else trained["attributes"]
-        graphs, self.classes, labels = read_tu(
-            self.root, self.name, problems, attributes=attributes, regression=self.regression
-        )
-        known = label_names(Path(self.root) / self.name / "raw")
-        names = [known.get(label, str(label)) for label in labels]
-        self.reading = {"attributes": self.attributes, "node_labels": labels, "node_names": names}
-        return graphs
+        found = read_tu(self.root, self.name, problems, attributes=attributes, regression=self.regression)
+        self.classes = found.classes
+        self.reading = {"attributes": self.attributes}
+        for what, labels in (("node", found.node_labels), ("edge", found.edge_labels)):
+            known = label_names(Path(self.source()), what)
+            names = [known.get(label, str(label)) for label in labels]
+            self.reading |= {f"{what}_labels": labels, f"{what}_names": names}
+        return found.graphs

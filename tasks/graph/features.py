@@ -10,6 +10,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import degree
 
+from tasks.data.problems import BadInput
+from tasks.graph.raw import match_labels
+
 Values = list[list[int] | None]
 """Of each column of whole numbers the values that are told apart; None for one that is a number."""
 
@@ -92,6 +95,35 @@ def complete(graph: Data, features: dict[str, Any]) -> None:
     if graph.edge_attr is not None and "edge_mean" in features:
         numbers = one_hot(graph.edge_attr, features["edges"])
         graph.edge_attr = (numbers - torch.tensor(features["edge_mean"])) / torch.tensor(features["edge_std"])
+
+
+def conform(graph: Data, spec: dict[str, Any], reading: dict[str, Any] | None) -> None:
+    """Give a graph, in place, the features of the graphs that a model was trained on.
+
+    Args:
+        graph: A graph as it was read.
+        spec: What the training's data said of itself (`tasks.graph.GraphData.spec`).
+        reading: How the graph was read; labels of a TU folder are matched by value.
+
+    Raises:
+        BadInput: If its nodes or edges have other labels or another number of features than the model knows.
+    """
+    trained, reading = spec.get("reading") or {}, reading or {}
+    if "node_labels" in trained and "node_labels" in reading:
+        graph.x = match_labels(graph.x, reading["node_labels"], trained["node_labels"])
+    if "edge_labels" in trained and "edge_labels" in reading:
+        graph.edge_attr = match_labels(graph.edge_attr, reading["edge_labels"], trained["edge_labels"], "edge")
+    if not spec.get("edge_features"):
+        graph.edge_attr = None
+    complete(graph, spec["features"])
+    widths = {"node": (spec["channels"], graph.x), "edge": (spec.get("edge_features", 0), graph.edge_attr)}
+    for what, (wanted, columns) in widths.items():
+        found = 0 if columns is None else columns.shape[1]
+        if found != wanted:
+            raise BadInput(
+                f"expected {wanted} features per {what}, as the model was trained with, got {found}; give a graph with "
+                "the same attributes and labels"
+            )
 
 
 def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:

@@ -14,7 +14,9 @@ from tasks.task.modality import Counts
 ROUNDS = 3  # of Weisfeiler and Leman's refinement
 
 
-def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tensor) -> dict[str, Sequence[Any]]:
+def graph_floors(
+    labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tensor, kinds: Tensor | None = None
+) -> dict[str, Sequence[Any]]:
     """Describe each graph of a batch by counts of its nodes.
 
     Args:
@@ -22,11 +24,12 @@ def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tenso
         numbers: (N, D), what else is known of the nodes.
         edge_index: (2, E); a node sees the nodes whose arcs end in it.
         ptr: (B + 1,), where each graph's nodes begin.
+        kinds: (E,) int64, what the edges are, if that is known.
 
     Returns:
         By name, for each graph how many of its nodes have which label, which in-degree, and which of the colours of
-        `ROUNDS` rounds (Shervashidze et al., JMLR 2011); and the mean and standard deviation of each column of
-        ``numbers``, (2 D,), if there are any.
+        `ROUNDS` rounds (Shervashidze et al., JMLR 2011), without and with what the edges are; and the mean and standard
+        deviation of each column of ``numbers``, (2 D,), if there are any.
 
     Example:
         >>> ring = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
@@ -40,6 +43,8 @@ def graph_floors(labels: Tensor, numbers: Tensor, edge_index: Tensor, ptr: Tenso
         "degrees": _count([torch.bincount(edge_index[1], minlength=len(labels))], ptr),
         "Weisfeiler-Leman": _count(colours, ptr),
     }
+    if kinds is not None:
+        floors["Weisfeiler-Leman, edges"] = _count(weisfeiler_leman(labels, edge_index, ROUNDS, kinds), ptr)
     if numbers.shape[1]:
         parts = torch.split(numbers, ptr.diff().tolist())
         floors["mean+std of features"] = [torch.cat([one.mean(0), one.std(0, correction=0)]) for one in parts]

@@ -16,6 +16,8 @@ from torch_geometric.data import Data
 from tasks.data.problems import Problems
 from tasks.graph.data import GraphData
 
+BONDS = ["apart", "together"]
+
 # Nodes 0 and 1 have three neighbours, nodes 2, 3 and 4 have two.
 MOTIFS = {
     "square": [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4)],  # K2,3: squares side by side, no triangle
@@ -60,6 +62,35 @@ def motif_graph(motif: str, *, nodes: int, extra: int, rng: np.random.Generator)
     truth = np.zeros(nodes + 5, dtype=bool)
     truth[shuffled[nodes:]] = True
     return torch.from_numpy(np.concatenate([ends, ends[::-1]], axis=1)), torch.from_numpy(truth)
+
+
+def bond_graph(together: bool, *, nodes: int, extra: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Make a random graph with two double bonds, which meet at a node or do not.
+
+    Args:
+        together: Whether they meet.
+        nodes: Nodes, at least 5.
+        extra: Edges beyond those of a random recursive tree.
+        rng: Source of randomness.
+
+    Returns:
+        edge_index, (2, E) with both directions of each edge; edge_attr, (E, 2), single or double, one-hot; and truth,
+        (N,) bool: the nodes of the double bonds.
+    """
+    while True:
+        edges = {(int(rng.integers(node)), node) for node in range(1, nodes)}
+        while len(edges) < nodes - 1 + extra:
+            a, b = sorted(rng.choice(nodes, 2, replace=False).tolist())
+            edges.add((a, b))
+        ends = np.array(sorted(edges))  # (E / 2, 2)
+        meet = np.triu((ends[:, None, :, None] == ends[None, :, None, :]).any((2, 3)) == together, 1)
+        if meet.any():  # not in a star, whose edges all meet
+            break
+    double = np.zeros(len(ends), dtype=bool)
+    double[rng.choice(np.argwhere(meet))] = True
+    truth = np.isin(np.arange(nodes), ends[double])
+    kinds = np.tile(np.stack([~double, double], 1), (2, 1)).astype(np.float32)
+    return torch.from_numpy(np.concatenate([ends.T, ends.T[::-1]], 1)), torch.from_numpy(kinds), torch.from_numpy(truth)
 
 
 class MotifData(GraphData):
@@ -119,3 +150,26 @@ class MotifData(GraphData):
         """The parts follow one another."""
         numbers = iter(range(len(targets)))
         return {name: [next(numbers) for _ in range(size)] for name, size in self.sizes.items()}
+
+
+class BondData(MotifData):
+    """Graphs with two double bonds among single ones: do they meet at a node? Nothing but the bonds tells.
+
+    The split is fixed, the classes are equally frequent, and `truth` of each graph marks the nodes of the double bonds.
+    """
+
+    def read(self, problems: Problems) -> list[Data]:
+        """Make the graphs, each by a generator of its own."""
+        self.classes = BONDS
+        graphs = []
+        for part, (name, size) in enumerate(self.sizes.items()):
+            for number in range(size):
+                rng = np.random.default_rng([self.seed, part, number])
+                nodes = int(rng.integers(self.nodes[0], self.nodes[1] + 1))
+                edge_index, kinds, truth = bond_graph(
+                    number % 2 == 1, nodes=nodes, extra=round(self.cycles * nodes), rng=rng
+                )
+                graph = Data(edge_index=edge_index, edge_attr=kinds, y=torch.tensor([number % 2]), num_nodes=nodes)
+                graph.truth, graph.id = truth, f"{name}-{number + 1}"
+                graphs.append(graph)
+        return graphs

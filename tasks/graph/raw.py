@@ -2,7 +2,8 @@
 
 A folder ``root/NAME/raw/`` holds ``NAME_A.txt`` (one arc ``i, j`` per line), ``NAME_graph_indicator.txt`` (the graph of
 each node), ``NAME_graph_labels.txt`` or ``NAME_graph_attributes.txt`` (a class, or numbers to predict, per graph) and,
-where there are any, ``NAME_node_labels.txt`` and ``NAME_node_attributes.txt``. Nodes and graphs count from 1.
+where there are any, ``NAME_node_labels.txt``, ``NAME_node_attributes.txt``, ``NAME_edge_labels.txt`` and
+``NAME_edge_attributes.txt`` (a line per arc). Nodes and graphs count from 1.
 Morris et al., "TUDataset", 2020, https://arxiv.org/abs/2007.08663.
 
 Letters: `G` graphs, `N` nodes of all graphs together, `E` arcs.
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,38 +38,54 @@ class Table:
         return len(self.values)
 
 
+class Folder(NamedTuple):
+    """What a TU folder holds: no graph, if a problem is not one of single graphs."""
+
+    graphs: list[Data]
+    classes: list[str]
+    """Names of the classes, or of the targets."""
+    node_labels: list[int]
+    """Labels whose one-hot columns are the last ones of `x`; none where nodes have no label or several."""
+    edge_labels: list[int]
+    """The same of `edge_attr`."""
+
+
+_NOTHING = Folder([], [], [], [])
+
+
 def read_tu(
     root: str | Path, name: str, problems: Problems, *, attributes: bool = True, regression: bool = False
-) -> tuple[list[Data], list[str], list[int]]:
+) -> Folder:
     """Read every graph of a TU folder that is in order, and report the others.
 
-    Self loops and repeated arcs are dropped. Features are the node attributes, then the node labels one-hot; where
-    there are neither, `x` is None.
+    Self loops and repeated arcs are dropped; the first of several counts. Features are the node attributes, then the
+    node labels one-hot, and the same of edges; where there are neither, there is no `x` or no `edge_attr`. Arcs stay as
+    they are directed.
 
     Args:
         root: Folder that holds ``NAME/raw/``.
         name: Name of the data set, and the beginning of its files' names.
         problems: Takes what is wrong: per graph where a graph can be blamed, else as not skippable.
-        attributes: Use the node attributes.
+        attributes: Use the attributes of nodes and edges.
         regression: Predict the graph attributes instead of the graph labels.
-
-    Returns:
-        The graphs, the names of the classes or of the targets, and the node labels whose one-hot columns are the last
-        ones of `x`; none where nodes have no label or several. No graph, if a problem is not one of single graphs.
     """
     folder = Path(root) / name / "raw"
     if not folder.is_dir():
         problems.stop(str(folder), f"does not exist; expected the TU layout, {name}/raw/{name}_A.txt under the root")
-        return [], [], []
-    file = {key: folder / f"{name}_{key}.txt" for key in ("A", "graph_indicator", "node_labels", "node_attributes")}
-    target = folder / f"{name}_graph_{'attributes' if regression else 'labels'}.txt"
-    arcs = read_table(file["A"], problems, columns=2)
-    indicator = read_table(file["graph_indicator"], problems, columns=1)
-    targets = read_table(target, problems, columns=None if regression else 1, integers=not regression)
-    labels = read_table(file["node_labels"], problems, optional=True)
-    numbers = read_table(file["node_attributes"], problems, integers=False, optional=True) if attributes else None
+        return _NOTHING
+
+    def table(key: str, columns: int | None = None, *, integers: bool = True, optional: bool = False) -> Table | None:
+        path = folder / f"{name}_{key}.txt"
+        return read_table(path, problems, columns=columns, integers=integers, optional=optional)
+
+    arcs, indicator = table("A", 2), table("graph_indicator", 1)
+    targets = table("graph_attributes", integers=False) if regression else table("graph_labels", 1)
+    labels, kinds = (table(f"{each}_labels", optional=True) for each in ("node", "edge"))
+    numbers, measures = (
+        table(f"{each}_attributes", integers=False, optional=True) if attributes else None for each in ("node", "edge")
+    )
     if arcs is None or indicator is None or targets is None:
-        return [], [], []
+        return _NOTHING
 
     bad: set[int] = set()
 
@@ -76,14 +94,16 @@ def read_tu(
         problems.add(f"{name}-{graph + 1}", what)
 
     _check_values(targets, np.arange(len(targets)), blame)
-    for table in (arcs, indicator):  # Nothing tells whose node or arc such a line is.
-        _stop_at_malformed(table, problems)
-    of_nodes = [table for table in (labels, numbers) if table is not None]
-    for table in of_nodes:
-        if len(table) != len(indicator):
-            problems.stop(
-                table.file, f"expected {len(indicator)} lines, one per node as in {indicator.file}, got {len(table)}"
-            )
+    for each in (arcs, indicator):  # Nothing tells whose node or arc such a line is.
+        _stop_at_malformed(each, problems)
+    of_nodes = [each for each in (labels, numbers) if each is not None]
+    of_arcs = [each for each in (kinds, measures) if each is not None]
+    for tables, whole, what in ((of_nodes, indicator, "node"), (of_arcs, arcs, "arc")):
+        for each in tables:
+            if len(each) != len(whole):
+                problems.stop(
+                    each.file, f"expected {len(whole)} lines, one per {what} as in {whole.file}, got {len(each)}"
+                )
     owner = indicator.values[:, 0] - 1  # (N,)
     strange = np.flatnonzero((owner < 0) | (owner >= len(targets)))
     if len(strange):
@@ -93,36 +113,47 @@ def read_tu(
             f"{int(indicator.values[strange[0], 0])}{_and_more(len(strange))}",
         )
     if problems.fatal:
-        return [], [], []
+        return _NOTHING
     owner = owner.astype(np.int64)
     for graph in np.flatnonzero(np.bincount(owner, minlength=len(targets)) == 0).tolist():
         blame(graph, f"has no nodes; give it some in {indicator.file}, or remove its line from {targets.file}")
-    for table in of_nodes:
-        _check_values(table, owner, blame)
+    for each in of_nodes:
+        _check_values(each, owner, blame)
     inside = _check_arcs(arcs, owner, problems, blame)
     if problems.fatal:
-        return [], [], []
+        return _NOTHING
+    of_arc = owner[np.where(inside, arcs.values[:, 0] - 1, 0).astype(np.int64)]
+    for each in of_arcs:
+        _check_values(each, np.where(inside, of_arc, -1), blame)
     good = sorted(set(range(len(targets))) - bad)
     y, classes = _targets(targets, regression)
-    graphs = _divide(arcs.values[inside].astype(np.int64) - 1, owner, _features(numbers, labels), len(targets))
+    x, edge_attr = _features(numbers, labels), _features(measures, kinds)
+    ends = arcs.values[inside].astype(np.int64) - 1
+    graphs = _divide(ends, owner, x, None if edge_attr is None else edge_attr[inside], len(targets))
     for graph in good:
         graphs[graph].y, graphs[graph].id = y[graph], f"{name}-{graph + 1}"
-    known: list[int] = []
-    if labels is not None and labels.values.shape[1] == 1:
-        known = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist()
-    return [graphs[graph] for graph in good], classes, known
+    return Folder([graphs[graph] for graph in good], classes, _known(labels), _known(kinds))
 
 
-def match_labels(x: Tensor | None, labels: list[int], trained: list[int]) -> Tensor | None:
-    """Put the one-hot columns of a folder's node labels where the graphs that a model was trained on had them.
+def _known(labels: Table | None) -> list[int]:
+    """The labels that occur, where each element has one."""
+    if labels is None or labels.values.shape[1] != 1:
+        return []
+    known: list[int] = np.unique(labels.values[np.isfinite(labels.values)]).astype(int).tolist()
+    return known
+
+
+def match_labels(x: Tensor | None, labels: list[int], trained: list[int], what: str = "node") -> Tensor | None:
+    """Put the one-hot columns of a folder's labels where the graphs that a model was trained on had them.
 
     Args:
-        x: A graph's features, the columns of its labels last.
+        x: Features of a graph's nodes or edges, the columns of their labels last.
         labels: The folder's labels.
         trained: Those of the training.
+        what: Whose labels they are: "node" or "edge".
 
     Raises:
-        BadInput: If a node has a label that the training did not have.
+        BadInput: If there is a label that the training did not have.
     """
     if x is None or labels == trained:
         return x
@@ -131,14 +162,14 @@ def match_labels(x: Tensor | None, labels: list[int], trained: list[int]) -> Ten
     unknown = [label for label, column in columns.items() if column.any() and label not in trained]
     if unknown:
         raise BadInput(
-            f"expected the node labels of the training, {', '.join(map(str, trained)) or 'none'}, got "
+            f"expected the {what} labels of the training, {', '.join(map(str, trained)) or 'none'}, got "
             f"{', '.join(map(str, unknown))}; give a graph with the same labels"
         )
     return torch.cat([x[:, :split], *(columns.get(label, x.new_zeros(len(x)))[:, None] for label in trained)], 1)
 
 
-def label_names(folder: Path) -> dict[int, str]:
-    """What node labels mean, as the READMEs of molecules say it: a line ``Node labels:``, then lines ``0  C``."""
+def label_names(folder: Path, what: str = "node") -> dict[int, str]:
+    """What labels mean, as READMEs of molecules say it: a line ``Node labels:`` or ``Edge labels:``, then ``0 C``."""
     path = folder / "README.txt"
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     names: dict[int, str] = {}
@@ -148,7 +179,7 @@ def label_names(folder: Path) -> dict[int, str]:
         if below and found:
             names[int(found[1])] = found[2]
         elif line.strip():
-            below = line.strip().lower() == "node labels:"
+            below = line.strip().lower() == f"{what} labels:"
     return names
 
 
@@ -223,6 +254,7 @@ def _check_values(table: Table, owner: np.ndarray, blame: Callable[[int, str], N
     found: dict[int, list[int]] = {}
     for line in sorted(wrong):
         found.setdefault(int(owner[line - 1]), []).append(line)
+    found.pop(-1, None)  # of arcs that are blamed for themselves
     for graph, lines in found.items():
         blame(graph, f"{table.file} line {lines[0]}: {wrong[lines[0]]}{_and_more(len(lines))}")
 
@@ -269,21 +301,27 @@ def _targets(targets: Table, regression: bool) -> tuple[Tensor, list[str]]:
     return torch.from_numpy(np.searchsorted(known, targets.values[:, :1])), [str(int(value)) for value in known]
 
 
-def _divide(arcs: np.ndarray, owner: np.ndarray, x: np.ndarray | None, count: int) -> list[Data]:
+def _divide(
+    arcs: np.ndarray, owner: np.ndarray, x: np.ndarray | None, edge_attr: np.ndarray | None, count: int
+) -> list[Data]:
     """Cut the big graph of all nodes into its graphs; nodes of one graph need not stand together in the file."""
     order = np.argsort(owner, kind="stable")
     start = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])  # (G + 1,)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     ends = place[arcs]  # (E, 2)
-    ends = np.unique(
-        ends[ends[:, 0] != ends[:, 1]], axis=0
-    )  # no loops, no repeats; sorted by the first end, so by graph
+    # No repeats, no loops; sorted by the first end, so by graph.
+    ends, first = np.unique(ends, axis=0, return_index=True)
+    plain = ends[:, 0] != ends[:, 1]
+    ends, first = ends[plain], first[plain]
     cut = np.searchsorted(ends[:, 0], start)
     graphs = []
     for graph in range(count):
         nodes = order[start[graph] : start[graph + 1]]
-        edge_index = torch.from_numpy(ends[cut[graph] : cut[graph + 1]].T - start[graph]).contiguous()
+        mine = slice(cut[graph], cut[graph + 1])
+        edge_index = torch.from_numpy(ends[mine].T - start[graph]).contiguous()
         features = {} if x is None else {"x": torch.from_numpy(x[nodes])}
+        if edge_attr is not None:
+            features["edge_attr"] = torch.from_numpy(edge_attr[first[mine]])
         graphs.append(Data(edge_index=edge_index, num_nodes=len(nodes), **features))
     return graphs

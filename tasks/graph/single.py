@@ -7,8 +7,8 @@ import torch
 from torch_geometric.data import Data
 
 from tasks.data.problems import BadInput, Problems
-from tasks.graph.features import complete
-from tasks.graph.raw import match_labels, read_tu
+from tasks.graph.features import conform
+from tasks.graph.raw import read_tu
 
 
 def read_graph(source: str, spec: dict[str, Any]) -> Data:
@@ -34,27 +34,19 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
         raise BadInput(f"{source}: the model was not trained on a TU folder, whose features it would need; run predict")
     problems = Problems(str(Path(source).parent / name))
     regression = spec["kind"] == "regression"
-    graphs, classes, labels = read_tu(
-        Path(source).parent, name, problems, attributes=reading["attributes"], regression=regression
-    )
+    found = read_tu(Path(source).parent, name, problems, attributes=reading["attributes"], regression=regression)
     if problems.fatal:
-        problems.finish(total=len(graphs))
-    graph = _pick(graphs, f"{name}-{int(number)}", source, problems)
+        problems.finish(total=len(found.graphs))
+    graph = _pick(found.graphs, f"{name}-{int(number)}", source, problems)
     try:
-        graph.x = match_labels(graph.x, labels, reading["node_labels"])
+        conform(graph, spec, {"node_labels": found.node_labels, "edge_labels": found.edge_labels})
     except BadInput as error:
         raise BadInput(f"{source}: {error}") from error
-    complete(graph, spec["features"])
-    if graph.x.shape[1] != spec["channels"]:
-        raise BadInput(
-            f"{source}: expected {spec['channels']} features per node, as the model was trained with, got "
-            f"{graph.x.shape[1]}; give a graph with the same attributes and labels"
-        )
     if regression and graph.y.shape[1] != len(spec["classes"]):
         graph.y = torch.full((1, len(spec["classes"])), float("nan"))
     elif not regression:
-        known = classes[int(graph.y)] in spec["classes"]
-        graph.y = torch.tensor([spec["classes"].index(classes[int(graph.y)]) if known else float("nan")])
+        known = found.classes[int(graph.y)] in spec["classes"]
+        graph.y = torch.tensor([spec["classes"].index(found.classes[int(graph.y)]) if known else float("nan")])
     return graph
 
 

@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch_geometric.data import Batch, Data
-from torch_geometric.nn import models
 from torch_geometric.utils import degree, to_undirected
 
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
-from tasks.graph.colours import ColourFeatures
+from tasks.graph.colours import ColourFeatures, kinds_of
 from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors
+from tasks.graph.networks import WITH_EDGES, Conv, build_network
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
-
-_MODELS = {"gin": models.GIN, "gcn": models.GCN, "sage": models.GraphSAGE, "gat": models.GAT, "pna": models.PNA}
 
 
 class GraphTask(PoolingTask):
@@ -26,8 +25,10 @@ class GraphTask(PoolingTask):
 
     Args:
         spec: What the data says of itself (`tasks.graph.GraphData.spec`).
-        conv: The network: GIN (Xu et al. 2019), GCN (Kipf and Welling 2017), GraphSAGE (Hamilton et al. 2017), GAT
-            (Veličković et al. 2018) or PNA (Corso et al. 2020), each as PyG's model of that name.
+        conv: The network (`tasks.graph.networks`): GIN (Xu et al. 2019), GCN (Kipf and Welling 2017), GraphSAGE
+            (Hamilton et al. 2017), GAT (Veličković et al. 2018) or PNA (Corso et al. 2020), each as PyG's model of that
+            name; for edge features also "gine" (Hu et al. 2020), "gatv2" (Brody et al. 2022), "transformer" (Shi et al.
+            2021) or "nnconv" (Gilmer et al. 2017). GIN, GCN and GraphSAGE do not read edge features, and say so.
         hidden: Channels of every layer, and of what is pooled.
         layers: Message-passing layers: how far, in edges, a node looks.
         jk: Jumping knowledge (Xu et al. 2018): what a node keeps of all layers, projected to ``hidden`` channels; None
@@ -54,7 +55,7 @@ class GraphTask(PoolingTask):
         self,
         spec: dict[str, Any],
         *,
-        conv: Literal["gin", "gcn", "sage", "gat", "pna"] = "gin",
+        conv: Conv = "gin",
         hidden: int = 64,
         layers: int = 4,
         jk: Literal["last", "cat", "max", "lstm"] | None = "cat",
@@ -67,36 +68,28 @@ class GraphTask(PoolingTask):
         colour_dropout: float = 0.0,
         **options: Any,
     ):
-        if conv not in _MODELS:
-            raise ValueError(f"expected conv {', '.join(_MODELS)}, got '{conv}'; choose one of them")
+        network = build_network(conv, spec, hidden=hidden, layers=layers, jk=jk, norm=norm, dropout=dropout)
         colours = spec.get("colours")
         super().__init__(spec, layout="[n] c", channels=hidden + (colour_channels if colours else 0), **options)
         self.save_hyperparameters()
         self.drop_edges = drop_edges
-        own: dict[str, Any] = {}
-        if conv == "pna":
-            own["aggregators"] = ["mean", "min", "max", "std"]
-            own["scalers"] = ["identity", "amplification", "attenuation"]
-            own["deg"] = torch.tensor(spec["degree_histogram"])
-        # A last batch may hold one graph of one node, which has no variance; a layer norm over more than the node would
-        # see its batch-mates.
-        norm_options = {"batch_norm": {"allow_single_element": True}, "layer_norm": {"mode": "node"}, None: None}
-        self.encoder = _MODELS[conv](
-            in_channels=spec["channels"],
-            hidden_channels=hidden,
-            num_layers=layers,
-            out_channels=None if jk is None else hidden,
-            jk=jk,
-            norm=norm,
-            norm_kwargs=norm_options[norm],
-            dropout=dropout,
-            **own,
-        )
-        if coarsen is not None:
-            self.encoder = CoarsenedGNN(self.encoder, coarsen, ratio)
+        self.encoder = network if coarsen is None else CoarsenedGNN(network, coarsen, ratio)
+        self.reads_edges = bool(spec.get("edge_features")) and network.supports_edge_attr
+        if coarsen == "asap" and self.reads_edges:
+            raise ValueError(
+                "expected coarsen topk or sag with a network that reads edge features, got asap, whose new links have "
+                "none; change it, or choose conv gin"
+            )
         self.colours = ColourFeatures(**colours, channels=colour_channels, dropout=colour_dropout) if colours else None
         self.register_buffer("feature_mean", torch.tensor(spec["feature_mean"]), persistent=False)
         self.register_buffer("feature_std", torch.tensor(spec["feature_std"]), persistent=False)
+
+    def on_fit_start(self) -> None:
+        """Say which edge features are not read."""
+        super().on_fit_start()
+        dropped = 0 if self.reads_edges else self.spec.get("edge_features", 0)
+        if dropped:
+            rank_zero_info(f"The {dropped} features of edges are not read; --model.conv {', '.join(WITH_EDGES)} would")
 
     def encode(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         """Features of all nodes, (N, C), and the graph of each; a mask leaves out nodes that did not stay.
@@ -104,16 +97,17 @@ class GraphTask(PoolingTask):
         Behind "asap" what stays are clusters, and each stands at the node in its centre.
         """
         x = (batch.x - self.feature_mean) / self.feature_std  # (N, C)
-        edges = batch.edge_index
+        edges, told = batch.edge_index, {"edge_attr": batch.edge_attr} if self.reads_edges else {}
         if self.training and self.drop_edges:
-            edges = edges[:, keep_pairs(edges, batch.num_nodes, self.drop_edges)]
+            kept = keep_pairs(edges, batch.num_nodes, self.drop_edges)
+            edges, told = edges[:, kept], {name: values[kept] for name, values in told.items()}
         sets = {"index": batch.batch, "dim_size": batch.num_graphs}
         if isinstance(self.encoder, CoarsenedGNN):
-            x, kept = self.encoder(x, edges, batch.batch)
+            x, kept = self.encoder(x, edges, batch.batch, **told)
             x = x.new_zeros(batch.num_nodes, x.shape[1]).index_copy(0, kept, x)
             sets["mask"] = torch.zeros_like(batch.batch, dtype=torch.bool).index_fill(0, kept, True)
         else:
-            x = self.encoder(x, edges, batch=batch.batch, batch_size=batch.num_graphs)
+            x = self.encoder(x, edges, batch=batch.batch, batch_size=batch.num_graphs, **told)
         # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it and
         # the layers' features; a ReLU here lets nodes count what they have or lack.
         x = x.relu()  # (N, hidden)
@@ -157,14 +151,20 @@ class GraphTask(PoolingTask):
         gone = torch.cat(hidden)
         batch = batch.clone()
         batch.x = torch.where(gone[:, None], self.feature_mean.to(batch.x), batch.x)
-        batch.edge_index = batch.edge_index[:, ~gone[batch.edge_index].any(0)]
+        kept = ~gone[batch.edge_index].any(0)
+        batch.edge_index = batch.edge_index[:, kept]
+        if batch.edge_attr is not None:
+            batch.edge_attr = batch.edge_attr[kept]
         return batch
 
     def floors(self, batch: Batch) -> dict[str, Sequence[Any]]:
         """Counts of the nodes' labels, degrees and neighbourhoods, and means of what else the data know of them."""
         labels = self.spec["label_columns"]
         others = sorted(set(range(self.spec["channels"] - own_columns(self.spec))) - set(labels))
-        return graph_floors(batch.x[:, labels], batch.x[:, others], batch.edge_index, batch.ptr)
+        told = self.spec["features"]
+        plain = self.spec.get("edge_features") and not any(told["edge_mean"]) and set(told["edge_std"]) == {1.0}
+        kinds = kinds_of(batch.edge_attr) if plain else None
+        return graph_floors(batch.x[:, labels], batch.x[:, others], batch.edge_index, batch.ptr, kinds)
 
     def inputs(self, batch: Batch) -> Tensor:
         """The nodes' features."""

@@ -9,7 +9,10 @@ def write_tu(tmp_path):
     def write(graphs, *, name="SMALL", labels=True, attributes=True, root=tmp_path):
         raw = root / name / "raw"
         raw.mkdir(parents=True, exist_ok=True)
-        lines = {key: [] for key in ("A", "graph_indicator", "graph_labels", "node_labels", "node_attributes")}
+        optional = [key for key in ("edge_labels", "edge_attributes") if key in graphs[0]]
+        lines = {
+            key: [] for key in ("A", "graph_indicator", "graph_labels", "node_labels", "node_attributes", *optional)
+        }
         first = 1
         for number, graph in enumerate(graphs, start=1):
             lines["A"] += [f"{first + i}, {first + j}" for i, j in graph["edges"]]
@@ -17,6 +20,8 @@ def write_tu(tmp_path):
             lines["graph_labels"].append(str(graph["label"]))
             lines["node_labels"] += [str(label) for label in graph["node_labels"]]
             lines["node_attributes"] += [", ".join(map(repr, row)) for row in graph["node_attributes"]]
+            for key in optional:
+                lines[key] += [", ".join(map(repr, row)) if isinstance(row, list) else str(row) for row in graph[key]]
             first += graph["nodes"]
         left_out = [key for key, wanted in (("node_labels", labels), ("node_attributes", attributes)) if not wanted]
         for key, text in lines.items():

@@ -34,7 +34,7 @@ def everything(data):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_reads_what_pyg_reads(write_tu, small_graphs, labels, attributes, seed):
     root = write_tu(small_graphs(seed=seed), labels=labels, attributes=attributes)
-    graphs, classes, labels = read_tu(root, "SMALL", Problems("SMALL"))
+    graphs, classes, *_ = read_tu(root, "SMALL", Problems("SMALL"))
     expected = TUDataset(root, "SMALL", use_node_attr=True)
     assert classes == ["-1", "1", "5"]
     assert len(graphs) == len(expected) == 24

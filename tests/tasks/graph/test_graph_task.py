@@ -27,7 +27,7 @@ def make(data, **options):
     return GraphTask({**data.spec, **options.pop("spec", {})}, **{"hidden": 8, "layers": 2, **options})
 
 
-@pytest.mark.parametrize("conv", ["gin", "gcn", "sage", "gat", "pna"])
+@pytest.mark.parametrize("conv", ["gin", "gcn", "sage", "gat", "pna", "gatv2", "transformer"])
 @pytest.mark.parametrize("jk", ["cat", "last", "max", "lstm", None])
 def test_networks_train_all_their_weights(motifs, conv, jk):
     task = make(motifs, conv=conv, jk=jk)
@@ -63,10 +63,8 @@ def test_options_reach_the_pool_and_the_network(motifs):
     assert len(task.encoder.convs) == 3
     assert task.encoder.dropout.p == 0.25
     assert task.encode(motifs.collate(motifs.datasets["val"]))[0].shape[1] == 12
-    with pytest.raises(
-        ValueError, match="expected conv gin, gcn, sage, gat, pna, got 'transformer'; choose one of them"
-    ):
-        make(motifs, conv="transformer")
+    with pytest.raises(ValueError, match=r"expected conv gin, gcn, sage, .*, nnconv, got 'mlp'; choose one of them"):
+        make(motifs, conv="mlp")
 
 
 def test_features_are_standardised_as_in_training(motifs):
@@ -171,7 +169,11 @@ def test_configs_run(config, write_tu, small_graphs, tmp_path, monkeypatch):
         "--trainer.enable_progress_bar=false",
         "--trainer.enable_model_summary=false",
     ]
-    if config.stem == "motifs":
+    if config.stem == "esol":
+        pytest.importorskip("rdkit")
+        (tmp_path / "esol.csv").write_text("smiles,y\n" + "".join(f"{'C' * n}O,{n}.5\n" for n in range(1, 21)))
+        flags += [f"--data.root={tmp_path / 'esol.csv'}"]
+    elif config.stem in ("motifs", "bonds"):
         flags += ["--data.train=8", "--data.val=4", "--data.test=4"]
     else:
         flags += [f"--data.root={write_tu(small_graphs())}", "--data.name=SMALL", "--data.num_folds=2"]
