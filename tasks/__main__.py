@@ -16,6 +16,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4     pools on the same folds and seeds
   python -m tasks floors -c CONFIG                              what simple baselines reach on the same folds
   python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
+  python -m tasks pretrain -c CONFIG --model.objective ntxent   train its encoder without labels: ntxent, dino, masked
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks diagnose -c CONFIG --ckpt_path best           what pool and network do to patterns, mixtures, shifts
@@ -23,13 +24,15 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
-_COMMANDS = ("results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain")
+_COMMANDS = ("results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain", "pretrain")
 
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.
 _EXPECTED = [
     ".*does not have many workers.*",
     r".*isinstance\(treespec, LeafSpec\).*",
     ".*Checkpoint directory .* exists.*",
+    ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # pretraining has no labels to validate by
+    ".*module\\(s\\) in eval mode at the start of training.*",  # its teacher always is
     ".*WeightAveraging state cannot be restored.*",  # a test needs the averaged weights, which it has
 ]
 

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
+from tasks.audio.crops import SoundCrops
 from tasks.audio.rows import (
     Target,
     clip_name,
@@ -167,6 +168,10 @@ class AudioManifest(PoolingData):
     def collate(self, samples: list[Clip]) -> dict[str, Any]:
         """Pad the clips of a batch to one length."""
         return collate_clips(samples)
+
+    def crops(self) -> SoundCrops:
+        """Views for training without labels."""
+        return SoundCrops()
 
     def elements(self, sample: Clip) -> int:
         """Samples of the wave."""

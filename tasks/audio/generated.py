@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tasks.audio.clips import Clip, Clips, collate_clips
+from tasks.audio.crops import SoundCrops
 from tasks.audio.events import KINDS, make_events
 from tasks.audio.sounds import FORMANTS, Box, make_rhythm, make_timbre, rhythm_patterns, to_hertz
 from tasks.data.base import PoolingData
@@ -70,6 +71,10 @@ class Generated(PoolingData):
     def collate(self, samples: list[Clip]) -> dict[str, Any]:
         """Pad the clips of a batch to one length."""
         return collate_clips(samples)
+
+    def crops(self) -> SoundCrops:
+        """Views for training without labels."""
+        return SoundCrops()
 
     def elements(self, sample: Clip) -> int:
         """Samples of the wave."""

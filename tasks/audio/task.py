@@ -146,7 +146,9 @@ class AudioTask(PoolingTask):
         """Element features (B, C, F, T) and the number of valid frames (B,)."""
         if "spectrogram" in batch:
             x = batch["spectrogram"]
-            frames = torch.full((len(x),), x.shape[-1], device=x.device)
+            frames = self.spectrogram.count(batch["lengths"])
+            if x.shape[-1] != int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1]))):
+                frames = torch.full((len(x),), x.shape[-1], device=x.device)
         else:
             x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         if "mix" in batch:
@@ -241,7 +243,7 @@ class AudioTask(PoolingTask):
         return spectrogram
 
     def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
-        """Another spectrogram, all of whose frames are valid."""
+        """Another spectrogram; if it is as long as the batch's own, each clip keeps its valid frames, else all are."""
         return {**batch, "spectrogram": x}
 
     def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:

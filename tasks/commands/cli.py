@@ -5,7 +5,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,12 +40,7 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name, the checkpoint, early stopping and outputs, and tell the task about the data."""
-        parser.add_argument("--run.name", type=str, default="run", help="Results go to ROOT/NAME/version_N.")
-        parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
-        parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
-        parser.add_argument(
-            "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
-        )
+        self.add_run(parser)
         parser.add_argument("--allow_trained", action="store_true", help=f"Test, predict: {ALLOW}.")
         parser.add_argument("--floors", type=bool, default=True, help="Measure simple baselines, too, after fit.")
         parser.add_argument("--by", type=str | None, default=None, help="Columns whose values split the test metrics.")
@@ -56,6 +51,15 @@ class CLI(LightningCLI):
         for name in ("by", "permutations"):
             parser.link_arguments(name, f"outputs.{name}")
         parser.link_arguments("data", "model.init_args.spec", compute_fn=self.spec_for, apply_on="instantiate")
+
+    def add_run(self, parser: LightningArgumentParser) -> None:
+        """Add what says where results go."""
+        parser.add_argument("--run.name", type=str, default="run", help="Results go to ROOT/NAME/version_N.")
+        parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
+        parser.add_argument(
+            "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
+        )
 
     def spec_for(self, data: PoolingData) -> dict[str, Any]:
         """The data's spec; for a trained model the one it was trained with, which the data are told."""
@@ -118,15 +122,19 @@ class CLI(LightningCLI):
                 others = [TensorBoardLogger(run["root"], name=run["name"], version=own.version), *others]
             kwargs["logger"] = [own, *others]
         trainer: Any = super().instantiate_trainer(**kwargs)
-        best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
         trainer.callbacks += [Resumable()]
-        if best.save_last:  # Lightning's own is written with the best only
-            best.save_last = None
-            trainer.callbacks += [Last()]
+        self.keep(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFiles()
         built: Trainer = trainer
         return built
+
+    def keep(self, trainer: Any) -> None:
+        """Choose the checkpoints that are written."""
+        best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
+        if best.save_last:  # Lightning's own is written with the best only
+            best.save_last = None
+            trainer.callbacks += [Last()]
 
     def before_fit(self) -> None:
         """Go on with the curves of the training that is resumed, if its samples are not tested now."""
@@ -253,17 +261,34 @@ def plan(args: list[str]) -> Plan:
     return run_cli(args, run=False, cli_class=Plan)
 
 
-def run_cli(args: list[str] | None = None, *, run: bool = True, cli_class: type[AnyCLI] = CLI) -> AnyCLI:  # type: ignore[assignment]
-    """Parse ``args`` (None: the process's own) and run them; ``run=False`` only builds model, data and trainer."""
-    subcommands = ("fit", "validate", "test", "predict")
-    defaults = {"default_config_files": [str(DEFAULTS)], "exit_on_error": False}
-    own: dict[str, Any] = {name: defaults for name in subcommands} if run else defaults
+def run_cli(
+    args: list[str] | None = None,
+    *,
+    run: bool = True,
+    cli_class: type[AnyCLI] = CLI,  # type: ignore[assignment]
+    subcommands: Sequence[str] = ("fit", "validate", "test", "predict"),
+    classes: tuple[type, type] = (PoolingTask, PoolingData),
+    subclasses: bool = True,
+    defaults: Path = DEFAULTS,
+) -> AnyCLI:
+    """Parse arguments and run them.
+
+    Args:
+        args: None = the process's own.
+        run: False only builds model, data and trainer.
+        cli_class: The command line.
+        subcommands: What it can run.
+        classes: Of the model and the data.
+        subclasses: Whether the config names subclasses of them.
+        defaults: A config that all others go over.
+    """
+    common = {"default_config_files": [str(defaults)], "exit_on_error": False}
+    own: dict[str, Any] = {name: common for name in subcommands} if run else common
     with _error_first(), loading():
         return cli_class(
-            PoolingTask,
-            PoolingData,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
+            *classes,
+            subclass_mode_model=subclasses,
+            subclass_mode_data=subclasses,
             auto_configure_optimizers=False,
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tasks.data.buckets import Buckets
+from tasks.data.crops import Crops, Whole
 from tasks.data.digests import digest_arrays
 from tasks.data.labels import natural, order_classes
 from tasks.data.leaks import Identity, OnLeak, look_for_leaks
@@ -199,6 +200,10 @@ class PoolingData(LightningDataModule):
             for part in PARTS
         }
         return Trained(self._spec, samples, {"fold": self.fold, "seed": self.seed})
+
+    def crops(self) -> Crops:
+        """What makes views of a batch for training without labels (`tasks.pretrain`)."""
+        return Whole()
 
     def class_of(self, sample: Any) -> int:
         """The class of a sample."""

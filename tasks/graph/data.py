@@ -21,6 +21,7 @@ from tasks.graph.batches import GraphSet
 from tasks.graph.checks import check_graphs, kind_of
 from tasks.graph.colours import colour_names
 from tasks.graph.contents import graph_contents
+from tasks.graph.crops import GraphCrops
 from tasks.graph.features import complete, conform, feature_scale, learn_features, own_columns
 from tasks.graph.parts import describe_targets, divide, without_marks
 from tasks.graph.raw import label_names, read_tu
@@ -258,6 +259,10 @@ class GraphData(PoolingData):
     def class_of(self, sample: Data) -> int:
         """Its one number in `y`."""
         return int(sample.y)
+
+    def crops(self) -> GraphCrops:
+        """Views for training without labels."""
+        return GraphCrops()
 
     def elements(self, sample: Data) -> int:
         """Nodes of the graph: batches have no padding, but with `buckets` they differ more in size."""

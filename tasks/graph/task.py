@@ -13,6 +13,7 @@ from torch_geometric.utils import degree, to_undirected
 
 from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 from tasks.graph.colours import ColourFeatures, kinds_of
+from tasks.graph.crops import keep_pairs
 from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors
 from tasks.graph.networks import WITH_EDGES, Conv, build_network
@@ -223,11 +224,3 @@ class GraphTask(PoolingTask):
             for node, value in enumerate(shown.tolist()):
                 writer.writerow([node, *([names[node]] if names else []), f"{value:.8g}"])
         return [path]
-
-
-def keep_pairs(edge_index: Tensor, nodes: int, share: float) -> Tensor:
-    """Which arcs stay, bool (E,), where a share of the pairs of nodes lose all arcs between them, both ways."""
-    pair = edge_index.amin(0) * nodes + edge_index.amax(0)
-    _, number = torch.unique(pair, return_inverse=True)
-    draws = torch.rand(len(pair), device=pair.device)  # one a pair would have to ask how many there are
-    return draws[number] >= share

@@ -22,7 +22,7 @@ from tasks.task.flatten import flatten_pool, fully_connected
 from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
-from tasks.task.optimiser import adamw
+from tasks.task.optimiser import adamw, keep_options
 from tasks.task.regularise import Mixture, disagreement, own_share
 
 
@@ -327,12 +327,7 @@ class PoolingTask(Modality, LightningModule):
     def on_train_start(self) -> None:
         """Let this task's lr and weight_decay hold when a checkpoint brought the optimizer's state with other ones."""
         self.finite.forget()
-        optimizer: Any = self.optimizers(use_pl_optimizer=False)
-        scheduler: Any = self.lr_schedulers()
-        scheduler.base_lrs = [self.lr] * len(scheduler.base_lrs)
-        for group, decay in zip(optimizer.param_groups, (self.weight_decay, 0.0), strict=True):
-            rate = self.lr * scheduler.lr_lambdas[0](scheduler.last_epoch)
-            group.update(lr=rate, initial_lr=self.lr, weight_decay=decay)
+        keep_options(self, self.lr, self.weight_decay)
 
 
 def _mean(losses: Tensor, known: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
@@ -37,3 +39,12 @@ def adamw(
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def keep_options(module: LightningModule, lr: float, weight_decay: float) -> None:
+    """Let these hold in an optimizer of `adamw`, whose state a checkpoint may have brought with other ones."""
+    optimizer: Any = module.optimizers(use_pl_optimizer=False)
+    scheduler: Any = module.lr_schedulers()
+    scheduler.base_lrs = [lr] * len(scheduler.base_lrs)
+    for group, decay in zip(optimizer.param_groups, (weight_decay, 0.0), strict=True):
+        group.update(lr=lr * scheduler.lr_lambdas[0](scheduler.last_epoch), initial_lr=lr, weight_decay=decay)

@@ -25,6 +25,7 @@ from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, split
 from tasks.volume.batches import collate_volumes
 from tasks.volume.checks import check_volume
+from tasks.volume.crops import VolumeCrops
 from tasks.volume.records import Record, is_split, number_of
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
@@ -272,6 +273,10 @@ class VolumeData(PoolingData):
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Stack volumes, padded where they differ in size."""
         return collate_volumes(samples)
+
+    def crops(self) -> VolumeCrops:
+        """Views for training without labels."""
+        return VolumeCrops()
 
     def elements(self, sample: dict[str, Any]) -> int:
         """Voxels."""

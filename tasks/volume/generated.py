@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from tasks.data.base import PoolingData
 from tasks.data.turns import take_turns
 from tasks.volume.batches import collate_volumes
+from tasks.volume.crops import VolumeCrops
 
 VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels
 
@@ -187,6 +188,10 @@ class LesionData(PoolingData):
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         """Stack volumes, padded where they differ in size."""
         return collate_volumes(samples)
+
+    def crops(self) -> VolumeCrops:
+        """Views for training without labels."""
+        return VolumeCrops()
 
     def elements(self, sample: dict[str, Any]) -> int:
         """Voxels."""

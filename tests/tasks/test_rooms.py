@@ -11,7 +11,8 @@ ROOMS = {
     "task": {"data"},
     "maps": {"task", "data"},
     "outputs": {"task", "data"},
-    "commands": {"outputs", "maps", "task", "data"},
+    "pretrain": {"task", "data"},
+    "commands": {"outputs", "maps", "pretrain", "task", "data"},
     **{modality: {"outputs", "maps", "task", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 

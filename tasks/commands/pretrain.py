@@ -1,0 +1,170 @@
+"""``python -m tasks pretrain -c CONFIG --model.objective ntxent``: train a config's encoder and pool without labels."""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from tasks.commands.checkpoints import checkpoint, read
+from tasks.commands.cli import CLI, DEFAULTS, run_cli
+from tasks.commands.configs import read_configs
+from tasks.data.base import PoolingData
+from tasks.outputs.callback import run_folder
+from tasks.outputs.checkpoints import Last
+from tasks.outputs.curves import draw_curves
+from tasks.outputs.files import whole
+from tasks.pretrain.data import PretrainData
+from tasks.pretrain.task import PretrainTask
+
+SECTIONS = ("run", "model", "data", "trainer", "seed_everything", "ckpt_path")
+"""What pretraining takes of a config that `fit` takes, too: there is no test, no best epoch and nothing to stop by."""
+
+INNER = {"model": ("task", PretrainTask), "data": ("source", PretrainData)}
+"""Where a config's own model and data stand inside of those of pretraining."""
+
+
+class PretrainCLI(CLI):
+    """The command line of a pretraining: a task in `PretrainTask`, data in `PretrainData`."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's name, and tell the task about the data."""
+        self.add_run(parser)
+        parser.link_arguments("data", "model.task.init_args.spec", compute_fn=_spec, apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Find a pretraining's ``last``, to go on with."""
+        config = self.config[self.config["subcommand"]]
+        if config.get("ckpt_path"):
+            path = checkpoint(config["ckpt_path"], config["run"])
+            config["ckpt_path"] = str(path)
+            self.stored = read(path)
+
+    def keep(self, trainer: Any) -> None:
+        """Keep the last epoch's state alone: there is no label to call an epoch the best by."""
+        trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"] + [Last()]
+
+    def after_fit(self) -> None:
+        """End with what the alarms say, the curves, and what to do next."""
+        trainer, model = self.trainer, self.model
+        if trainer.fast_dev_run or not trainer.is_global_zero:
+            return
+        folder = run_folder(trainer)
+        last = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        found = model.found
+        with whole(folder / "summary.json") as place:
+            place.write_text(
+                json.dumps({"objective": model.options["objective"], "last": last, "alarms": found}, indent=2)
+            )
+        for line in found:
+            print(f"warning: {line}")
+        pictures = draw_curves(folder)
+        print(f"Results: {folder}")
+        print(f"Look at: {pictures[0] if pictures else folder / 'metrics.csv'}")
+        print(f"Checkpoint: {folder / 'checkpoints' / 'last.ckpt'}")
+
+
+def _spec(data: PoolingData) -> dict[str, Any]:
+    return data.spec
+
+
+def pretrain(args: list[str]) -> Path | None:
+    """Train without labels what a config of `fit` describes.
+
+    Args:
+        args: ``-c CONFIG``, configs of `fit`, options of `PretrainTask` as ``--model.NAME`` and of `PretrainData` as
+            ``--data.NAME``; what these do not have goes to the config's own task (``--model.widths`` is
+            ``--model.task.widths``) and data (``--data.root``). The same holds for what stands in a config.
+
+    Returns:
+        The run's folder; nothing where nothing is trained (``--print_config``).
+    """
+    configs, flags = split_configs(args)
+    merged: dict[str, Any] = {}
+    for path in configs:
+        merged = deep_merge(merged, nested(read_configs([path])))
+    given = [f"--config={json.dumps(merged)}"] if merged else []
+    cli = run_cli(
+        ["fit", *given, *map(inner_flag, flags)],
+        cli_class=PretrainCLI,
+        subcommands=("fit",),
+        classes=(PretrainTask, PretrainData),
+        subclasses=False,
+        defaults=DEFAULTS.with_name("pretrain.yaml"),
+    )
+    return run_folder(cli.trainer)
+
+
+def split_configs(args: list[str]) -> tuple[list[str], list[str]]:
+    """The config files among arguments, and the rest.
+
+    Example:
+        >>> split_configs(["-c", "a.yaml", "--model.lr", "1", "--config=b.yaml"])
+        (['a.yaml', 'b.yaml'], ['--model.lr', '1'])
+    """
+    configs, rest, waiting = [], [], False
+    for one in args:
+        if waiting:
+            configs.append(one)
+        elif one.startswith(("--config=", "-c=")):
+            configs.append(one.partition("=")[2])
+        elif one not in ("-c", "--config"):
+            rest.append(one)
+        waiting = not waiting and one in ("-c", "--config")
+    return configs, rest
+
+
+def nested(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config of `fit` as one of pretraining: its model and data inside of those, but for options that are theirs.
+
+    Example:
+        >>> nested({"model": {"class_path": "my.Task", "init_args": {"hidden": 8, "depth": 2}}, "early_stopping": {}})
+        {'model': {'hidden': 8, 'task': {'class_path': 'my.Task', 'init_args': {'depth': 2}}}}
+    """
+    made = {name: config[name] for name in SECTIONS if name in config}
+    for section, (name, kind) in INNER.items():
+        values = dict(made.get(section) or {})
+        if values and name not in values:
+            options = dict(values.pop("init_args", {}))
+            outer = {option: options.pop(option) for option in own_options(kind) if option in options}
+            outer |= {option: values.pop(option) for option in own_options(kind) if option in values}
+            inside = {**values, **({"init_args": options} if options else {})}
+            made[section] = {**outer, **({name: inside} if inside else {})}
+    return made
+
+
+def inner_flag(flag: str) -> str:
+    """A flag of `fit` as one of pretraining.
+
+    Example:
+        >>> inner_flag("--data.root=x"), inner_flag("--model.lr"), inner_flag("--model.init_args.depth=3")
+        ('--data.source.root=x', '--model.lr', '--model.task.init_args.depth=3')
+    """
+    found = re.match(r"--(model|data)(?=[.=]|$)(?:\.(\w+))?", flag)
+    if found is None or found[2] in own_options(INNER[found[1]][1]):
+        return flag
+    name = INNER[found[1]][0]
+    return flag if found[2] == name else flag.replace(f"--{found[1]}", f"--{found[1]}.{name}", 1)
+
+
+def own_options(kind: type) -> list[str]:
+    """The options of a class."""
+    return [name for name in inspect.signature(kind).parameters if name not in ("task", "source")]
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of settings, the second over the first.
+
+    Example:
+        >>> deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    merged = dict(below)
+    for name, value in above.items():
+        earlier = merged.get(name)
+        both = isinstance(earlier, Mapping) and isinstance(value, Mapping)
+        merged[name] = deep_merge(earlier, value) if both else value
+    return merged
