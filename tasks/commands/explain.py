@@ -19,8 +19,8 @@ def explain(args: list[str]) -> Path:
     """Predict files with a trained task and show why.
 
     The checkpoint knows its task and how its data was prepared, so neither config nor data is needed; a config only
-    says where to look for ``best`` and ``last``. An input is a NIfTI file, a sound file, or a graph of a TU folder,
-    ``FOLDER/NAME-17``. All inputs are read and checked before the first is predicted.
+    says where to look for ``best`` and ``last``. An input is a NIfTI file, a sound file, a graph of a TU folder,
+    ``FOLDER/NAME-17``, or for a model of molecules a SMILES. All are read and checked before the first is predicted.
 
     Args:
         args: ``--input FILE [FILE ...]``, ``--ckpt_path FILE`` or ``-c CONFIG --ckpt_path best``, ``--output FOLDER``.
@@ -33,7 +33,7 @@ def explain(args: list[str]) -> Path:
     """
     own = argparse.ArgumentParser(prog="python -m tasks explain", description=__doc__, allow_abbrev=False)
     own.add_argument("--input", nargs="+", required=True, metavar="FILE",
-                     help="NIfTI files, sound files, or graphs of a TU folder as FOLDER/NAME-17")  # fmt: skip
+                     help="NIfTI files, sound files, graphs of a TU folder as FOLDER/NAME-17, or SMILES")  # fmt: skip
     own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
     own.add_argument("-c", "--config", action="append", default=[], help="names the run whose checkpoint is meant")
     own.add_argument("--run.name", dest="name", help="the run's name, instead of the config's")

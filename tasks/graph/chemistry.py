@@ -20,8 +20,9 @@ from rdkit.Chem import Descriptors, rdFingerprintGenerator  # noqa: E402
 from rdkit.Chem.Scaffolds import MurckoScaffold  # noqa: E402
 
 
+@lru_cache(maxsize=2**15)
 def parse(smiles: str) -> Any:
-    """The molecule of a SMILES.
+    """The molecule of a SMILES, not to be changed.
 
     Raises:
         BadInput: If it is none, with RDKit's reason.

@@ -1,4 +1,4 @@
-"""One graph of a TU folder, with the features of the graphs that a model was trained on."""
+"""One graph of a TU folder, or one molecule, with the features of the graphs that a model was trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,27 @@ from torch_geometric.data import Data
 from tasks.data.problems import BadInput, Problems
 from tasks.graph.features import conform
 from tasks.graph.raw import read_tu
+
+
+def read_one(source: str, spec: dict[str, Any]) -> Data:
+    """Read a SMILES for a model that was trained on molecules, else a graph of a TU folder (`read_graph`).
+
+    Raises:
+        BadInput: If it cannot be used.
+    """
+    if "smiles" not in (spec.get("reading") or {}):
+        return read_graph(source, spec)
+    from tasks.graph.chemistry import molecule_graph
+
+    try:
+        graph = molecule_graph(source)
+        conform(graph, spec, None)
+    except BadInput as error:
+        raise BadInput(f"{source}: {error}") from error
+    graph.id = source
+    single = spec["kind"] in ("binary", "multiclass")
+    graph.y = torch.full((1,) if single else (1, len(spec["classes"])), float("nan"))
+    return graph
 
 
 def read_graph(source: str, spec: dict[str, Any]) -> Data:

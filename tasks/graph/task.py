@@ -200,10 +200,10 @@ class GraphTask(PoolingTask):
         )
 
     def read(self, source: str) -> Batch:
-        """One graph of a TU folder, ``FOLDER/NAME-17``, as a batch."""
-        from tasks.graph.single import read_graph
+        """One graph of a TU folder, ``FOLDER/NAME-17``, or one molecule, a SMILES, as a batch."""
+        from tasks.graph.single import read_one
 
-        return Batch.from_data_list([read_graph(source, self.spec)])
+        return Batch.from_data_list([read_one(source, self.spec)])
 
     def node_names(self, graph: Data) -> list[str] | None:
         """A short text for each node: its graph's own `names`, or what its label means; None where none is known."""

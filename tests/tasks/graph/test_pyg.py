@@ -1,0 +1,170 @@
+"""PyG's data sets, files and objects: targets in the shapes that they have, and what is understood of them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.datasets import FakeDataset
+
+from tasks.data.problems import BadInput
+from tasks.graph import GraphTask, PyGData
+
+
+def ring(nodes, y=None, **values):
+    start = torch.arange(nodes)
+    return Data(edge_index=torch.stack([start, (start + 1) % nodes]), num_nodes=nodes, y=y, **values)
+
+
+def rings(targets, **values):
+    return [ring(3 + number % 5, y, **values) for number, y in enumerate(targets)]
+
+
+NAN = math.nan
+SHAPES = {
+    "float (1, 1) of 0 and 1": ([torch.tensor([[float(n % 2)]]) for n in range(20)], "binary", ["0", "1"]),
+    "int (1, 1)": ([torch.tensor([[n % 2]]) for n in range(20)], "binary", ["0", "1"]),
+    "int (1,)": ([torch.tensor([n % 3]) for n in range(20)], "multiclass", ["0", "1", "2"]),
+    "int ()": ([torch.tensor(n % 3 - 1) for n in range(20)], "multiclass", ["-1", "0", "1"]),
+    "float (1,)": ([torch.tensor([n / 7]) for n in range(20)], "regression", ["target 0"]),
+    "float (1, 2) with NaN": (
+        [torch.tensor([[n / 7, NAN if n % 3 == 0 else n / 5]]) for n in range(20)],
+        "regression",
+        ["target 0", "target 1"],
+    ),
+    "labels (1, 2) with NaN": (
+        [torch.tensor([[float(n % 2), NAN if n % 3 == 0 else 1.0 - n % 2]]) for n in range(20)],
+        "multilabel",
+        ["target 0", "target 1"],
+    ),
+    "labels (2,)": ([torch.tensor([n % 2, n % 3 // 2]) for n in range(20)], "multilabel", ["target 0", "target 1"]),
+    "bool (1, 2)": ([torch.tensor([[n % 2 == 0, n % 3 == 0]]) for n in range(20)], "multilabel", None),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_targets_are_understood_in_every_shape(shape):
+    targets, kind, classes = SHAPES[shape]
+    data = PyGData(rings(targets), num_folds=3)
+    assert data.spec["kind"] == kind
+    assert classes in (None, data.spec["classes"])
+    known = {graph.id: graph.y for part in data.datasets.values() for graph in part}
+    assert len(known) == 20
+    for number, y in enumerate(targets, start=1):
+        y = y.reshape(-1).float()
+        if kind in ("binary", "multiclass"):
+            y = torch.tensor([data.spec["classes"].index(f"{float(y):g}")], dtype=torch.float)
+        torch.testing.assert_close(known[f"graph-{number}"].reshape(-1).float(), y, equal_nan=True)
+
+
+def test_what_was_understood_is_said(capsys, caplog):
+    targets, _, _ = SHAPES["labels (1, 2) with NaN"]
+    graphs = [ring(4, y, x=torch.zeros(4, 2, dtype=torch.long), edge_attr=torch.rand(4, 3)) for y in targets]
+    with caplog.at_level("INFO"):
+        PyGData(graphs, num_folds=3).setup()
+    said = caplog.text + capsys.readouterr().err
+    assert "understood: 20 graphs; 2 columns of whole numbers for nodes, 3 columns of numbers for edges; " in said
+    assert "target: 2 labels of 0 and 1, 17.5 % missing" in said
+
+
+def test_columns_names_and_task_are_as_asked():
+    targets = [torch.tensor([[n / 7, float(n % 2), 3.0]]) for n in range(20)]
+    one = PyGData(rings(targets), num_folds=3, target=1, names=["safe", "toxic"])
+    assert (one.spec["kind"], one.spec["classes"]) == ("binary", ["safe", "toxic"])
+    two = PyGData(rings(targets), num_folds=3, target=[1, 0])
+    assert (two.spec["kind"], two.spec["classes"]) == ("regression", ["target 1", "target 0"])
+    number = PyGData(rings(targets), num_folds=3, target=1, task="regression")
+    assert number.spec["kind"] == "regression"
+    with pytest.raises(BadInput, match=r"target: expected columns from 0 to 2, which y has, got \[3\]"):
+        PyGData(rings(targets), target=3).setup()
+    with pytest.raises(BadInput, match="task: expected zeros and ones in several columns of y for classification"):
+        PyGData(rings(targets), task="classification").setup()
+    with pytest.raises(BadInput, match="names: expected 2, of 0, 1, got 1; name each"):
+        PyGData(rings(targets), target=1, names=["toxic"]).setup()
+
+
+def test_a_target_for_each_node_is_none_for_the_graph():
+    graphs = [ring(3 + n % 5, torch.zeros(3 + n % 5)) for n in range(20)]
+    with pytest.raises(BadInput, match="expected 3 targets in y, as most graphs have, got 4; one y per graph"):
+        PyGData(graphs).setup()
+
+
+def test_graphs_without_a_target_are_to_be_predicted():
+    data = PyGData([*rings(SHAPES["int (1,)"][0]), ring(4), ring(5, torch.tensor([NAN]))], num_folds=3)
+    data.setup()
+    assert [sample.id for sample in data.samples("predict")] == ["graph-21", "graph-22"]
+
+
+def plain(graph):
+    return {key: graph[key] for key in ("x", "edge_index", "edge_attr", "y")}
+
+
+@pytest.mark.parametrize("form", ["list", "stored", "collated"])
+def test_files_give_the_graphs_back(tmp_path, form):
+    graphs = [ring(3 + n % 4, torch.tensor([n / 7]), edge_attr=torch.rand(3 + n % 4, 2), x=torch.rand(3 + n % 4, 1))
+              for n in range(20)]  # fmt: skip
+    path = tmp_path / "graphs.pt"
+    if form == "list":
+        torch.save(graphs, path)
+    elif form == "stored":
+        InMemoryDataset.save(graphs, str(path))
+    else:
+        torch.save(InMemoryDataset.collate(graphs), path)
+    for given, found in zip(graphs, PyGData(str(path)).graphs, strict=True):
+        torch.testing.assert_close(plain(found), plain(given))
+
+
+def test_a_file_runs_nothing(tmp_path):
+    class Other:
+        pass
+
+    torch.save([np.random.default_rng], tmp_path / "code.pt")
+    with pytest.raises(BadInput, match=r"code.pt: it is damaged, or holds other objects than PyG's Data"):
+        PyGData(str(tmp_path / "code.pt")).setup()
+    torch.save({"a": torch.ones(1)}, tmp_path / "dict.pt")
+    with pytest.raises(BadInput, match=r"dict.pt: expected a list of Data objects, got dict"):
+        PyGData(str(tmp_path / "dict.pt")).setup()
+    with pytest.raises(BadInput, match="does not exist; give a file of Data objects"):
+        PyGData(str(tmp_path / "none.pt")).setup()
+    with pytest.raises(BadInput, match="expected PyG's Data objects, got int"):
+        PyGData([1, 2]).setup()
+
+
+def test_a_data_set_that_is_split_is_divided_so():
+    class Split(list):
+        def get_idx_split(self):
+            return {"train": torch.arange(12), "valid": torch.arange(12, 15), "test": torch.arange(15, 20)}
+
+    data = PyGData(Split(rings(SHAPES["int (1,)"][0])))
+    assert data.folds == [0]
+    data.setup()
+    assert [graph.id for graph in data.datasets["val"]] == ["graph-13", "graph-14", "graph-15"]
+
+
+def test_whole_numbers_of_nodes_and_edges_become_columns():
+    graphs = [
+        ring(4, torch.tensor([n % 2]), x=torch.tensor([6, 7, 8, 6 + n % 3]), edge_attr=torch.tensor([1, 2, 1, 1]))
+        for n in range(20)
+    ]
+    data = PyGData(graphs, num_folds=3)
+    assert (data.spec["channels"], data.spec["edge_features"]) == (3, 2)
+    assert data.datasets["train"][0].edge_attr.tolist() == [[1, 0], [0, 1], [1, 0], [1, 0]]
+    task = GraphTask(data.spec, conv="gine", hidden=8, layers=2)
+    batch = next(iter(data.test_dataloader()))
+    assert task(batch).shape == (batch.num_graphs, 1)
+
+
+def test_the_command_line_builds_a_data_set_with_its_arguments(tmp_path, capsys):
+    from tasks.__main__ import main
+
+    torch.manual_seed(0)
+    options = ["--data.dataset.num_graphs=30", "--data.dataset.avg_num_nodes=8", "--data.dataset.num_classes=2"]
+    main(["fit", "--model=tasks.graph.GraphTask", "--data=tasks.graph.PyGData",
+          "--data.dataset=torch_geometric.datasets.FakeDataset", *options, "--data.num_folds=3", "--model.hidden=8",
+          f"--run.root={tmp_path}", "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.bootstrap=0",
+          "--floors=false"])  # fmt: skip
+    (summary,) = tmp_path.rglob("summary.json")
+    assert json.loads(summary.read_text())["samples"] == 10
+    assert FakeDataset.__name__ in (summary.parent / "config.yaml").read_text()
