@@ -61,7 +61,7 @@ class MoleculeData(GraphData):
     def understood(self) -> Understood:
         """What the columns are; where a model is given, those that it was trained on."""
         column = None if self.split in (None, "random", "stratified", "scaffold") else self.split
-        known = self.trained.spec["reading"] if self.trained is not None else None
+        known = None if self.trained is None else self.trained.spec["reading"] or {}
         if known is None:
             return understand(
                 self.table, self.source(), smiles=self.smiles, target=self.target, task=self.task, split=column

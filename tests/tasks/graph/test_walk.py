@@ -9,7 +9,6 @@ import torch
 from torch_geometric.data import Data
 
 from tasks.__main__ import main
-from tasks.data.problems import BadInput
 
 CHAINS = [f"{'C' * n}{end}" for n in range(1, 15) for end in ("", "O", "N", "Cl", "=O")]
 
@@ -73,8 +72,8 @@ def test_a_list_of_graphs_with_edge_features(work):
         bonds = torch.randint(1 + number % 3, (6,), generator=torch.Generator().manual_seed(number))
         graphs.append(Data(edge_index=ring, edge_attr=bonds.repeat(2), y=torch.tensor([number % 3]), num_nodes=6))
     torch.save(graphs, work / "graphs.pt")
-    same = ["--model=tasks.graph.GraphTask", "--data=tasks.graph.PyGData", "--data.dataset=graphs.pt", "--model.conv=gine",
-            "--data.num_folds=3", "--model.hidden=8"]  # fmt: skip
+    same = ["--model=tasks.graph.GraphTask", "--data=tasks.graph.PyGData", "--data.dataset=graphs.pt",
+            "--model.conv=gine", "--data.num_folds=3", "--model.hidden=8"]  # fmt: skip
     main(["fit", *same, "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.bootstrap=0", "--floors=false"])
     main(["embed", *same, "--ckpt_path=best", "--format=npz"])
     found = np.load(work / "runs" / "run" / "version_0" / "embeddings.npz")
@@ -93,4 +92,3 @@ def test_a_model_of_other_graphs_reads_no_table(work):
     (work / "new.csv").write_text("smiles\nCCO\n")
     with pytest.raises(SystemExit, match="expected a model that was trained on molecules"):
         main(["predict", "--model=tasks.graph.GraphTask", "--data=tasks.graph.MoleculeData", "--data.root=new.csv"])
-    assert BadInput
