@@ -105,6 +105,7 @@ def peak_bytes(function: Callable[[], object], device: str) -> int:
         torch.cuda.synchronize()
         del result
         return torch.cuda.max_memory_allocated() - before
+    gc.freeze()  # what was there before holds none of it, and is long to look through
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         result = function()
         del result
@@ -117,6 +118,7 @@ def peak_bytes(function: Callable[[], object], device: str) -> int:
             live[address] = size
     del recorded
     gc.collect()  # events know their parents: half a gigabyte of circles for a rule of many chunks
+    gc.unfreeze()
     return most
 
 

@@ -235,7 +235,9 @@ def test_the_library_imports_neither_peer():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("name", ["Mean", "Sum", "Max", "Std", "Softmax"])
+@pytest.mark.parametrize(
+    "name", ["Mean", "Std", *(pytest.param(name, marks=pytest.mark.slow) for name in ("Sum", "Max", "Softmax"))]
+)
 def test_a_convolution_compiles_whole_for_any_graph(name):
     """As `aggr=` of message passing, in one graph and with dynamic sizes."""
     torch._dynamo.reset()

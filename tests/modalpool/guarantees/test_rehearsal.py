@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from modalpool import Pool, contributions
+from modalpool.reductions import NAMES
 
 EVERY = pytest.mark.parametrize("rule", CASES, ids=lambda rule: rule.name)
 
@@ -61,8 +62,20 @@ def rehearse(rule, form, *, weighted=False, training=False):
     return {result.device.type for result in results}
 
 
-@EVERY
-@pytest.mark.parametrize("form", ["dense", "one", *FORMS])
+def forms(rule):
+    """All of them; of a rule's variants those that differ for a rule, and the others in the slow suite."""
+    return [
+        pytest.param(
+            rule,
+            form,
+            id=f"{rule.name}-{form}",
+            marks=[] if rule.name in NAMES or form in ("dense", "mask", "index", "jagged") else pytest.mark.slow,
+        )
+        for form in ("dense", "one", *FORMS)
+    ]
+
+
+@pytest.mark.parametrize(("rule", "form"), [param for rule in CASES for param in forms(rule)])
 def test_every_rule_in_every_form_stays_on_the_device_and_asks_for_nothing(rule, form):
     assert rehearse(rule, form) == {"cuda"}
 

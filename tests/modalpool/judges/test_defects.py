@@ -149,6 +149,7 @@ def test_d12_second_order_on_ragged_sets(name):
     assert torch.autograd.gradgradcheck(lambda t: pool(t, ptr=torch.tensor([0, 2, 5])).square(), x)
 
 
+@pytest.mark.slow
 def test_d13_a_pyramid_of_a_volume_exports_with_any_size(tmp_path):
     """Adaptive pooling of a volume does not export to ONNX, not even with fixed sizes."""
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -38,6 +38,7 @@ else:  # the checks below are only collected
     from hypothesis import strategies as st
 
 RULES = ["sum", "max", "soften", "attend", "weighted", "whole", "each"]
+QUICK = ["sum", "max", "soften", "weighted"]  # each has a kernel of its own
 SLOW = pytest.mark.slow
 
 
@@ -206,7 +207,7 @@ def small_tiles(monkeypatch):
 
 
 @anywhere
-@pytest.mark.parametrize("rule", [*RULES[:5], *(pytest.param(rule, marks=SLOW) for rule in RULES[5:])])
+@pytest.mark.parametrize("rule", [*QUICK, *(pytest.param(rule, marks=SLOW) for rule in RULES if rule not in QUICK)])
 def test_sets_in_any_order(rule):
     check(rule, [3, 0, 1, 7], 6, many="weight", ordered=False)
 
@@ -218,13 +219,13 @@ def test_long_sets_in_parts(rule, small_tiles):
 
 
 @anywhere
-@pytest.mark.parametrize("rule", ["attend", "weighted"])
+@pytest.mark.parametrize("rule", ["weighted", pytest.param("attend", marks=SLOW)])
 def test_half_precision_and_strides(rule):
     check(rule, [5, 2], 3, dtype=torch.bfloat16, turned=True)
 
 
 @anywhere
-@pytest.mark.parametrize("rule", ["sum", "max", "soften", "attend", "weighted"])
+@pytest.mark.parametrize("rule", [*QUICK, pytest.param("attend", marks=SLOW)])
 def test_second_derivatives(rule):
     check(rule, [4, 1], 2, many="mask", again=True)
 
