@@ -14,7 +14,7 @@ from tasks.commands.cli import CLI, DEFAULTS, run_cli
 from tasks.commands.configs import read_configs
 from tasks.data.base import PoolingData
 from tasks.outputs.callback import run_folder
-from tasks.outputs.checkpoints import Last
+from tasks.outputs.checkpoints import Last, continue_history, history
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.files import whole
 from tasks.pretrain.data import PretrainData
@@ -46,6 +46,12 @@ class PretrainCLI(CLI):
     def keep(self, trainer: Any) -> None:
         """Keep the last epoch's state alone: there is no label to call an epoch the best by."""
         trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"] + [Last()]
+
+    def before_fit(self) -> None:
+        """Go on with the curves of the training that is resumed."""
+        path = self._get(self.config, "ckpt_path")
+        if path:
+            continue_history(self.trainer.loggers, history(Path(path), self.stored))
 
     def after_fit(self) -> None:
         """End with what the alarms say, the curves, and what to do next."""

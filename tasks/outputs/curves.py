@@ -5,6 +5,9 @@ from pathlib import Path
 
 from tasks.outputs.drawing import canvas, save
 
+PARTS = ("train", "val", "random")
+"""What a curve may be of; "random" is a network that is not trained, the line that a pretraining has to leave."""
+
 
 def draw_curves(folder: Path, best: int | None = None) -> list[Path]:
     """Draw metrics.csv, if training wrote one, as ``curves.png``: one panel a metric, training beside validation.
@@ -22,7 +25,7 @@ def draw_curves(folder: Path, best: int | None = None) -> list[Path]:
     for record in records:
         for column, value in record.items():
             part, _, name = column.partition("/")
-            if part in ("train", "val") and value:
+            if part in PARTS and value:
                 curves.setdefault(name, {}).setdefault(part, []).append((float(record["epoch"]) + 1, float(value)))
     if not curves:
         return []

@@ -53,8 +53,8 @@ def deviation(x: Tensor) -> Tensor:
 def knn(train: Tensor, known: Tensor, test: Tensor, truth: Tensor, kind: str, neighbours: int = 10) -> float:
     """How well the nearest training vectors tell a target: a watch over the training, which takes no part in it.
 
-    Cosine similarity of vectors less the training mean. Classes: the share of right majorities; labels: the share of
-    right ones; regression: R².
+    Cosine similarity of standardised vectors. Classes: the share of right majorities; labels: the share of right ones;
+    regression: R². Samples with a target that is not known (NaN) are left out.
 
     Args:
         train: (n, D).
@@ -69,6 +69,9 @@ def knn(train: Tensor, known: Tensor, test: Tensor, truth: Tensor, kind: str, ne
         >>> knn(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 1]), "binary", neighbours=2)
         1.0
     """
+    there, asked = (~targets.isnan().flatten(1).any(1) if targets.ndim > 1 else ~targets.isnan()
+                    for targets in (known, truth))  # fmt: skip
+    train, known, test, truth = train[there], known[there], test[asked], truth[asked]
     middle = train.mean(0)
     scale = train.std(0, correction=0).clamp(min=1e-6)
     train, test = (functional.normalize((x - middle) / scale, dim=1) for x in (train, test))

@@ -28,7 +28,6 @@ def sinkhorn(logits: Tensor, temperature: float = 0.05, iterations: int = 3, kee
     """
     with torch.autocast(logits.device.type, enabled=False):
         q = logits.float() / temperature
-        q = q - q.amax(1, keepdim=True)  # a row's own factor is taken out anyway
         for _ in range(iterations):
             counted = q if keep is None else q.masked_fill(~keep[:, None], -torch.inf)
             q = (q - _log_sums(counted)).log_softmax(1)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -142,3 +143,10 @@ class ToyTask(PoolingTask):
     def draw(self, batch, number, shown, decision, path: Path):
         values = " ".join(f"{value:.4f}" for value in shown.tolist())
         path.write_text(f"{decision.title}\n{values}\n")
+
+
+class StopEarly(Callback):
+    """Interrupt a training after its first epoch."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True

@@ -1,0 +1,82 @@
+"""``python -m tasks pretrain``: a config of `fit` is enough, and what goes in and comes out is said."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from tasks.__main__ import main
+from tasks.pretrain.task import load_pretrained
+
+FLAGS = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.max_epochs=2"]
+
+
+@pytest.fixture
+def pretrain(plain, tmp_path):
+    """The toy config of `fit`, with sections that pretraining has no use for."""
+    path = tmp_path / "toy.yaml"
+    config = yaml.safe_load(path.read_text())
+    config |= {"early_stopping": {"patience": 3}, "checkpoint": {"monitor": None}, "outputs": {"maps": 0}}
+    path.write_text(yaml.safe_dump(config))
+    return lambda *flags: main(["pretrain", "-c", "toy.yaml", *FLAGS, *flags])
+
+
+@pytest.mark.parametrize("objective", ["ntxent", "dino", "masked"])
+def test_a_config_of_fit_is_enough(pretrain, objective, tmp_path, capsys):
+    pretrain(f"--model.objective={objective}", "--model.hidden=16", "--data.train=24", "--data.batch_size=8")
+    folder = tmp_path / "runs" / "toy" / "version_0"
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml", "metrics.csv", "curves.png", "summary.json", "split.csv", "checkpoints"
+    }  # fmt: skip
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["objective"] == objective
+    assert {"train/loss", "val/knn", "random/knn"} <= summary["last"].keys()
+    task = load_pretrained(folder / "checkpoints" / "last.ckpt")
+    assert task.hparams["lr"] == 1e-3  # the config's lr is pretraining's: the task's own is never used here
+    printed = capsys.readouterr().out
+    assert "Results: runs/toy/version_0" in printed
+    assert "Checkpoint: runs/toy/version_0/checkpoints/last.ckpt" in printed
+    rows = (folder / "split.csv").read_text().splitlines()
+    assert len(rows) == 25
+
+
+def test_options_go_where_they_belong(pretrain, capsys):
+    with pytest.raises(SystemExit):
+        pretrain("--model.reduction=max", "--model.lr=0.5", "--data.train=24", "--data.local_views=3", "--print_config")
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["model"]["lr"] == 0.5
+    assert config["model"]["task"]["class_path"] == "toy.ToyTask"
+    assert config["model"]["task"]["init_args"]["reduction"] == "max"
+    assert config["data"]["local_views"] == 3
+    assert config["data"]["source"]["init_args"]["train"] == 24
+    assert "early_stopping" not in config
+
+
+def test_it_goes_on_from_the_last_epoch(pretrain, tmp_path):
+    pretrain("--data.train=24", "--data.batch_size=8", "--run.version=whole")
+    pretrain("--data.train=24", "--data.batch_size=8", "--run.version=part", "--trainer.callbacks+=toy.StopEarly")
+    part = tmp_path / "runs" / "toy" / "part" / "checkpoints" / "last.ckpt"
+    pretrain("--data.train=24", "--data.batch_size=8", "--run.version=rest", f"--ckpt_path={part}")
+    whole, rest = (
+        torch.load(tmp_path / "runs" / "toy" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "rest")
+    )
+    assert all(torch.equal(value, rest[name]) for name, value in whole.items())
+    curves = [(tmp_path / "runs" / "toy" / name / "metrics.csv").read_text() for name in ("whole", "rest")]
+    assert len(curves[0].splitlines()) == len(curves[1].splitlines())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.objective=jepa"], "jepa"),
+        (["--data.heard=[trial]"], "expected heard of train, val, test, predict, got trial"),
+        (["--model.depth=3"], "depth"),
+        (["--ckpt_path=none.ckpt"], "checkpoint none.ckpt does not exist"),
+    ],
+)
+def test_what_cannot_be_is_told(pretrain, flags, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        pretrain(*flags)
+    assert message in str(stopped.value.code) + capsys.readouterr().err
