@@ -1,11 +1,14 @@
-"""A small 2D network on spectrograms that keeps the axis that is not pooled."""
+"""Networks on spectrograms: a small one in 2D that keeps the axis that is not pooled, and any other class."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tasks.task.network import build_network, try_out
 
 
 class SpectrogramNet(nn.Module):
@@ -27,6 +30,9 @@ class SpectrogramNet(nn.Module):
     Shape:
         (B, 1, F, T) and valid frames (B,) to (B, C, F', T') and the valid frames (B,) of the output.
     """
+
+    waveform = False  # takes spectrograms
+    first = (0.0, 0.0)
 
     def __init__(
         self,
@@ -64,6 +70,10 @@ class SpectrogramNet(nn.Module):
         """Bins from cell to cell of the output, (frequency, time); cell 0 is centred on bin 0."""
         return prod(step[0] for step in self.strides), prod(step[1] for step in self.strides)
 
+    def count(self, length: int) -> int:
+        """Cells along time of a clip of so many frames."""
+        return (length - 1) // self.cell[1] + 1
+
     def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch of spectrograms."""
         if self.relative:
@@ -80,6 +90,89 @@ class SpectrogramNet(nn.Module):
             frames = (frames - 1) // step + 1
             x = zero_beyond(layer(x), frames)
         return x, frames
+
+
+class OwnNetwork(nn.Module):
+    """Any module that takes log-mel spectrograms, (B, 1, F, T), or waveforms, (B, S), to features.
+
+    It takes waveforms if it has an attribute ``waveform = True``. Its features are (B, C, F', T') or (B, C, T'), or as
+    its attribute ``layout`` says, such as ``"b t c"``; without an f they stand for all bands. In its constructor
+    ``in_channels`` (1), ``mels`` and ``sample_rate`` are filled in unless they are given. Clips of one length go
+    through it together, without padding, so that a clip's features do not depend on its batch.
+
+    Cells are taken to lie evenly about the middle of the clip.
+
+    Args:
+        path: Dotted path of its class (`tasks.task.network.build_network`).
+        arguments: What its constructor is given.
+        mels: Bands of the spectrogram.
+        hop: Samples from frame to frame.
+        sample_rate: In Hz.
+
+    Raises:
+        ValueError: If it cannot be built, fails on one and two seconds, or its features do not have these axes.
+    """
+
+    def __init__(self, path: str, arguments: dict[str, Any], *, mels: int, hop: int, sample_rate: int):
+        super().__init__()
+        self.path = path
+        self.network = build_network(path, arguments, {"in_channels": 1, "mels": mels, "sample_rate": sample_rate})
+        self.waveform = bool(getattr(self.network, "waveform", False))
+        unit = hop if self.waveform else 1  # of time, in a frame
+        self._shape = () if self.waveform else (1, mels)
+        self._counts: dict[int, int] = {}
+        lengths = [sample_rate * seconds // hop * unit for seconds in (1, 2)]
+        found = [self._try(length) for length in lengths]
+        self.channels, self.bands = found[0].shape[1:3]
+        cells = [one.shape[3] for one in found]
+        if cells[1] <= cells[0]:
+            raise ValueError(f"encoder {path}: expected more cells for longer clips, got {cells[0]} and {cells[1]}")
+        step = (lengths[1] - lengths[0]) / (cells[1] - cells[0])
+        start = (lengths[0] - 1 - step * (cells[0] - 1)) / 2
+        self.cell = (mels / self.bands, step / unit)
+        self.first = ((self.cell[0] - 1) / 2, start / unit)
+
+    def count(self, length: int) -> int:
+        """Cells along time of a clip of so many frames or samples."""
+        if length not in self._counts:
+            self._counts[length] = self._try(length).shape[3]
+        return self._counts[length]
+
+    def _try(self, length: int) -> Tensor:
+        """Features of nothing."""
+        weight = next(self.network.parameters(), torch.empty(0))
+        x = torch.zeros(1, *self._shape, length, device=weight.device, dtype=weight.dtype)
+        features: Tensor = try_out(self.path, self, x, torch.tensor([length]))[0]
+        return features
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Features, (B, C, F', T'), zero beyond each clip, and its valid cells, (B,).
+
+        Args:
+            x: (B, 1, F, T), or (B, S).
+            lengths: Valid frames or samples, (B,).
+        """
+        found: dict[int, Tensor] = {}
+        for length in lengths.unique().tolist():
+            rows = (lengths == length).nonzero().flatten()
+            features = self._features(x[rows][..., :length])
+            self._counts[length] = features.shape[3]
+            found |= dict(zip(rows.tolist(), features, strict=True))
+        pieces = [found[row] for row in range(len(x))]
+        cells = [piece.shape[-1] for piece in pieces]
+        padded = [nn.functional.pad(piece, (0, max(cells) - piece.shape[-1])) for piece in pieces]
+        return torch.stack(padded), torch.tensor(cells, device=x.device)
+
+    def _features(self, x: Tensor) -> Tensor:
+        features = self.network(x)
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            what = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(f"expected features (B, C, F, T) or (B, C, T), got {what}")
+        axes = getattr(self.network, "layout", "b c f t" if features.ndim == 4 else "b c t").split()
+        if len(axes) != features.ndim or sorted({*axes, "f"}) != ["b", "c", "f", "t"]:
+            raise ValueError(f"expected a layout of b, c, t and perhaps f for {tuple(features.shape)}, got {axes}")
+        features = features.permute([axes.index(axis) for axis in ("b", "c", "f", "t") if axis in axes])
+        return features if "f" in axes else features[:, :, None]
 
 
 def valid_frames(frames: Tensor, total: int) -> Tensor:

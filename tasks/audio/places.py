@@ -48,21 +48,29 @@ def _between(centres: Tensor, low: Tensor | float, high: Tensor | float) -> Tens
     return inside
 
 
-def to_bins(cells: Tensor, *, frames: Sequence[int], bands: int, stride: tuple[int, int]) -> list[Tensor]:
+def to_bins(
+    maps: Tensor,
+    *,
+    frames: Sequence[int],
+    cells: Sequence[int],
+    bands: int,
+    stride: tuple[float, float],
+    first: tuple[float, float] = (0.0, 0.0),
+) -> list[Tensor]:
     """Bring maps of the network's cells to the bins of each clip's own spectrogram.
 
-    The network's kernels of 3 with padding 1 have their centres on bins 0, s, 2s, ..., along both axes.
-
     Args:
-        cells: (B, F', T').
-        frames: Number of frames of each clip; what lies beyond is cut off and changes nothing before.
+        maps: (B, F', T').
+        frames: Number of frames of each clip.
+        cells: Number of cells of each clip along time; what lies beyond is cut off and changes nothing before.
         bands: Number of mel bands F.
         stride: Bins from cell to cell, (frequency, time).
+        first: The bin on which cell 0 is centred.
 
     Returns:
         For each clip (F, frames).
     """
     return [
-        upsample(one[:, : (count - 1) // stride[1] + 1], (bands, count), stride=stride, first=0)
-        for one, count in zip(cells, frames, strict=True)
+        upsample(one[:, :valid], (bands, count), stride=stride, first=first)
+        for one, count, valid in zip(maps, frames, cells, strict=True)
     ]

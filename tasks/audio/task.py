@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tasks.audio.clips import Clip, collate_clips, read_clip
-from tasks.audio.encoder import SpectrogramNet, valid_frames
+from tasks.audio.encoder import OwnNetwork, SpectrogramNet, valid_frames
 from tasks.audio.floors import audio_floors
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
@@ -37,6 +37,9 @@ class AudioTask(PoolingTask):
     Args:
         spec: What the data says of itself.
         pool: The axis that is pooled.
+        encoder: Path of another network's class (`tasks.audio.encoder.OwnNetwork`), for which the options from
+            ``widths`` to ``dropout`` are not read.
+        encoder_args: Arguments of its constructor.
         widths: Channels of the network's layers.
         halvings: How many layers, from the first, halve the pooled axis; None = all. Fewer make sharper maps.
         relative: Take the level of each band relative to its mean over the clip: what sounds all the time says nothing.
@@ -69,6 +72,8 @@ class AudioTask(PoolingTask):
         spec: dict[str, Any],
         *,
         pool: Axis = "time",
+        encoder: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
         widths: Sequence[int] = (16, 32, 48),
         halvings: int | None = None,
         relative: bool = False,
@@ -92,23 +97,31 @@ class AudioTask(PoolingTask):
         loop: bool = False,
         **options: Any,
     ):
+        rate, own = spec["sample_rate"], None
+        if encoder is not None:
+            hop = round(hop_ms * rate / 1000)
+            own = OwnNetwork(encoder, encoder_args or {}, mels=mels, hop=hop, sample_rate=rate)
+            if own.waveform and any((pitch, colour_db, noise_db, mask_bands, mask_frames)):
+                raise ValueError(
+                    "pitch, colour_db, noise_db, mask_bands and mask_frames change spectrograms, and the encoder takes "
+                    "waveforms; set them to 0"
+                )
         self.axis, self.bands = pool, mels
+        self.rows, frames = (mels, 1.0) if own is None else (own.bands, own.cell[1])
         self.pattern = {
             "hidden": pattern_channels,
             "layers": pattern_layers,
-            "window": max(1, round(pattern_s * 1000 / hop_ms / 2**pattern_layers)),
+            "window": max(1, round(pattern_s * 1000 / (hop_ms * frames) / 2**pattern_layers)),
             "loop": loop,
         }
-        super().__init__(spec, layout=LAYOUTS[pool], channels=widths[-1], **options)
+        super().__init__(spec, layout=LAYOUTS[pool], channels=widths[-1] if own is None else own.channels, **options)
         self.save_hyperparameters()
         if mixup and self.pooled_mixup:
             raise ValueError(
                 f"expected mixup or pooled_mixup, got {mixup} and {self.pooled_mixup}; turn one off with 0"
             )
         self.mixup = mixup
-        self.spectrogram = LogMel(
-            spec["sample_rate"], mels=mels, window_ms=window_ms, hop_ms=hop_ms, f_min=f_min, range_db=range_db
-        )
+        self.spectrogram = LogMel(rate, mels=mels, window_ms=window_ms, hop_ms=hop_ms, f_min=f_min, range_db=range_db)
         self.augment = Augment(
             self.spectrogram.frequencies(),
             range_db=range_db,
@@ -118,7 +131,7 @@ class AudioTask(PoolingTask):
             mask_bands=mask_bands,
             mask_frames=mask_frames,
         )
-        self.encoder = SpectrogramNet(
+        self.encoder: SpectrogramNet | OwnNetwork = own or SpectrogramNet(
             widths,
             stride=STRIDES[pool],
             halvings=halvings,
@@ -139,7 +152,7 @@ class AudioTask(PoolingTask):
                 )
             return PatternReadout(channels, self.outputs, dropout=self.head_dropout, **self.pattern)
         if self.axis == "time":
-            channels *= self.bands
+            channels *= self.rows
         return self.linear_head(channels)
 
     def features(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -149,13 +162,15 @@ class AudioTask(PoolingTask):
             frames = self.spectrogram.count(batch["lengths"])
             if x.shape[-1] != int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1]))):
                 frames = torch.full((len(x),), x.shape[-1], device=x.device)
+        elif self.encoder.waveform:
+            x, frames = batch["wave"], batch["lengths"]
         else:
             x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         if "mix" in batch:
             x, frames = batch["mix"].mix(x), torch.maximum(frames, frames[batch["mix"].partner])
         if "hidden" in batch:  # (B, F, T)
             x = x.masked_fill(batch["hidden"][:, None], 0.0)
-        features: tuple[Tensor, Tensor] = self.encoder(self.augment(x), frames)
+        features: tuple[Tensor, Tensor] = self.encoder(x if self.encoder.waveform else self.augment(x), frames)
         return features
 
     def sets(self, x: Tensor, frames: Tensor) -> dict[str, Tensor]:
@@ -177,10 +192,13 @@ class AudioTask(PoolingTask):
 
     def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
         """The centres of the network's cells, (1, F', T', 2)."""
-        high, long = self.encoder.cell
-        bands = self.spectrogram.frequencies().to(x.device, torch.float)[::high]
+        (high, long), (low, early) = self.encoder.cell, self.encoder.first
+        known = self.spectrogram.frequencies().to(x.device, torch.float)
+        place = (low + high * torch.arange(x.shape[2], device=x.device)).clamp(0, len(known) - 1)
+        below, above = known[place.floor().long()], known[place.ceil().long()]
+        bands = below + (place - place.floor()) * (above - below)
         frame_s = self.spectrogram.hop / self.spectrogram.sample_rate
-        times = torch.arange(x.shape[3], device=x.device) * (long * frame_s)
+        times = (early + long * torch.arange(x.shape[3], device=x.device)) * frame_s
         return torch.stack(torch.meshgrid(bands, times, indexing="ij"), -1)[None]
 
     def target(self, batch: dict[str, Any]) -> Tensor:
@@ -220,7 +238,10 @@ class AudioTask(PoolingTask):
     def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
         """Maps of the network's cells, (B, F', T'), to the bins (F, frames) of each clip's spectrogram."""
         frames = self.spectrogram.count(batch["lengths"]).tolist()
-        return to_bins(maps, frames=frames, bands=self.bands, stride=self.encoder.cell)
+        lengths = batch["lengths"].tolist() if self.encoder.waveform else frames
+        cells = [self.encoder.count(length) for length in lengths]
+        stride, first = self.encoder.cell, self.encoder.first
+        return to_bins(maps, frames=frames, cells=cells, bands=self.bands, stride=stride, first=first)
 
     def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
         """What a clip shows without a network: how loud each bin is."""
@@ -232,13 +253,17 @@ class AudioTask(PoolingTask):
         x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         return audio_floors(x[:, 0], frames, self.axis)
 
-    def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
-        """Set hidden bins to silence."""
+    def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any] | None:
+        """Set hidden bins to silence; a waveform has none."""
+        if self.encoder.waveform:
+            return None
         longest = int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1])))
         return {**batch, "hidden": torch.stack([nn.functional.pad(one, (0, longest - one.shape[1])) for one in hidden])}
 
-    def inputs(self, batch: dict[str, Any]) -> Tensor:
-        """The spectrogram, (B, 1, F, T)."""
+    def inputs(self, batch: dict[str, Any]) -> Tensor | None:
+        """The spectrogram, (B, 1, F, T), if that is what the network takes."""
+        if self.encoder.waveform:
+            return None
         spectrogram: Tensor = self.spectrogram(batch["wave"], batch["lengths"])[0]
         return spectrogram
 
@@ -292,4 +317,4 @@ class AudioTask(PoolingTask):
     @property
     def cell(self) -> int:
         """Bins of the spectrogram in a cell of the network's grid."""
-        return math.prod(self.encoder.cell)
+        return round(math.prod(self.encoder.cell))

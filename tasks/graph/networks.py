@@ -1,11 +1,13 @@
-"""The networks by name: PyG's own models, and its convolutions for edge features that have no model there."""
+"""The networks: PyG's own models by name, its convolutions for edges that have no model there, and any other class."""
 
 from typing import Any, Literal, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.nn import GINEConv, MessagePassing, NNConv, TransformerConv, models
 from torch_geometric.nn.models.basic_gnn import BasicGNN
+
+from tasks.task.network import build_network, passes, try_out
 
 Conv = Literal["gin", "gcn", "sage", "gat", "pna", "gine", "gatv2", "transformer", "nnconv"]
 
@@ -76,7 +78,7 @@ WITH_EDGES = [name for name, (model, _) in NETWORKS.items() if model.supports_ed
 """Those that read edge features."""
 
 
-def build_network(
+def build_model(
     conv: str, spec: dict[str, Any], *, hidden: int, layers: int, jk: str | None, norm: str | None, dropout: float
 ) -> BasicGNN:
     """Build a network for graphs of a spec.
@@ -95,7 +97,7 @@ def build_network(
 
     Example:
         >>> spec = {"channels": 7, "edge_features": 4}
-        >>> build_network("gine", spec, hidden=8, layers=2, jk=None, norm=None, dropout=0.0)
+        >>> build_model("gine", spec, hidden=8, layers=2, jk=None, norm=None, dropout=0.0)
         GINE(7, 8, num_layers=2)
     """
     if conv not in NETWORKS:
@@ -122,3 +124,53 @@ def build_network(
         dropout=dropout,
         **own,
     )
+
+
+class OwnNetwork(nn.Module):
+    """Any module that takes ``(x, edge_index)`` and, where it has arguments of these names, more, to node features.
+
+    ``edge_attr``, ``batch`` and ``batch_size`` are handed on by name. In its constructor ``in_channels``, ``edge_dim``
+    and ``deg`` (PNA's histogram) are filled in from the data unless they are given.
+
+    Args:
+        path: Dotted path of its class (`tasks.task.network.build_network`).
+        arguments: What its constructor is given.
+        spec: What the data says of itself.
+
+    Raises:
+        ValueError: If it cannot be built, fails on a small graph, or does not return a row for each node.
+
+    Example:
+        >>> spec = {"channels": 7, "degree_histogram": [0, 4, 2]}
+        >>> OwnNetwork("torch_geometric.nn.GraphSAGE", {"hidden_channels": 16, "num_layers": 3}, spec).out_channels
+        16
+    """
+
+    def __init__(self, path: str, arguments: dict[str, Any], spec: dict[str, Any]):
+        super().__init__()
+        edges = spec.get("edge_features") or 0
+        known = {"in_channels": spec["channels"], "deg": torch.tensor(spec["degree_histogram"])}
+        known |= {"edge_dim": edges} if edges else {}
+        if path.startswith("torch_geometric."):  # whose models hand on some of them without naming them
+            unnamed = {"GAT": ("edge_dim",), "PNA": ("edge_dim", "deg")}.get(path.rpartition(".")[2], ())
+            arguments = {**{name: known[name] for name in unnamed if name in known}, **arguments}
+        self.network = build_network(path, arguments, known)
+        self.takes = passes(self.network) & {"edge_attr", "batch", "batch_size"}
+        self.supports_edge_attr = "edge_attr" in self.takes and getattr(self.network, "supports_edge_attr", True)
+        ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+        told = {"edge_attr": torch.zeros(4, edges)} if edges and self.supports_edge_attr else {}
+        index = torch.zeros(3, dtype=torch.long)
+        found = try_out(path, self.network, torch.zeros(3, spec["channels"]), ends, **self._told(told, index, 1))
+        if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 3:
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"encoder {path}: expected features of the nodes, (3, C) for a graph of 3, got {what}")
+        self.out_channels = found.shape[1]
+
+    def _told(self, told: dict[str, Any], batch: Tensor, batch_size: int) -> dict[str, Any]:
+        every = {**told, "batch": batch, "batch_size": batch_size}
+        return {name: value for name, value in every.items() if name in self.takes}
+
+    def forward(self, x: Tensor, edge_index: Tensor, *, batch: Tensor, batch_size: int, **told: Tensor) -> Tensor:
+        """Features of the nodes, (N, C)."""
+        features: Tensor = self.network(x, edge_index, **self._told(told, batch, batch_size))
+        return features

@@ -16,7 +16,7 @@ from tasks.graph.colours import ColourFeatures, kinds_of
 from tasks.graph.crops import keep_pairs
 from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors
-from tasks.graph.networks import WITH_EDGES, Conv, build_network
+from tasks.graph.networks import WITH_EDGES, Conv, OwnNetwork, build_model
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 
@@ -30,6 +30,9 @@ class GraphTask(PoolingTask):
             (Hamilton et al. 2017), GAT (Veličković et al. 2018) or PNA (Corso et al. 2020), each as PyG's model of that
             name; for edge features also "gine" (Hu et al. 2020), "gatv2" (Brody et al. 2022), "transformer" (Shi et al.
             2021) or "nnconv" (Gilmer et al. 2017). GIN, GCN and GraphSAGE do not read edge features, and say so.
+        encoder: Path of another network's class (`tasks.graph.networks.OwnNetwork`) instead of ``conv``, whose options
+            down to ``dropout`` it does not read.
+        encoder_args: Arguments of its constructor.
         hidden: Channels of every layer, and of what is pooled.
         layers: Message-passing layers: how far, in edges, a node looks.
         jk: Jumping knowledge (Xu et al. 2018): what a node keeps of all layers, projected to ``hidden`` channels; None
@@ -57,6 +60,8 @@ class GraphTask(PoolingTask):
         spec: dict[str, Any],
         *,
         conv: Conv = "gin",
+        encoder: str | None = None,
+        encoder_args: dict[str, Any] | None = None,
         hidden: int = 64,
         layers: int = 4,
         jk: Literal["last", "cat", "max", "lstm"] | None = "cat",
@@ -69,11 +74,15 @@ class GraphTask(PoolingTask):
         colour_dropout: float = 0.0,
         **options: Any,
     ):
-        network = build_network(conv, spec, hidden=hidden, layers=layers, jk=jk, norm=norm, dropout=dropout)
-        colours = spec.get("colours")
-        super().__init__(spec, layout="[n] c", channels=hidden + (colour_channels if colours else 0), **options)
+        if encoder is not None and coarsen is not None:
+            raise ValueError(f"expected coarsen null with an encoder of one's own, got {coarsen}; leave one out")
+        own = None if encoder is None else OwnNetwork(encoder, encoder_args or {}, spec)
+        colours, width = spec.get("colours"), hidden if own is None else own.out_channels
+        super().__init__(spec, layout="[n] c", channels=width + (colour_channels if colours else 0), **options)
         self.save_hyperparameters()
         self.drop_edges = drop_edges
+        sizes: dict[str, Any] = {"hidden": hidden, "layers": layers, "jk": jk, "norm": norm, "dropout": dropout}
+        network = build_model(conv, spec, **sizes) if own is None else own
         self.encoder = network if coarsen is None else CoarsenedGNN(network, coarsen, ratio)
         self.reads_edges = bool(spec.get("edge_features")) and network.supports_edge_attr
         if coarsen == "asap" and self.reads_edges:
@@ -90,7 +99,9 @@ class GraphTask(PoolingTask):
         super().on_fit_start()
         dropped = 0 if self.reads_edges else self.spec.get("edge_features", 0)
         if dropped:
-            rank_zero_info(f"The {dropped} features of edges are not read; --model.conv {', '.join(WITH_EDGES)} would")
+            own = isinstance(self.encoder, OwnNetwork)
+            other = "forward has no edge_attr" if own else f"--model.conv {', '.join(WITH_EDGES)} would"
+            rank_zero_info(f"The {dropped} features of edges are not read; {other}")
 
     def encode(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         """Features of all nodes, (N, C), and the graph of each; a mask leaves out nodes that did not stay.
@@ -109,9 +120,10 @@ class GraphTask(PoolingTask):
             sets["mask"] = torch.zeros_like(batch.batch, dtype=torch.bool).index_fill(0, kept, True)
         else:
             x = self.encoder(x, edges, batch=batch.batch, batch_size=batch.num_graphs, **told)
-        # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it and
-        # the layers' features; a ReLU here lets nodes count what they have or lack.
-        x = x.relu()  # (N, hidden)
+        if not isinstance(self.encoder, OwnNetwork):
+            # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it
+            # and the layers' features; a ReLU here lets nodes count what they have or lack.
+            x = x.relu()  # (N, hidden)
         if self.colours is not None:
             labels = batch.x[:, self.spec["label_columns"]]
             x = torch.cat([x, self.colours(labels, batch.edge_index, batch.batch)], 1)

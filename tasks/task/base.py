@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
@@ -24,9 +23,10 @@ from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
 from tasks.task.optimiser import adamw, keep_options
 from tasks.task.regularise import Mixture, disagreement, own_share
+from tasks.task.weights import FromWeights
 
 
-class PoolingTask(Modality, LightningModule):
+class PoolingTask(Modality, FromWeights):
     """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
 
     Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the
@@ -49,6 +49,8 @@ class PoolingTask(Modality, LightningModule):
         consistency: Weight of the disagreement of two views of a sample, which augmentation and dropout make different
             (`tasks.task.regularise`); samples need no label for it (``labelled`` of the data).
         pooled_mixup: Strength α of mixup of the pooled vectors (`tasks.task.regularise`); 0 turns it off.
+        weights: Begin the encoder with this state dict, a .safetensors file or one that torch.save wrote.
+        freeze: Keep the encoder as it begins: no gradients, its norms and dropout in evaluation mode.
         pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
@@ -74,6 +76,8 @@ class PoolingTask(Modality, LightningModule):
         flatten_layers: Sequence[int] = (),
         consistency: float = 0.0,
         pooled_mixup: float = 0.0,
+        weights: str | None = None,
+        freeze: bool = False,
         **pool_options: Any,
     ):
         super().__init__()
@@ -85,6 +89,7 @@ class PoolingTask(Modality, LightningModule):
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
         self.consistency, self.pooled_mixup = consistency, pooled_mixup
+        self.weights, self.frozen = weights, freeze
         self.finite = FiniteLosses()
         for name in [name for name, value in pool_options.items() if value is None]:
             del pool_options[name]
@@ -304,6 +309,7 @@ class PoolingTask(Modality, LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Bring it back; earlier checkpoints have none."""
+        super().on_load_checkpoint(checkpoint)
         if self.operating_point is not None:
             self.operating_point.threshold = checkpoint.get("threshold", math.nan)
 

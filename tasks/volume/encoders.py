@@ -11,9 +11,12 @@ from functools import partial
 from math import gcd
 from typing import Any
 
+import torch
 from monai.networks.blocks import Convolution, ResidualUnit
 from monai.networks.nets import BasicUNet, DenseNet, ResNet, SENet
-from torch import nn
+from torch import Tensor, nn
+
+from tasks.task.network import build_network, try_out
 
 
 @dataclass
@@ -22,8 +25,9 @@ class Encoder:
 
     network: nn.Module
     channels: int
-    stride: int
-    first: float
+    stride: int | tuple[float, ...]
+    """Voxels from cell to cell, for all axes or one each."""
+    first: float | tuple[float, ...]
 
 
 def plain(in_channels: int, *, width: int, depth: int, levels: int, norm: str, dropout: float) -> Encoder:
@@ -102,13 +106,14 @@ ENCODERS: dict[str, tuple[Callable[..., Encoder], dict[str, Any]]] = {
 """Builders by name, with the options that each has and their defaults."""
 
 
-def build_encoder(name: str, in_channels: int = 1, **options: Any) -> Encoder:
+def build_encoder(name: str, in_channels: int = 1, arguments: dict[str, Any] | None = None, **options: Any) -> Encoder:
     """Build an encoder by name.
 
     Args:
-        name: One of `ENCODERS`.
+        name: One of `ENCODERS`, or the path of a class (`own_encoder`).
         in_channels: Channels of the image.
-        options: Its own options; those that are None take the encoder's default.
+        arguments: What a class is given.
+        options: Its own options; those that are None take the encoder's default. A class has none.
 
     Raises:
         ValueError: If there is no such encoder, or it lacks an option that was given.
@@ -118,14 +123,77 @@ def build_encoder(name: str, in_channels: int = 1, **options: Any) -> Encoder:
         >>> encoder.channels, encoder.stride
         (16, 4)
     """
-    if name not in ENCODERS:
-        raise ValueError(f"expected an encoder of {', '.join(ENCODERS)}, got '{name}'; choose one of them")
-    build, defaults = ENCODERS[name]
     given = {key: value for key, value in options.items() if value is not None}
+    if "." in name:
+        if given:
+            raise ValueError(f"encoder {name} takes encoder_args, got {', '.join(given)}; leave them out")
+        return own_encoder(name, arguments or {}, in_channels)
+    if name not in ENCODERS:
+        raise ValueError(
+            f"expected an encoder of {', '.join(ENCODERS)}, or the path of a class, got '{name}'; choose one of them"
+        )
+    if arguments:
+        raise ValueError(f"encoder_args are for the path of a class, got encoder '{name}'; leave them out")
+    build, defaults = ENCODERS[name]
     extra = ", ".join(sorted(given.keys() - defaults))
     if extra:
         raise ValueError(f"encoder '{name}' has the options {', '.join(defaults)}, got {extra}; leave it out")
     return build(in_channels, **{**defaults, **given})
+
+
+class OwnNetwork(nn.Module):
+    """Any module that takes images, (B, C, D, H, W), to features on a grid, or to several, of which the last count.
+
+    ``spatial_dims`` and ``in_channels`` or ``n_input_channels`` of its constructor are filled in unless they are given.
+    """
+
+    def __init__(self, path: str, arguments: dict[str, Any], in_channels: int):
+        super().__init__()
+        known = {"spatial_dims": 3, "in_channels": in_channels, "n_input_channels": in_channels}
+        self.network = build_network(path, arguments, known)
+        self.grids: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """Cells along each axis for images of the shapes that it has met."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features, (B, C, d, h, w)."""
+        found = self.network(image)
+        features: Tensor = found[-1] if isinstance(found, list | tuple) else found
+        if isinstance(features, Tensor):
+            self.grids[tuple(image.shape[2:])] = tuple(features.shape[2:])
+        return features
+
+
+def own_encoder(path: str, arguments: dict[str, Any], in_channels: int) -> Encoder:
+    """Build any network by the path of its class, and find out by trying where its cells lie.
+
+    Cells are taken to lie evenly about the middle of the image. Those of a convolution of stride s and odd width, with
+    its usual padding, lie up to (s - 1) / 2 voxels before that.
+
+    Args:
+        path: Such as ``monai.networks.nets.SegResNet`` (`tasks.task.network.build_network`).
+        arguments: What its constructor is given.
+        in_channels: Channels of the image.
+
+    Raises:
+        ValueError: If it cannot be built, fails on cubes of 64 and 96 voxels, or returns no grid of features.
+    """
+    network = OwnNetwork(path, arguments, in_channels)
+    grids = []
+    for side in (64, 96):
+        found = try_out(path, network, torch.zeros(1, in_channels, *[side] * 3))
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        if not isinstance(found, Tensor) or found.ndim != 5:
+            raise ValueError(
+                f"encoder {path}: expected features on a grid, (B, C, d, h, w), got {shape}; give a network without "
+                "its own pooling and head, or wrap it in a module of yours that returns what comes before them"
+            )
+        grids.append(shape)
+    channels = int(grids[0][1])
+    if any(large <= small for small, large in zip(grids[0][2:], grids[1][2:], strict=True)):
+        raise ValueError(f"encoder {path}: expected a grid that grows with the image, got {grids[0]} and {grids[1]}")
+    stride = tuple(32 / (large - small) for small, large in zip(grids[0][2:], grids[1][2:], strict=True))
+    first = tuple((63 - step * (cells - 1)) / 2 for step, cells in zip(stride, grids[0][2:], strict=True))
+    return Encoder(network, channels, stride, first)
 
 
 def _norm(name: str, channels: int) -> str | tuple[str, dict[str, Any]]:

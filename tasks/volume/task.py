@@ -1,6 +1,7 @@
 """One of MONAI's 3-D networks, a pool over space, a head; maps as pictures and as NIfTI over the original file."""
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
-from tasks.volume.encoders import build_encoder
+from tasks.volume.encoders import OwnNetwork, build_encoder
 from tasks.volume.floors import volume_floors
 from tasks.volume.maps import write_map
 from tasks.volume.transforms import preprocessing
@@ -30,7 +31,9 @@ class VolumeTask(PoolingTask):
         spec: What the data says of itself (`tasks.data.base.PoolingData.spec`).
         encoder: MONAI's network before the pooling. ``plain`` (residual units, stride 2 to the power of ``levels``)
             is the choice for small volumes and sharp maps, ``resnet10`` and ``resnet18`` (stride 8) for whole heads,
-            ``densenet121`` and ``seresnet`` (stride 32) for large ones, ``unet`` (stride 1) for exact boundaries.
+            ``densenet121`` and ``seresnet`` (stride 32) for large ones, ``unet`` (stride 1) for exact boundaries. Any
+            other by the path of its class (`tasks.volume.encoders.own_encoder`).
+        encoder_args: Arguments of its constructor.
         width: Channels of the encoder's first level.
         depth: Residual units a level (``plain``, ``seresnet``).
         levels: Levels of ``plain``; each halves the grid.
@@ -45,7 +48,8 @@ class VolumeTask(PoolingTask):
         self,
         spec: dict[str, Any],
         *,
-        encoder: Literal["plain", "resnet10", "resnet18", "densenet121", "seresnet", "unet"] = "plain",
+        encoder: str = "plain",
+        encoder_args: dict[str, Any] | None = None,
         width: int | None = None,
         depth: int | None = None,
         levels: int | None = None,
@@ -53,9 +57,8 @@ class VolumeTask(PoolingTask):
         dropout: float | None = None,
         **options: Any,
     ):
-        built = build_encoder(
-            encoder, spec["channels"], width=width, depth=depth, levels=levels, norm=norm, dropout=dropout
-        )
+        sizes: dict[str, Any] = {"width": width, "depth": depth, "levels": levels, "norm": norm, "dropout": dropout}
+        built = build_encoder(encoder, spec["channels"], encoder_args, **sizes)
         super().__init__(spec, layout="b c [d h w]", channels=built.channels, **options)
         self.save_hyperparameters()
         # Weights that lie channels last make convolutions hand on features that do: up to 1.6 times as fast a step.
@@ -81,6 +84,9 @@ class VolumeTask(PoolingTask):
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Cells along each axis for an image of this shape, which is passed through the network without its numbers."""
+        known = self.encoder.grids.get(tuple(shape)) if isinstance(self.encoder, OwnNetwork) else None
+        if known is not None:
+            return known
         weights = {name: value.to("meta") for name, value in self.encoder.state_dict().items()}
         image = torch.empty(1, self.spec["channels"], *shape, device="meta")
         return tuple(functional_call(self.encoder, weights, image).shape[2:])
@@ -89,7 +95,8 @@ class VolumeTask(PoolingTask):
 
     def places(self, batch: dict[str, Any], x: Tensor) -> Tensor:
         """The centres of the grid's cells in the file's space, ``(B, d, h, w, 3)``."""
-        voxels = self.first + self.stride * grid_numbers(self.pool, x)[0]  # (d, h, w, 3)
+        numbers = grid_numbers(self.pool, x)[0]  # (d, h, w, 3)
+        voxels = numbers.new_tensor(self.first) + numbers.new_tensor(self.stride) * numbers
         affine = batch["affine"].to(voxels)
         places: Tensor = torch.einsum("bij,dhwj->bdhwi", affine[:, :3, :3], voxels) + affine[:, None, None, None, :3, 3]
         return places
@@ -178,4 +185,5 @@ class VolumeTask(PoolingTask):
     @property
     def cell(self) -> int:
         """Voxels in a cell of the encoder's grid."""
-        return self.stride**3
+        stride = self.stride if isinstance(self.stride, tuple) else (self.stride,) * 3
+        return round(math.prod(stride))

@@ -118,7 +118,7 @@ def test_a_cell_is_drawn_where_the_network_saw_it(stride):
     x[0, 0, 8, 20] = 1.0
     out, _ = net(x, torch.tensor([40]))
     assert net.cell == (stride[0] ** 2, stride[1] ** 2)
-    (fine,) = to_bins(out[:, 0], frames=[40], bands=32, stride=net.cell)
+    (fine,) = to_bins(out[:, 0], frames=[40], cells=[net.count(40)], bands=32, stride=net.cell)
     bands, times = (fine == fine.max()).nonzero(as_tuple=True)
     assert fine.shape == (32, 40)
     assert (float(bands.double().mean()), float(times.double().mean())) == (8.0, 20.0)
