@@ -18,6 +18,8 @@ from tasks.task.floors import JUDGED, below, measure_floors
 Row = dict[str, Any]
 LARGEST = 20_000
 """Samples to learn from and to test on; of more, floors take longer than the seconds that they are meant to."""
+FOREST = 5_000
+"""Targets of all samples, of which forests take longer than that."""
 
 
 def floors_of_run(task: PoolingTask, data: PoolingData, folder: Path) -> list[str]:
@@ -37,8 +39,9 @@ def floors_of_run(task: PoolingTask, data: PoolingData, folder: Path) -> list[st
     if samples > LARGEST:
         what = f"not measured with more than {LARGEST} samples, here are {samples}"
         return [f"floors: {what}; python -m tasks floors takes the time"]
+    forests = samples * task.outputs <= FOREST
     try:
-        rows = measure_floors(task, data)
+        rows = measure_floors(task, data, forests=forests)
     except Exception as error:  # whatever a user's own floors do, the result stays
         reason = " ".join(str(error).split())
         return [f"floors: not measured ({type(error).__name__}: {reason}); --floors false leaves them out"]

@@ -17,6 +17,7 @@ import yaml
 from tasks.commands.runs import numbered
 from tasks.commands.tables import write_csv
 from tasks.data.problems import BadInput
+from tasks.task.certainty import LOWER_IS_BETTER
 
 Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +117,7 @@ def measured(folder: Path, metric: str) -> Row:
         found |= {f"{column}s": len(groups), f"sd_{column}s": _sd([statistics.fmean(one) for one in groups.values()])}
     if (folder / "floors.csv").is_file():
         floors = _groups(_read(folder / "floors.csv"), "floor", metric)
-        best = (min if metric == "mae" else max)(floors, key=lambda name: statistics.fmean(floors[name]))
+        best = (min if metric in LOWER_IS_BETTER else max)(floors, key=lambda name: statistics.fmean(floors[name]))
         found |= {"floor": best, "floor_mean": statistics.fmean(floors[best]), "floor_sd": _sd(floors[best])}
     return found
 

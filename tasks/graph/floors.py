@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tasks.graph.colours import weisfeiler_leman
-from tasks.task.modality import Counts
+from tasks.task.modality import Counts, ForForest
 
 ROUNDS = 3  # of Weisfeiler and Leman's refinement
 
@@ -49,6 +49,22 @@ def graph_floors(
         parts = torch.split(numbers, ptr.diff().tolist())
         floors["mean+std of features"] = [torch.cat([one.mean(0), one.std(0, correction=0)]) for one in parts]
     return floors
+
+
+def molecule_floors(smiles: Sequence[str]) -> dict[str, Sequence[Any]]:
+    """What chemists hold a network against: forests on Morgan fingerprints and on descriptors. Without RDKit none.
+
+    Args:
+        smiles: The molecules.
+    """
+    try:
+        from tasks.graph.chemistry import descriptors, fingerprint
+    except ImportError:
+        return {}
+    return {
+        "forest, fingerprints": ForForest(torch.from_numpy(fingerprint(one)).float() for one in smiles),
+        "forest, descriptors": ForForest(torch.from_numpy(descriptors(one)) for one in smiles),
+    }
 
 
 def _count(words: Sequence[Tensor], ptr: Tensor) -> list[Counts]:

@@ -15,7 +15,7 @@ from tasks.graph.coarsened import CoarsenedGNN, Coarsening
 from tasks.graph.colours import ColourFeatures, kinds_of
 from tasks.graph.crops import keep_pairs
 from tasks.graph.features import own_columns
-from tasks.graph.floors import graph_floors
+from tasks.graph.floors import graph_floors, molecule_floors
 from tasks.graph.networks import WITH_EDGES, Conv, OwnNetwork, build_model
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
@@ -177,7 +177,8 @@ class GraphTask(PoolingTask):
         told = self.spec["features"]
         plain = self.spec.get("edge_features") and not any(told["edge_mean"]) and set(told["edge_std"]) == {1.0}
         kinds = kinds_of(batch.edge_attr) if plain else None
-        return graph_floors(batch.x[:, labels], batch.x[:, others], batch.edge_index, batch.ptr, kinds)
+        found = graph_floors(batch.x[:, labels], batch.x[:, others], batch.edge_index, batch.ptr, kinds)
+        return found | molecule_floors(batch.smiles) if "smiles" in batch else found
 
     def inputs(self, batch: Batch) -> Tensor:
         """The nodes' features."""

@@ -1,7 +1,8 @@
 """Floors: what simple baselines reach on the split that a task is tested on, by scikit-learn, in seconds.
 
 A task tells a few numbers or counts of each sample (`PoolingTask.floors`). A linear model is fitted to each kind of
-them on the training samples, its penalty chosen by folds within these, and tested on the test samples.
+them on the training samples, its penalty chosen by folds within these, and tested on the test samples; where the task
+asks for one, a random forest.
 """
 
 import math
@@ -19,25 +20,29 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from tasks.data.base import PoolingData
 from tasks.task.base import PoolingTask
 from tasks.task.certainty import measure, report_metrics
-from tasks.task.modality import Counts
+from tasks.task.modality import Counts, ForForest
 
 Row = dict[str, Any]
 
-JUDGED = {"acc": 1, "auroc": 1, "ap": 1, "mae": -1, "r2": 1}
+JUDGED = {"acc": 1, "auroc": 1, "ap": 1, "mae": -1, "rmse": -1, "r2": 1}
 """Metrics in which a result is held against floors, with 1 where more is better. In others, such as sensitivity, saying
 yes to everything is unbeaten."""
 INNER_FOLDS = 5
+TREES = 300
 PENALTIES = 10.0 ** np.arange(-3, 2)  # C of the logistic regression
 RIDGES = 10.0 ** np.arange(-2, 7)
 
 
-def measure_floors(task: PoolingTask, data: PoolingData, *, parts: Sequence[str] = ("train",)) -> list[Row]:
+def measure_floors(
+    task: PoolingTask, data: PoolingData, *, parts: Sequence[str] = ("train",), forests: bool = True
+) -> list[Row]:
     """Fit the floors on a part of the data and test them on its test part.
 
     Args:
         task: Says what a floor is told of a sample; that it is trained or not makes no difference.
         data: Its training samples are taken without random changes, and only those that keep their label.
         parts: What floors are fitted on: train, the samples that a network learns from, or train and val.
+        forests: Whether to grow the forests, too, which take minutes where there are many samples or labels.
 
     Returns:
         A row for each floor, ``floor`` and the metrics of the task's kind. The first knows the targets alone (the most
@@ -56,10 +61,13 @@ def measure_floors(task: PoolingTask, data: PoolingData, *, parts: Sequence[str]
 
     nothing = np.zeros((len(train_target), 0)), np.zeros((len(target), 0))
     told = {"mean" if task.kind == "regression" else "majority": nothing}
-    told |= {name: both for name in train if (both := _matrices(train[name], test[name]))[0].shape[1]}
+    grown = {name for name, each in train.items() if isinstance(each, ForForest)}
+    wanted = [name for name in train if forests or name not in grown]
+    told |= {name: both for name in wanted if (both := _matrices(train[name], test[name]))[0].shape[1]}
     rows, metrics = [], report_metrics(task.kind, len(task.classes))
     for name, (x, asked) in told.items():
-        predictions = _predict(task.kind, len(task.classes), x, train_target.numpy(), asked, groups)
+        y = train_target.numpy()
+        predictions = _predict(task.kind, len(task.classes), x, y, asked, groups, forest=name in grown)
         rows.append({"floor": name, **measure(metrics, task.kind, torch.from_numpy(predictions).float(), target)})
     return rows
 
@@ -93,7 +101,8 @@ def _collect(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tup
         for batch in data.loader(samples, False):
             batch = task.transfer_batch_to_device(batch, task.device, 0)
             for name, each in task.floors(batch).items():
-                told.setdefault(name, []).extend(one.cpu().numpy() if isinstance(one, Tensor) else one for one in each)
+                kept = told.setdefault(name, ForForest() if isinstance(each, ForForest) else [])
+                kept.extend(one.cpu().numpy() if isinstance(one, Tensor) else one for one in each)
             targets.append(task.target(batch).cpu())
     task.train(training)
     return told, torch.cat(targets)
@@ -122,10 +131,19 @@ def _logarithms(samples: Sequence[Counts], words: Mapping[int, int]) -> csr_matr
     return csr_matrix((np.log1p(numbers), places, ends), shape=(len(samples), len(words)))
 
 
-def _predict(kind: str, classes: int, x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None]) -> np.ndarray:
+def _predict(
+    kind: str,
+    classes: int,
+    x: Any,
+    y: np.ndarray,
+    asked: Any,
+    groups: Sequence[str | None],
+    *,
+    forest: bool = False,
+) -> np.ndarray:
     """Probabilities (B, K), or values (B, T), of the samples that are asked for; ``x`` and ``y`` are learned from."""
     if kind in ("binary", "multiclass"):
-        found, values = _fit(x, y, asked, groups)
+        found, values = _fit(x, y, asked, groups, forest=forest)
         probabilities = np.zeros((len(found), classes))
         probabilities[:, values] = found
         return probabilities
@@ -133,16 +151,17 @@ def _predict(kind: str, classes: int, x: Any, y: np.ndarray, asked: Any, groups:
     for column in y.T:
         there = np.flatnonzero(~np.isnan(column))
         own = [groups[number] for number in there.tolist()]
-        found, values = _fit(x[there], column[there], asked, own, number=kind == "regression")
+        found, values = _fit(x[there], column[there], asked, own, number=kind == "regression", forest=forest)
         columns.append(found[:, 0] if kind == "regression" else found[:, values == 1].sum(1))
     return np.stack(columns, 1)
 
 
 def _fit(
-    x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None], *, number: bool = False
+    x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None], *, number: bool = False, forest: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the classes in ``y`` and which these are; a column of values where ``y`` is a number."""
     from sklearn.dummy import DummyClassifier, DummyRegressor
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.model_selection import GridSearchCV
@@ -152,6 +171,8 @@ def _fit(
     different = len(set(y.tolist()))
     if x.shape[1] == 0 or different == 1:
         model: Any = DummyRegressor() if number else DummyClassifier()
+    elif forest:
+        model = (RandomForestRegressor if number else RandomForestClassifier)(TREES, random_state=0)
     else:
         # Of two classes in thousands of sparse columns liblinear is five times as fast; it knows no more than two.
         fitted = (

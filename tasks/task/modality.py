@@ -16,6 +16,10 @@ Counts = Mapping[int, int]
 """How often each of some words, whole numbers, is in a sample."""
 
 
+class ForForest(list[Any]):
+    """Vectors, one a sample, that a random forest (Breiman 2001) is to learn from, where a linear model is none."""
+
+
 class Modality(ABC):
     """The part of `PoolingTask` that a modality writes: `encode`, `target`, `ids`, `draw`, and of the rest what it has.
 
@@ -109,8 +113,9 @@ class Modality(ABC):
     def floors(self, batch: Any) -> dict[str, Sequence[Tensor | Counts]]:
         """What simple baselines are told of each sample of a batch, by their name (`tasks.task.floors`).
 
-        A vector of each sample, or how often each of some words (whole numbers) is in it; nothing that is learned has a
-        part in it. A baseline that knows only the targets needs no telling.
+        A vector of each sample (`ForForest` for a forest instead of a linear model), or how often each of some words
+        (whole numbers) is in it; nothing that is learned has a part in it. A baseline that knows only the targets needs
+        no telling.
         """
         return {}
 

@@ -6,12 +6,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from rdkit.Chem import MolFromSmiles
+from rdkit.Chem.Descriptors import CalcMolDescriptors
 from torch_geometric.utils import from_smiles
 
 from tasks.data.problems import BadInput
-from tasks.graph import MoleculeData
-from tasks.graph.chemistry import scaffold_split
+from tasks.graph import GraphTask, MoleculeData
+from tasks.graph.chemistry import descriptors, fingerprint, scaffold_split
 from tasks.graph.features import column_values, one_hot
+from tasks.task import floors
 
 ALKANES = ["C" * n for n in range(1, 11)]
 ALCOHOLS = [f"{chain}O" for chain in ALKANES]
@@ -129,6 +132,22 @@ def test_rows_without_a_target_are_to_be_predicted(table):
     data.setup()
     assert [sample.id for sample in data.samples("predict")] == ["set-31"]
     assert data.datasets["predict"][0].x.shape[1] == data.spec["channels"]
+
+
+def test_floors_are_forests_on_fingerprints_and_descriptors(table, monkeypatch):
+    """Equal molecules have equal ones, whatever their spelling."""
+    monkeypatch.setattr(floors, "TREES", 5)
+    data = MoleculeData(table(smiles=MANY, y=[len(one) for one in MANY]), num_folds=3, task="regression")
+    task = GraphTask(data.spec, hidden=4, layers=1)
+    told = task.floors(next(iter(data.test_dataloader())))
+    assert [len(one) for one in told["forest, fingerprints"]] == [2048] * 10
+    assert len({len(one) for one in told["forest, descriptors"]}) == 1
+    assert np.array_equal(fingerprint("OCC"), fingerprint("CCO"))
+    np.testing.assert_allclose(descriptors("OCC"), descriptors("CCO"))
+    assert descriptors("CCO")[list(CalcMolDescriptors(MolFromSmiles("CCO"))).index("MolWt")] == pytest.approx(46.069)
+    rows = {row["floor"]: row for row in floors.measure_floors(task, data)}
+    assert rows["forest, descriptors"]["rmse"] < rows["mean"]["rmse"] / 2
+    assert "forest, descriptors" not in {row["floor"] for row in floors.measure_floors(task, data, forests=False)}
 
 
 def test_scaffolds_are_in_one_part():

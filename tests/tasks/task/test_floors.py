@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction import DictVectorizer
 from toy import ToyData, ToyTask
 
@@ -15,6 +16,7 @@ from tasks.__main__ import main
 from tasks.data.base import Sample
 from tasks.task import floors
 from tasks.task.floors import below, measure_floors
+from tasks.task.modality import ForForest
 
 QUICK = ["--trainer.max_epochs=1", "--outputs.bootstrap=0", "--outputs.maps=0", "--outputs.every=0"]
 
@@ -60,6 +62,26 @@ def test_a_floor_whose_counts_hold_the_class_is_always_right(kind):
 )
 def test_vectors_that_hold_the_target_are_found_in_every_kind_of_task(kind, metric, least):
     assert measured(kind, means)["means"][metric] > least
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
+def test_a_forest_is_that_of_scikit_learn(kind, monkeypatch):
+    monkeypatch.setattr(floors, "TREES", 20)
+    data = ToyData(kind, train=60)
+    data.setup()
+    tell = lambda batch: {"grown": ForForest(means(batch)["means"])}  # noqa: E731
+    found = measured(kind, tell, data)["grown"]
+    train, test = data.datasets["train"], data.datasets["test"]
+    x, asked = train.x.mean(1).double().numpy(), test.x.mean(1).double().numpy()
+    model = (RandomForestRegressor if kind == "regression" else RandomForestClassifier)(20, random_state=0)
+    columns = train.y.numpy().reshape(len(train.y), -1).T
+    said = np.stack([model.fit(x, column).predict(asked) for column in columns], 1)
+    truth = test.y.numpy().reshape(said.shape)
+    if kind == "regression":
+        assert found["mae"] == pytest.approx(np.abs(said - truth).mean(), rel=1e-4)
+    else:
+        assert found["acc"] == pytest.approx((said == truth).mean(), abs=0.04)  # of a tie at one half, either
+    assert "grown" not in measured(kind, tell, data, forests=False)
 
 
 def test_shuffled_targets_leave_chance():
@@ -109,7 +131,7 @@ def test_counts_become_the_logarithms_that_scikit_learns_table_gives():
 def test_only_training_samples_that_keep_their_label_are_learned_from(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        floors, "_fit", lambda x, y, asked, groups: seen.append(len(y)) or (np.full((len(asked), 2), 0.5), [0, 1])
+        floors, "_fit", lambda x, y, asked, groups, **_: seen.append(len(y)) or (np.full((len(asked), 2), 0.5), [0, 1])
     )
     for data in (ToyData("binary"), ToyData("binary", labelled=5)):
         measured("binary", means, data)
