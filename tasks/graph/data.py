@@ -51,6 +51,7 @@ class GraphData(PoolingData):
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
             over the nodes cannot count them.
+        descriptors: Add RDKit's descriptors of the whole molecule (of `smiles`) as features of each of its atoms.
         colours: List the training graphs' Weisfeiler-Leman colours of this many rounds, of which a
             `tasks.graph.GraphTask` then learns features beside the network's.
         kwargs: Options of `tasks.data.base.PoolingData`.
@@ -80,6 +81,7 @@ class GraphData(PoolingData):
         splits: str | None = None,
         degrees: int | None = None,
         size: bool = False,
+        descriptors: bool = False,
         colours: int | None = None,
         **kwargs: Any,
     ):
@@ -89,6 +91,7 @@ class GraphData(PoolingData):
         self.split, self.splits = split, splits
         self.degrees = degrees
         self.size = size
+        self.descriptors = descriptors
         self.colours = colours
 
     @abstractmethod
@@ -162,6 +165,10 @@ class GraphData(PoolingData):
             parts: dict[str, list[int]] = {"train": [], "val": [], "test": list(range(len(graphs)))}
         else:
             parts = divide(self, graphs, targets, single, problems)
+        if self.descriptors and not all("smiles" in graph for graph in graphs):
+            problems.stop(
+                "descriptors", "expected molecules with smiles, got other graphs; leave --data.descriptors out"
+            )
         if not parts or problems.fatal:
             return
         contents = self.contents_of(graphs)
@@ -221,7 +228,9 @@ class GraphData(PoolingData):
     ) -> dict[str, Any]:
         """Complete the graphs' features, and say what a task must know."""
         highest = (_DEGREES if graphs[0].x is None else 0) if self.degrees is None else self.degrees
-        features = learn_features([graphs[i] for i in parts["train"]], degrees=highest, size=self.size)
+        features = learn_features(
+            [graphs[i] for i in parts["train"]], degrees=highest, size=self.size, descriptors=self.descriptors
+        )
         for graph in graphs:
             complete(graph, features)
         train = [graphs[i] for i in parts["train"]]

@@ -16,6 +16,7 @@ from tasks.graph.raw import match_labels
 Values = list[list[int] | None]
 """Of each column of whole numbers the values that are told apart; None for one that is a number."""
 
+CLIP = 4.0  # standard deviations; a molecule unlike all others may be thousands from the mean
 MOST = 128  # different values of a column of whole numbers; one with more counts something
 
 
@@ -58,17 +59,19 @@ def one_hot(columns: Tensor, values: Values | None) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def learn_features(train: Sequence[Data], *, degrees: int, size: bool) -> dict[str, Any]:
+def learn_features(train: Sequence[Data], *, degrees: int, size: bool, descriptors: bool = False) -> dict[str, Any]:
     """What `complete` must know to give any graph the features that these graphs have.
 
     Args:
         train: The training graphs.
         degrees: Highest degree of the one-hot degrees; 0 adds none.
         size: Whether to add log N.
+        descriptors: Whether to add RDKit's descriptors of molecules.
 
     Returns:
-        ``degrees``, ``size``, the values of columns of whole numbers (``nodes``, ``edges``), and mean and standard
-        deviation of the edges' columns, 0 and 1 for those of zeros and ones (``edge_mean``, ``edge_std``).
+        ``degrees``, ``size``, the values of columns of whole numbers (``nodes``, ``edges``), mean and standard
+        deviation of the edges' columns, 0 and 1 for those of zeros and ones (``edge_mean``, ``edge_std``), and those of
+        the descriptors, the varied ones (``descriptors``: ``columns``, ``mean``, ``std``).
     """
     first = train[0]
     features: dict[str, Any] = {"degrees": degrees, "size": size, "nodes": None, "edges": None}
@@ -79,6 +82,13 @@ def learn_features(train: Sequence[Data], *, degrees: int, size: bool) -> dict[s
         features["edges"] = column_values(edges)
         mean, std = column_scale(one_hot(edges, features["edges"]))
         features |= {"edge_mean": mean, "edge_std": std}
+    if descriptors:
+        from tasks.graph.chemistry import descriptors as describe
+
+        values = np.stack([describe(graph.smiles) for graph in train])
+        varied = np.flatnonzero(values.std(0) > 1e-9)
+        mean, std = values.mean(0)[varied].tolist(), values.std(0)[varied].tolist()
+        features["descriptors"] = {"columns": varied.tolist(), "mean": mean, "std": std}
     return features
 
 
@@ -92,6 +102,8 @@ def complete(graph: Data, features: dict[str, Any]) -> None:
     if graph.x is not None:
         graph.x = one_hot(graph.x, features.get("nodes"))
     graph.x = node_features(graph, features["degrees"], size=features["size"])
+    if features.get("descriptors"):
+        graph.x = torch.cat([graph.x, descriptor_columns(graph, **features["descriptors"])], 1)
     if graph.edge_attr is not None and "edge_mean" in features:
         numbers = one_hot(graph.edge_attr, features["edges"])
         graph.edge_attr = (numbers - torch.tensor(features["edge_mean"])) / torch.tensor(features["edge_std"])
@@ -126,6 +138,21 @@ def conform(graph: Data, spec: dict[str, Any], reading: dict[str, Any] | None) -
             )
 
 
+def descriptor_columns(graph: Data, columns: list[int], mean: list[float], std: list[float]) -> Tensor:
+    """RDKit's descriptors of a molecule, standardised and clipped to ±`CLIP`, the same for all of its atoms, (N, D).
+
+    Args:
+        graph: A molecule with its `smiles`.
+        columns: Which descriptors.
+        mean: Their mean over the training molecules.
+        std: Their standard deviation.
+    """
+    from tasks.graph.chemistry import descriptors
+
+    values = ((descriptors(graph.smiles)[columns] - mean) / np.array(std)).clip(-CLIP, CLIP)
+    return torch.from_numpy(values).float().expand(graph.num_nodes, -1)
+
+
 def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
     """A graph's features and those of its shape.
 
@@ -147,10 +174,10 @@ def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
 
 
 def own_columns(spec: dict[str, Any]) -> int:
-    """How many feature columns, the last ones, do not come from the data: degrees and size."""
+    """How many feature columns, the last ones, are not the nodes' own: degrees, size and descriptors."""
     features = spec["features"]
     columns: int = (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
-    return columns
+    return columns + len((features.get("descriptors") or {"columns": ()})["columns"])
 
 
 def feature_scale(graphs: Sequence[Data]) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ from torch_geometric.data import Data, Dataset
 
 from tasks.data.problems import BadInput, Problems
 from tasks.graph.data import GraphData
+from tasks.graph.ogb import read_ogb
 from tasks.graph.stored import read_stored
 from tasks.graph.targets import Targets, Task, read_targets
 
@@ -28,7 +29,8 @@ class PyGData(GraphData):
     Args:
         dataset: A data set of PyG (from the command line its class path, ``--data.dataset
             torch_geometric.datasets.MoleculeNet``, with its own arguments, ``--data.dataset.name ESOL``), `Data`
-            objects, or a file that `torch.save` or `InMemoryDataset.save` wrote of them; nothing in it is run.
+            objects, a file that `torch.save` or `InMemoryDataset.save` wrote of them (nothing in it is run), or a
+            folder in OGB's layout.
         target: The columns of `y` to use, from 0; all unless given.
         task: Whether targets are classes or numbers; by their values unless given.
         names: What the classes, labels or numbers are called.
@@ -64,7 +66,9 @@ class PyGData(GraphData):
     @cached_property
     def graphs(self) -> list[Data]:
         """The graphs as they are stored."""
-        found: Iterable[Any] = read_stored(self.dataset) if isinstance(self.dataset, str) else self.dataset
+        found: Iterable[Any] = self.dataset
+        if isinstance(self.dataset, str):
+            found = read_ogb(self.dataset) if Path(self.dataset).is_dir() else read_stored(self.dataset)
         graphs = list(found)
         strange = next((one for one in graphs if not isinstance(one, Data)), None)
         if strange is not None:

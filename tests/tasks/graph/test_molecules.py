@@ -8,12 +8,13 @@ import pytest
 import torch
 from rdkit.Chem import MolFromSmiles
 from rdkit.Chem.Descriptors import CalcMolDescriptors
+from torch_geometric.data import Data
 from torch_geometric.utils import from_smiles
 
 from tasks.data.problems import BadInput
-from tasks.graph import GraphTask, MoleculeData
+from tasks.graph import GraphTask, MoleculeData, PyGData
 from tasks.graph.chemistry import descriptors, fingerprint, scaffold_split
-from tasks.graph.features import column_values, one_hot
+from tasks.graph.features import column_values, one_hot, own_columns
 from tasks.task import floors
 
 ALKANES = ["C" * n for n in range(1, 11)]
@@ -148,6 +149,27 @@ def test_floors_are_forests_on_fingerprints_and_descriptors(table, monkeypatch):
     rows = {row["floor"]: row for row in floors.measure_floors(task, data)}
     assert rows["forest, descriptors"]["rmse"] < rows["mean"]["rmse"] / 2
     assert "forest, descriptors" not in {row["floor"] for row in floors.measure_floors(task, data, forests=False)}
+
+
+def test_descriptors_are_features_of_every_atom(table):
+    """Standardised by the training molecules; an explained molecule and one to predict get the same."""
+    path = table(smiles=MANY, y=[len(one) for one in MANY])
+    data = MoleculeData(path, num_folds=3, task="regression", descriptors=True)
+    told = data.spec["features"]["descriptors"]
+    plain = MoleculeData(path, num_folds=3, task="regression").spec
+    assert data.spec["channels"] == plain["channels"] + len(told["columns"])
+    assert own_columns(data.spec) == len(told["columns"])
+    values = np.stack([descriptors(graph.smiles)[told["columns"]] for graph in data.datasets["train"]])
+    expected = ((values - values.mean(0)) / values.std(0)).clip(-4, 4)
+    for row, graph in zip(expected, data.datasets["train"], strict=True):
+        np.testing.assert_allclose(graph.x[:, plain["channels"] :], np.tile(row, (graph.num_nodes, 1)), atol=1e-5)
+    task = GraphTask(data.spec, hidden=4, layers=1).eval()
+    known = data.datasets["test"][0]
+    torch.testing.assert_close(task.read(known.smiles)[0].x, known.x)
+    pairs = [Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2, y=torch.tensor([n % 2])) for n in range(20)]
+    rings = PyGData(pairs, num_folds=3, descriptors=True)
+    with pytest.raises(BadInput, match="descriptors: expected molecules with smiles, got other graphs"):
+        rings.setup()
 
 
 def test_scaffolds_are_in_one_part():

@@ -1,5 +1,6 @@
 """PyG's data sets, files and objects: targets in the shapes that they have, and what is understood of them."""
 
+import gzip
 import json
 import math
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.datasets import FakeDataset
+from torch_geometric.utils import coalesce, from_smiles
 
 from tasks.data.problems import BadInput
 from tasks.graph import GraphTask, PyGData
@@ -141,6 +143,63 @@ def test_a_data_set_that_is_split_is_divided_so():
     assert data.folds == [0]
     data.setup()
     assert [graph.id for graph in data.datasets["val"]] == ["graph-13", "graph-14", "graph-15"]
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt") as file:
+        file.writelines(",".join(map(str, row)) + "\n" for row in rows)
+
+
+@pytest.fixture
+def ogb(tmp_path):
+    """A folder as OGB unpacks it: each bond once, one label missing."""
+    folder = tmp_path / "ogbg_molset"
+    smiles = ["C" * (1 + n % 4) + ["O", "N"][n % 2] for n in range(20)]
+    graphs = [from_smiles(one) for one in smiles]
+    raw = folder / "raw"
+    write(raw / "num-node-list.csv.gz", [[graph.num_nodes] for graph in graphs])
+    write(raw / "num-edge-list.csv.gz", [[graph.num_edges // 2] for graph in graphs])
+    once = [graph.edge_index[0] < graph.edge_index[1] for graph in graphs]
+    write(
+        raw / "edge.csv.gz",
+        [row for graph, own in zip(graphs, once, strict=True) for row in graph.edge_index.T[own].tolist()],
+    )
+    write(
+        raw / "edge-feat.csv.gz",
+        [row for graph, own in zip(graphs, once, strict=True) for row in graph.edge_attr[own].tolist()],
+    )
+    write(raw / "node-feat.csv.gz", [row for graph in graphs for row in graph.x.tolist()])
+    write(raw / "graph-label.csv.gz", [[n % 2, "" if n == 3 else n % 3 // 2] for n in range(20)])
+    write(folder / "mapping" / "mol.csv.gz", [["smiles", "mol_id"], *([one, n] for n, one in enumerate(smiles))])
+    for part, numbers in (("train", range(12)), ("valid", range(12, 16)), ("test", range(16, 20))):
+        write(folder / "split" / "scaffold" / f"{part}.csv.gz", [[number] for number in numbers])
+    return folder, graphs
+
+
+def test_ogbs_folder_is_read_with_its_split(ogb):
+    folder, graphs = ogb
+    data = PyGData(str(folder))
+    assert data.folds == [0]
+    for found, given in zip(data.graphs, graphs, strict=True):
+        assert torch.equal(found.x, given.x)
+        both = [coalesce(graph.edge_index, graph.edge_attr) for graph in (found, given)]
+        assert all(torch.equal(one, other) for one, other in zip(*both, strict=True))
+    assert data.spec["kind"] == "multilabel"
+    assert {part: len(own) for part, own in data.datasets.items()} == {"train": 12, "val": 4, "test": 4}
+    assert torch.cat([graph.y for graph in data.datasets["train"]]).isnan().sum() == 1
+
+
+def test_tables_of_ogb_that_do_not_agree(ogb):
+    folder, _ = ogb
+    write(folder / "raw" / "node-feat.csv.gz", [[1, 2]])
+    with pytest.raises(BadInput, match=r"expected tables of 20 graphs, .* but the features of nodes have 1 lines for"):
+        PyGData(str(folder)).setup()
+    (folder / "raw" / "edge.csv.gz").unlink()
+    with pytest.raises(
+        BadInput, match=r"expected OGB's tables, raw/edge.csv.gz do not exist; give the set's own folder"
+    ):
+        PyGData(str(folder)).setup()
 
 
 def test_whole_numbers_of_nodes_and_edges_become_columns():
