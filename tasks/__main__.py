@@ -17,6 +17,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks floors -c CONFIG                              what simple baselines reach on the same folds
   python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
   python -m tasks pretrain -c CONFIG --model.objective ntxent   train its encoder without labels: ntxent, dino, masked
+  python -m tasks probe -c CONFIG --ckpt_path best              frozen features beside their floors, with few labels
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks diagnose -c CONFIG --ckpt_path best           what pool and network do to patterns, mixtures, shifts
@@ -24,7 +25,9 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks fit -c CONFIG --model.reduction attention --model.heads 4 --print_config
 """
 
-_COMMANDS = ("results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain", "pretrain")
+_COMMANDS = (
+    "results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain", "pretrain", "probe",
+)  # fmt: skip
 
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.
 _EXPECTED = [

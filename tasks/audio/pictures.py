@@ -1,6 +1,6 @@
 """Pictures: a log-mel spectrogram, what in it made the decision, and the same evidence along the kept axis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,40 @@ def draw_spectrogram(
     bar(figure, scale, figure.axes, label, pad=0.015)
     if truth:
         outline_legend(figure)
+    figure.suptitle(title, fontsize=10)
+    return save(figure, path)
+
+
+def paint_spectrogram(
+    spectrum: Tensor, panels: Mapping[str, Tensor], path: Path, *, title: str, frame_s: float, frequencies: Tensor
+) -> Path:
+    """Draw the spectrogram in grey, and below it the colours of its bins.
+
+    Args:
+        spectrum: Log-mel spectrogram (F, T), 0 to 1.
+        panels: By name (F, T, 3), red, green and blue from 0 to 1.
+        path: The PNG to write.
+        title: Above the picture.
+        frame_s: Time from frame to frame.
+        frequencies: Centre of each mel band in Hz, (F,).
+
+    Returns:
+        ``path``.
+    """
+    bands, frames = spectrum.shape
+    figure = canvas(8, 1.4 + 2 * (1 + len(panels)))
+    all_axes = figure.subplots(1 + len(panels), 1, sharex=True)
+    extent = (-frame_s / 2, (frames - 0.5) * frame_s, -0.5, bands - 0.5)
+    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+    all_axes[0].imshow(spectrum.float().cpu().numpy(), cmap="gray_r", vmin=0, vmax=1, **common)
+    ticks = [value for value in _TICKS if frequencies[0] <= value <= frequencies[-1]][::2]
+    for axes, (name, colours) in zip(all_axes, {"spectrogram": None, **panels}.items(), strict=True):
+        if colours is not None:
+            axes.imshow(colours.cpu().numpy(), **common)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylabel("frequency (Hz)")
+        axes.set_yticks([band_of(value, frequencies) for value in ticks], [f"{value:g}" for value in ticks])
+    all_axes[-1].set_xlabel("time (s)")
     figure.suptitle(title, fontsize=10)
     return save(figure, path)
 

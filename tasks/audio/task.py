@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -285,6 +285,16 @@ class AudioTask(PoolingTask):
             frequencies=self.spectrogram.frequencies(),
             pooled=self.axis,
             truth=batch["truth"][number],
+        )
+
+    def paint(self, batch: dict[str, Any], number: int, panels: Mapping[str, Tensor], title: str, path: Path) -> None:
+        """Draw the spectrogram, and below it each panel on the same axes."""
+        from tasks.audio.pictures import paint_spectrogram
+
+        frame_s = self.spectrogram.hop / self.spectrogram.sample_rate
+        frequencies = self.spectrogram.frequencies()
+        paint_spectrogram(
+            self._spectrum(batch, number), panels, path, title=title, frame_s=frame_s, frequencies=frequencies
         )
 
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:

@@ -75,13 +75,25 @@ def read(path: Path) -> dict[str, Any]:
     return stored
 
 
+def pretrained(stored: dict[str, Any]) -> bool:
+    """Whether a checkpoint is one of `pretrain`, which holds a task and has learned no label."""
+    return isinstance(stored["hyper_parameters"].get("task"), dict)
+
+
+def class_of(stored: dict[str, Any]) -> str | None:
+    """The class of the task that a checkpoint holds, if it says so."""
+    options = stored["hyper_parameters"]
+    found: str | None = options["task"]["class_path"] if pretrained(stored) else options.get("_class_path")
+    return found
+
+
 def fits(path: Path, stored: dict[str, Any], class_path: str) -> None:
     """Ask for a checkpoint of the task that a config names.
 
     Raises:
         BadInput: If it is another's.
     """
-    trained = stored["hyper_parameters"].get("_class_path") or class_path
+    trained = class_of(stored) or class_path
     if trained.rpartition(".")[2] != class_path.rpartition(".")[2]:
         raise BadInput(
             f"{path}: expected a checkpoint of {class_path}, got one of {trained}; give the config it belongs to"
@@ -89,7 +101,7 @@ def fits(path: Path, stored: dict[str, Any], class_path: str) -> None:
 
 
 def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
-    """Load a trained task, whatever its modality, ready to predict.
+    """Load a trained task, whatever its modality, ready to predict; of a pretraining, what came out of it.
 
     Args:
         path: A checkpoint.
@@ -101,13 +113,18 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
     Raises:
         BadInput: If it is damaged, names no task or holds another model's weights.
     """
-    class_path = read(path)["hyper_parameters"].get("_class_path") or class_path
+    stored = read(path)
+    class_path = class_of(stored) or class_path
     if not class_path:
         raise BadInput(f"{path} does not name its task's class; give the config that it was trained with, -c CONFIG")
     module, _, name = class_path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if pretrained(stored):
+            from tasks.pretrain import load_pretrained
+
+            return load_pretrained(path).to(device)
         task: PoolingTask = found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
         return task
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:

@@ -17,17 +17,19 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-from tasks.commands.checkpoints import checkpoint, fits, loading, read
+from tasks.commands.checkpoints import checkpoint, fits, load_task, loading, read
 from tasks.commands.configs import read_configs
 from tasks.commands.floor_tables import floors_of_run
-from tasks.commands.seen import ALLOW, check, expect, unseen
+from tasks.commands.seen import ALLOW, check, expect, heard, unseen
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
+from tasks.data.trained import Trained
 from tasks.outputs.callback import Outputs
 from tasks.outputs.checkpoints import Best, Last, Resumable, WholeFiles, continue_history, history
 from tasks.outputs.report import write_report
 from tasks.outputs.stopping import Patience, how_it_ended, sentence
 from tasks.task.base import PoolingTask
+from tasks.task.pretrained import take_weights
 
 AnyCLI = TypeVar("AnyCLI", bound=LightningCLI)
 DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "defaults.yaml"
@@ -137,11 +139,24 @@ class CLI(LightningCLI):
             trainer.callbacks += [Last()]
 
     def before_fit(self) -> None:
-        """Go on with the curves of the training that is resumed, if its samples are not tested now."""
-        path = self._get(self.config, "ckpt_path")
+        """Go on with the curves of the training that is resumed, if its samples are not tested now.
+
+        A new one may begin with the weights of another.
+        """
+        path, begun = self._get(self.config, "ckpt_path"), self.model.pretrained
         if path:
             self._check("fit")
             continue_history(self.trainer.loggers, history(Path(path), self.stored))
+        elif begun:
+            stored = read(checkpoint(begun, self._get(self.config, "run")))
+            told = heard(Path(begun), self.datamodule)
+            if told.labels:
+                self._check("fit", begun)
+                resumable = next(one for one in self.trainer.callbacks if isinstance(one, Resumable))
+                resumable.earlier = Trained.read(stored)
+            take_weights(self.model, load_task(Path(begun)), begun)
+            if self.trainer.is_global_zero:
+                print(f"begins with {begun}, {told}")
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends in numbers and pictures."""
@@ -170,9 +185,9 @@ class CLI(LightningCLI):
         allow = self._get(self.config, "allow_trained")
         self.datamodule.predicted = unseen(self.datamodule, allow=allow, say=self.trainer.is_global_zero)
 
-    def _check(self, command: str) -> None:
-        path, allow = (self._get(self.config, name) for name in ("ckpt_path", "allow_trained"))
-        check(command, Path(path), self.datamodule, allow=allow)
+    def _check(self, command: str, path: str | None = None) -> None:
+        allow = self._get(self.config, "allow_trained")
+        check(command, Path(path or self._get(self.config, "ckpt_path")), self.datamodule, allow=allow)
 
     def after_test(self) -> None:
         """End with what to look at."""

@@ -13,8 +13,10 @@ from tqdm import tqdm
 
 from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
+from tasks.commands.elements import draw_elements
 from tasks.commands.seen import ALLOW, check, expect
 from tasks.data.problems import BadInput
+from tasks.task.embedding import stack_vectors
 
 
 def embed(args: list[str]) -> Path:
@@ -26,8 +28,13 @@ def embed(args: list[str]) -> Path:
     ``shape`` (in parquet's metadata) says what they were: channels, and the axes that the pool keeps. Where those
     differ in length, as the frames of clips do, short ones end in zeros.
 
+    With ``--figures``, test samples are drawn with their elements in the colours of the features' first three principal
+    components, and of clusters (`tasks.frozen.elements`); how well the clusters agree with what is known of the
+    elements is printed and written to ``elements.csv``.
+
     Args:
-        args: What `test` takes, and ``--parts train,val,test``, ``--format parquet|npz``.
+        args: What `test` takes, and ``--parts train,val,test``, ``--format parquet|npz``, ``--figures 8``,
+            ``--clusters 4``.
 
     Returns:
         The table, in the folder of the run that wrote the checkpoint.
@@ -41,6 +48,8 @@ def embed(args: list[str]) -> Path:
     own.add_argument("--allow_trained", action="store_true", help=ALLOW)
     own.add_argument("--parts", help="parts of the data; all there are unless given", default="")
     own.add_argument("--format", choices=("parquet", "npz"), help="parquet if pyarrow is installed unless given")
+    own.add_argument("--figures", type=int, default=0, help="test samples drawn with their elements' features")
+    own.add_argument("--clusters", type=int, default=4, help="clusters of the elements in the figures")
     chosen, rest = own.parse_known_args(args)
 
     ending = chosen.format or ("parquet" if _arrow() else "npz")
@@ -68,25 +77,20 @@ def embed(args: list[str]) -> Path:
             ids += task.ids(batch)
             where += [part] * len(task.ids(batch))
             targets += list(task.target(batch).cpu())
-    shape = [max(sizes) for sizes in zip(*(vector.shape for vector in vectors), strict=True)]
-    flat = torch.stack([_padded(vector, shape).flatten() for vector in vectors]).numpy()
+    stacked = stack_vectors(vectors)
+    flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
     columns = {"id": ids, "part": where, **_targets(targets, data.spec)}
     table = run_of(path) / f"embeddings.{ending}"
     (_write_parquet if ending == "parquet" else _write_npz)(table, columns, flat, shape)
     print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
+    if chosen.figures:
+        draw_elements(task, data, table.parent, samples=chosen.figures, clusters=chosen.clusters)
     print(f"look at: {table}")
     return table
 
 
 def _arrow() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
-
-
-def _padded(vector: Tensor, shape: list[int]) -> Tensor:
-    """Zeros behind a vector whose kept axes are shorter than others'."""
-    room = [part for size, wanted in zip(reversed(vector.shape), reversed(shape), strict=True)
-            for part in (0, wanted - size)]  # fmt: skip
-    return torch.nn.functional.pad(vector, room)
 
 
 def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:

@@ -30,12 +30,15 @@ def options(command: str, text: str | None) -> argparse.ArgumentParser:
         prog=f"python -m tasks {command}", description=text, epilog="All flags of fit, too.", allow_abbrev=False
     )
     own.add_argument("--folds", help="the folds to run, by number or name; all unless given", type=fold_names)
-    own.add_argument("--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=_numbers)
+    own.add_argument(
+        "--seeds", help="seeds of training; every fold is run with each; 0 unless given", type=seed_numbers
+    )
     own.add_argument("--resume", help=f"go on with the newest {command} of this name", action="store_true")
     return own
 
 
-def _numbers(text: str) -> list[int]:
+def seed_numbers(text: str) -> list[int]:
+    """The numbers in ``--seeds``."""
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:

@@ -1,10 +1,11 @@
 """Whether a model is looked at on samples that it was trained on: the one check of all commands that look."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tasks.commands.checkpoints import read
+from tasks.commands.checkpoints import pretrained, read
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.data.trained import Trained
@@ -46,7 +47,9 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
             saw = trained.saw(data.digests(part))
             names += [sample.id for sample, seen in zip(data.samples(part), saw, strict=True) if seen]
             all_of_them += len(saw)
-    if names:
+    if names and pretrained(read(path)):
+        print(f"{command}: {path} has heard {len(names)} of these {all_of_them} samples, without their labels")
+    elif names:
         was = " ".join(f"--data.{name} {value}" for name, value in trained.settings.items())
         now = " ".join(f"--data.{name} {getattr(data, name)}" for name in trained.settings)
         differs = f"it had {was}, now {now}" if was != now else "their split is another"
@@ -54,6 +57,49 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
             f"{command}: {path} was trained on {len(names)} of these {all_of_them} samples ({_few(names)}); {differs}. "
             "Give the split of the training or other data, or insist with --allow_trained"
         )
+
+
+class Heard(NamedTuple):
+    """What a checkpoint knew of the samples that test its features."""
+
+    labels: bool
+    """Whether it was trained with labels."""
+    share: float
+    """Of how many of the test samples it was trained on, 0 to 1; NaN where it does not say."""
+
+    @property
+    def fair(self) -> bool:
+        """Whether its features may be judged on them: it knew none, or all without labels; some is neither."""
+        return not 0 < self.share < 1 and not (self.labels and self.share == 1)
+
+    @property
+    def name(self) -> str:
+        """How its features are called."""
+        if self.labels:
+            return "trained with labels"
+        heard = {0.0: "inductive", 1.0: "transductive"}.get(self.share, "what it heard is not known")
+        return f"pretrained, {heard}"
+
+    def __str__(self) -> str:
+        """What is said of it."""
+        how = "with labels" if self.labels else "without labels"
+        if math.isnan(self.share):
+            return f"trained {how}; which samples it was trained on it does not say"
+        return f"trained {how}; {self.share:.0%} of the test samples were among them"
+
+
+def heard(path: Path, data: PoolingData) -> Heard:
+    """What a checkpoint knew of the test samples of the data.
+
+    A copy of a training or validation sample of the same data does not count: it is these data's leak, and no sample
+    is learned from that was not theirs to learn from.
+    """
+    stored = read(path)
+    trained = Trained.read(stored)
+    data.setup()
+    known = {one for part in ("train", "val") if part in data.datasets for one in data.digests(part)}
+    saw = trained.saw([one for one in data.digests("test") if one not in known]) if trained.known else []
+    return Heard(not pretrained(stored), sum(saw) / len(saw) if saw else math.nan)
 
 
 def unseen(data: PoolingData, *, allow: bool = False, say: bool = True) -> dict[str, list[int]]:

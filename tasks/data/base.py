@@ -53,8 +53,9 @@ class PoolingData(LightningDataModule):
         on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
         buckets: Divide the training samples by size into so many buckets; every batch comes from one, so that its
             samples are of similar size and little of it is padding (`tasks.data.buckets`). 1 = all together.
-        labelled: Training samples of each class that keep their labels, drawn by ``seed``. They are shown so often that
-            an epoch is as long as with all; the others are used by `consistency` alone. None = all.
+        labelled: Training samples of each class that keep their labels; below 1 a share of each class's. They are shown
+            so often that an epoch is as long as with all; the others are used by `consistency` alone. None = all.
+        labelled_seed: Seed of their draw; None = ``seed``.
         positive: Which of two classes is the positive one: its probability is reported, and sensitivity, precision and
             AUROC are of it. None = the larger number, the finding, or the rarer one (`tasks.data.labels`).
         on_leak: What to do where a validation or test sample has the content, the file or the group of an earlier
@@ -74,7 +75,8 @@ class PoolingData(LightningDataModule):
         seed: int = 0,
         on_bad: OnBad = "raise",
         buckets: int = 1,
-        labelled: int | None = None,
+        labelled: int | float | None = None,
+        labelled_seed: int | None = None,
         positive: str | None = None,
         on_leak: OnLeak = "warn",
         case_matters: bool = False,
@@ -87,6 +89,7 @@ class PoolingData(LightningDataModule):
         self.on_bad: OnBad = on_bad
         self.buckets = buckets
         self.labelled = labelled
+        self.labelled_seed = seed if labelled_seed is None else labelled_seed
         self.positive = positive
         self.positive_because = ""
         self.case_matters = case_matters
@@ -209,17 +212,22 @@ class PoolingData(LightningDataModule):
         """The class of a sample."""
         return int(sample["target"])
 
-    def _keep_labels(self, each: int) -> None:
+    def _keep_labels(self, each: float) -> None:
         if self._spec["kind"] not in ("binary", "multiclass"):
             raise BadInput(f"labelled: expected classes, got {self._spec['kind']}; leave it out")
         if self.buckets > 1:
             raise BadInput(
                 f"expected 1 bucket where only {each} samples a class are labelled, got {self.buckets}; use 1"
             )
+        labels, classes = self.training_classes(), self._spec["classes"]
+        self.kept = keep_labels(labels, classes, each, self.labelled_seed)
+        counts = Counter(labels[number] for number in self.kept)
+        self._spec |= {"class_counts": [counts[one] for one in range(len(classes))], "train_size": len(self.kept)}
+
+    def training_classes(self) -> list[int]:
+        """The class of each training sample."""
         still = self.still("train")
-        labels = [self.class_of(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
-        self.kept = keep_labels(labels, self._spec["classes"], each, self.seed)
-        self._spec |= {"class_counts": [each] * len(self._spec["classes"]), "train_size": len(self.kept)}
+        return [self.class_of(still[number]) for number in range(len(still))]  # type: ignore[arg-type]
 
     def collate(self, samples: list[Any]) -> Any:
         """Make a batch of samples; torch's own rule unless a modality needs another.

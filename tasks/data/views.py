@@ -28,13 +28,13 @@ class Views(Dataset[tuple[Any, Any]]):
         return self.all.__getitems__(numbers), self.all.__getitems__(numbers)
 
 
-def keep_labels(labels: Sequence[int], classes: Sequence[str], each: int, seed: int) -> list[int]:
+def keep_labels(labels: Sequence[int], classes: Sequence[str], each: float, seed: int) -> list[int]:
     """Draw the samples of each class that keep their labels; those of a smaller number are among those of a larger.
 
     Args:
         labels: Class numbers of the training samples.
         classes: Names of the classes.
-        each: Samples of each class.
+        each: Samples of each class; below 1 a share of them, rounded, but at least one.
         seed: Seed of the draw.
 
     Returns:
@@ -47,14 +47,18 @@ def keep_labels(labels: Sequence[int], classes: Sequence[str], each: int, seed: 
         >>> chosen = keep_labels([0, 0, 0, 1, 1, 1], ["no", "yes"], 2, seed=0)
         >>> [number // 3 for number in chosen]
         [0, 1, 0, 1]
+        >>> len(keep_labels([0] * 30 + [1] * 10, ["no", "yes"], 0.1, seed=0))
+        4
     """
-    if each < 1:
-        raise BadInput(f"labelled: expected a number from 1, got {each}; raise it")
+    if each <= 0 or (each >= 1 and each % 1):
+        raise BadInput(f"labelled: expected a whole number from 1, or a share between 0 and 1, got {each}; correct it")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
-    chosen = [[number for number in order if labels[number] == one][:each] for one in range(len(classes))]
-    for name, members in zip(classes, chosen, strict=True):
-        if len(members) < each:
+    members = [[number for number in order if labels[number] == one] for one in range(len(classes))]
+    counts = [int(each) if each >= 1 else max(1, round(each * len(own))) for own in members]
+    for name, own, count in zip(classes, members, counts, strict=True):
+        if len(own) < count:
             raise BadInput(
-                f"labelled: expected at most {len(members)}, all training samples of class {name}, got {each}; lower it"
+                f"labelled: expected at most {len(own)}, all training samples of class {name}, got {count}; lower it"
             )
-    return list(itertools.chain.from_iterable(zip(*chosen, strict=True)))
+    turns = itertools.zip_longest(*(own[:count] for own, count in zip(members, counts, strict=True)))
+    return [number for turn in turns for number in turn if number is not None]

@@ -1,6 +1,6 @@
 """Draw a graph with a number at every node: red speaks for, blue against."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import networkx
@@ -94,5 +94,41 @@ def draw_graph(
     axes.set_axis_off()
     axes.margins(0.09)
     bar(figure, scale, axes, label, shrink=0.85, pad=0.02)
+    figure.suptitle(title, fontsize=10)
+    return save(figure, path)
+
+
+def paint_graph(
+    edge_index: Tensor, panels: Mapping[str, Tensor], path: Path, *, title: str, names: Sequence[str] | None = None
+) -> Path:
+    """Draw a graph side by side, with the nodes in the colours of each panel.
+
+    Args:
+        edge_index: (2, E) arcs.
+        panels: By name (N, 3), red, green and blue from 0 to 1.
+        path: File to write.
+        title: Over the picture.
+        names: Short text in each node; four letters are shown.
+
+    Returns:
+        ``path``.
+    """
+    nodes = len(next(iter(panels.values())))
+    places = node_positions(edge_index.cpu(), nodes)
+    lines = list(places[np.unique(np.sort(edge_index.cpu().t().numpy(), axis=1), axis=0)])
+    size = float(np.clip(9000 / nodes, 14, 320))
+    figure = canvas(5 * len(panels), 4.4)
+    for axes, (name, colours) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.add_collection(LineCollection(lines, colors="0.6", linewidths=1.2, zorder=1))
+        shown = colours.cpu().numpy()
+        axes.scatter(places[:, 0], places[:, 1], s=size, c=shown, edgecolors="0.35", linewidths=0.7, zorder=2)
+        for place, text, colour in zip(places, names or (), shown, strict=names is not None):
+            dark = colour @ (0.3, 0.6, 0.1) < 0.5  # white letters on dark nodes
+            axes.annotate(text[:4], place, ha="center", va="center", zorder=4, size=min(9, 0.55 * size**0.5),
+                          color="white" if dark else "black")  # fmt: skip
+        axes.set_title(name, fontsize=10)
+        axes.set_axis_off()
+        axes.margins(0.09)
     figure.suptitle(title, fontsize=10)
     return save(figure, path)

@@ -1,7 +1,7 @@
 """Classify or regress graphs: one of PyG's own models, a pool over the nodes, a linear head."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,6 +211,13 @@ class GraphTask(PoolingTask):
             truth=graph.truth if "truth" in graph else None,
             truth_label="nodes that decide",
         )
+
+    def paint(self, batch: Batch, number: int, panels: Mapping[str, Tensor], title: str, path: Path) -> None:
+        """Draw the graph once for each panel, its nodes in their colours."""
+        from tasks.graph.pictures import paint_graph
+
+        graph = batch[number]
+        paint_graph(graph.edge_index, panels, path, title=title, names=self.node_names(graph))
 
     def read(self, source: str) -> Batch:
         """One graph of a TU folder, ``FOLDER/NAME-17``, or one molecule, a SMILES, as a batch."""

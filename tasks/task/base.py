@@ -51,6 +51,7 @@ class PoolingTask(Modality, FromWeights):
         pooled_mixup: Strength α of mixup of the pooled vectors (`tasks.task.regularise`); 0 turns it off.
         weights: Begin the encoder with this state dict, a .safetensors file or one that torch.save wrote.
         freeze: Keep the encoder as it begins: no gradients, its norms and dropout in evaluation mode.
+        pretrained: Checkpoint whose network `fit` begins with, whatever its head was for (`tasks.task.pretrained`).
         pool_options: Reduction and options of the pool; None leaves out what a config has set for another pool.
     """
 
@@ -78,6 +79,7 @@ class PoolingTask(Modality, FromWeights):
         pooled_mixup: float = 0.0,
         weights: str | None = None,
         freeze: bool = False,
+        pretrained: str | None = None,
         **pool_options: Any,
     ):
         super().__init__()
@@ -88,8 +90,8 @@ class PoolingTask(Modality, FromWeights):
         self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
-        self.consistency, self.pooled_mixup = consistency, pooled_mixup
         self.weights, self.frozen = weights, freeze
+        self.consistency, self.pooled_mixup, self.pretrained = consistency, pooled_mixup, pretrained
         self.finite = FiniteLosses()
         for name in [name for name, value in pool_options.items() if value is None]:
             del pool_options[name]

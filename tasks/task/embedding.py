@@ -1,5 +1,6 @@
 """What a network knows of a sample besides its answer: a vector of the whole, and one of each element and its place."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -62,6 +63,20 @@ def embed_batch(task: Placed, batch: Any) -> Embedding:
         parts = list(zip(*(one.unbind(batch_axis) for one in (x, there, places)), strict=True))
     features, located = zip(*((one[mask], place[mask]) for one, mask, place in parts), strict=True)
     return Embedding(vectors, list(features), list(located))
+
+
+def stack_vectors(vectors: Sequence[Tensor]) -> Tensor:
+    """Stack pooled vectors whose kept axes may differ in length, zeros behind short ones.
+
+    Example:
+        >>> stack_vectors([torch.ones(2), torch.ones(3)]).tolist()
+        [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    longest = [max(sizes) for sizes in zip(*(vector.shape for vector in vectors), strict=True)]
+    out = vectors[0].new_zeros(len(vectors), *longest)
+    for row, vector in zip(out, vectors, strict=True):
+        row[tuple(slice(size) for size in vector.shape)] = vector
+    return out
 
 
 def grid_numbers(pool: Pool, x: Tensor) -> Tensor:

@@ -6,8 +6,6 @@ asks for one, a random forest.
 """
 
 import math
-import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +18,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from tasks.data.base import PoolingData
 from tasks.task.base import PoolingTask
 from tasks.task.certainty import measure, report_metrics
+from tasks.task.estimators import predict
 from tasks.task.modality import Counts, ForForest
 
 Row = dict[str, Any]
@@ -27,10 +26,6 @@ Row = dict[str, Any]
 JUDGED = {"acc": 1, "auroc": 1, "ap": 1, "mae": -1, "rmse": -1, "r2": 1}
 """Metrics in which a result is held against floors, with 1 where more is better. In others, such as sensitivity, saying
 yes to everything is unbeaten."""
-INNER_FOLDS = 5
-TREES = 300
-PENALTIES = 10.0 ** np.arange(-3, 2)  # C of the logistic regression
-RIDGES = 10.0 ** np.arange(-2, 7)
 
 
 def measure_floors(
@@ -56,18 +51,18 @@ def measure_floors(
         kept = data.kept if part == "train" and data.kept else range(len(known))
         pieces.append(Subset(data.still(part), list(kept)))
         groups += [known[number] for number in kept]
-    train, train_target = _collect(task, data, ConcatDataset(pieces))
-    test, target = _collect(task, data, data.still("test"))
+    train, train_target = told_of(task, data, ConcatDataset(pieces))
+    test, target = told_of(task, data, data.still("test"))
 
     nothing = np.zeros((len(train_target), 0)), np.zeros((len(target), 0))
     told = {"mean" if task.kind == "regression" else "majority": nothing}
     grown = {name for name, each in train.items() if isinstance(each, ForForest)}
     wanted = [name for name in train if forests or name not in grown]
-    told |= {name: both for name in wanted if (both := _matrices(train[name], test[name]))[0].shape[1]}
+    told |= {name: both for name in wanted if (both := matrices(train[name], test[name]))[0].shape[1]}
     rows, metrics = [], report_metrics(task.kind, len(task.classes))
     for name, (x, asked) in told.items():
-        y = train_target.numpy()
-        predictions = _predict(task.kind, len(task.classes), x, y, asked, groups, forest=name in grown)
+        y, kind = train_target.numpy(), "forest" if name in grown else "linear"
+        predictions = predict(task.kind, len(task.classes), x, y, asked, groups, estimator=kind)
         rows.append({"floor": name, **measure(metrics, task.kind, torch.from_numpy(predictions).float(), target)})
     return rows
 
@@ -92,8 +87,8 @@ def below(values: Mapping[str, float], floors: Sequence[Row]) -> list[str]:
     return said
 
 
-def _collect(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tuple[dict[str, list[Any]], Tensor]:
-    """What each floor is told of each sample, and the samples' targets."""
+def told_of(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tuple[dict[str, list[Any]], Tensor]:
+    """What each floor is told of each sample (`PoolingTask.floors`), and the samples' targets."""
     told: dict[str, list[Any]] = {}
     targets, training = [], task.training
     task.eval()
@@ -108,8 +103,14 @@ def _collect(task: PoolingTask, data: PoolingData, samples: Dataset[Any]) -> tup
     return told, torch.cat(targets)
 
 
-def _matrices(train: Sequence[Any], test: Sequence[Any]) -> tuple[Any, Any]:
-    """Samples by features: log(1 + count), sparse, or vectors with zeros behind short ones; constants are left out."""
+def matrices(train: Sequence[Any], test: Sequence[Any]) -> tuple[Any, Any]:
+    """Samples by features: log(1 + count), sparse, or vectors with zeros behind short ones; constants are left out.
+
+    Example:
+        >>> train, test = matrices([{7: 1}, {8: 1}], [{7: 3, 9: 1}])
+        >>> test.toarray().round(2).tolist()
+        [[1.39, 0.0]]
+    """
     if isinstance(train[0], Mapping):
         words = {word: place for place, word in enumerate(sorted({word for counts in train for word in counts}))}
         both = [_logarithms(part, words) for part in (train, test)]
@@ -129,78 +130,3 @@ def _logarithms(samples: Sequence[Counts], words: Mapping[int, int]) -> csr_matr
     ends = np.cumsum([0, *map(len, known)])
     places, numbers = np.array([pair for each in known for pair in each], dtype=np.int64).reshape(-1, 2).T
     return csr_matrix((np.log1p(numbers), places, ends), shape=(len(samples), len(words)))
-
-
-def _predict(
-    kind: str,
-    classes: int,
-    x: Any,
-    y: np.ndarray,
-    asked: Any,
-    groups: Sequence[str | None],
-    *,
-    forest: bool = False,
-) -> np.ndarray:
-    """Probabilities (B, K), or values (B, T), of the samples that are asked for; ``x`` and ``y`` are learned from."""
-    if kind in ("binary", "multiclass"):
-        found, values = _fit(x, y, asked, groups, forest=forest)
-        probabilities = np.zeros((len(found), classes))
-        probabilities[:, values] = found
-        return probabilities
-    columns = []
-    for column in y.T:
-        there = np.flatnonzero(~np.isnan(column))
-        own = [groups[number] for number in there.tolist()]
-        found, values = _fit(x[there], column[there], asked, own, number=kind == "regression", forest=forest)
-        columns.append(found[:, 0] if kind == "regression" else found[:, values == 1].sum(1))
-    return np.stack(columns, 1)
-
-
-def _fit(
-    x: Any, y: np.ndarray, asked: Any, groups: Sequence[str | None], *, number: bool = False, forest: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of the classes in ``y`` and which these are; a column of values where ``y`` is a number."""
-    from sklearn.dummy import DummyClassifier, DummyRegressor
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-    different = len(set(y.tolist()))
-    if x.shape[1] == 0 or different == 1:
-        model: Any = DummyRegressor() if number else DummyClassifier()
-    elif forest:
-        model = (RandomForestRegressor if number else RandomForestClassifier)(TREES, random_state=0)
-    else:
-        # Of two classes in thousands of sparse columns liblinear is five times as fast; it knows no more than two.
-        fitted = (
-            Ridge() if number else LogisticRegression(solver="liblinear" if different == 2 else "lbfgs", max_iter=300)
-        )
-        model = make_pipeline(FunctionTransformer() if isinstance(x, csr_matrix) else StandardScaler(), fitted)
-        if inner := _inner_folds(y, groups, number):
-            options = {"ridge__alpha": RIDGES} if number else {"logisticregression__C": PENALTIES}
-            scoring = "neg_mean_squared_error" if number else "accuracy"
-            model = GridSearchCV(model, options, cv=inner, scoring=scoring)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(x, y)
-    return (model.predict(asked)[:, None], y[:0]) if number else (model.predict_proba(asked), model.classes_)
-
-
-def _inner_folds(y: np.ndarray, groups: Sequence[str | None], number: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds in which a penalty is chosen, no group in two of them; none where they would be too small."""
-    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
-
-    grouped = len(set(groups)) if all(group is not None for group in groups) else 0
-    folds = min(
-        INNER_FOLDS, len(y) if number else min(Counter(y.tolist()).values()), grouped if grouped > 1 else len(y)
-    )
-    if folds < 2:
-        return []
-    kinds = (GroupKFold, StratifiedGroupKFold) if grouped > 1 else (KFold, StratifiedKFold)
-    splitter = kinds[0 if number else 1](folds, shuffle=True, random_state=0)
-    found = list(splitter.split(np.zeros(len(y)), y, list(groups) if grouped > 1 else None))
-    everywhere = number or all(len(set(y[rest].tolist())) == len(set(y.tolist())) for rest, _ in found)
-    return found if everywhere else []

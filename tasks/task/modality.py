@@ -59,6 +59,14 @@ class Modality(ABC):
         ``shown`` is the map on the grid of the sample's input (`to_inputs`), each element's share of the logit.
         """
 
+    def paint(self, batch: Any, number: int, panels: Mapping[str, Tensor], title: str, path: Path) -> None:
+        """Draw sample ``number`` of a batch into a PNG, and beside it each of its elements in a colour of its own.
+
+        ``panels`` has by name the colours, red, green and blue from 0 to 1 in the last axis, on the grid of the
+        sample's input.
+        """
+        raise BadInput(f"{type(self).__name__} draws no elements: it has no `paint`; write one, or leave --figures out")
+
     def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
         return []

@@ -1,5 +1,6 @@
 """A volume with its map over it: three orthogonal slices through the voxel that says most."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,40 @@ def draw_slices(
     bar(figure, scale, list(panels), unit, pad=0.015, aspect=15)
     if outlined:
         outline_legend(figure)
+    figure.suptitle(title, fontsize=10)
+    return save(figure, path)
+
+
+def paint_slices(image: Tensor, panels: Mapping[str, Tensor], path: Path, *, title: str, affine: Tensor) -> Path:
+    """Draw three slices through the middle of an image in grey, and below them the colours of its voxels.
+
+    Args:
+        image: ``(D, H, W)``, axes right, anterior, superior.
+        panels: By name ``(D, H, W, 3)``, red, green and blue from 0 to 1.
+        path: The PNG to write.
+        title: Above the slices.
+        affine: ``(4, 4)``, voxels to millimetres, whose sizes give the slices their shape.
+
+    Returns:
+        ``path``.
+    """
+    grey = image.float().cpu().numpy()
+    zooms = np.linalg.norm(affine.cpu().double().numpy()[:3, :3], axis=0)
+    low, high = np.percentile(grey, [0.5, 99.5])
+    rows = {"image": ((grey - low) / max(high - low, 1e-12)).clip(0, 1)[..., None].repeat(3, -1)}
+    rows |= {name: colours.cpu().numpy() for name, colours in panels.items()}
+    widths = (zooms * grey.shape)[[1, 0, 0]]
+    figure = canvas(8, 0.6 + 2.3 * len(rows))
+    for (row, colours), line in zip(rows.items(), figure.subplots(len(rows), 3, width_ratios=widths), strict=True):
+        for axis, (panel, (name, _, _)) in enumerate(zip(line, PLANES, strict=True)):
+            across, along = (i for i in range(3) if i != axis)
+            cut = np.take(colours, colours.shape[axis] // 2, axis).swapaxes(0, 1)
+            panel.imshow(cut, origin="lower", aspect=zooms[along] / zooms[across])
+            panel.set(xticks=[], yticks=[])
+            if axis == 0:
+                panel.set_ylabel(row)
+            if colours is rows["image"]:
+                panel.set_title(name, fontsize=10)
     figure.suptitle(title, fontsize=10)
     return save(figure, path)
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,6 +159,12 @@ class VolumeTask(PoolingTask):
             affine=batch["affine"][number],
             truth=unpadded(batch, "mask")[number][0] if "mask" in batch else None,
         )
+
+    def paint(self, batch: dict[str, Any], number: int, panels: Mapping[str, Tensor], title: str, path: Path) -> None:
+        """Draw three slices through the middle of the image, and below them those of each panel."""
+        from tasks.volume.pictures import paint_slices
+
+        paint_slices(unpadded(batch)[number][0], panels, path, title=title, affine=batch["affine"][number])
 
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write the map as NIfTI over the file it explains; for generated images, the image too."""

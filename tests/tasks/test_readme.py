@@ -23,7 +23,8 @@ OWN = {
     "compare": {"--reductions", "--seeds", "--folds"},
     "judge": {"--curves", "--tolerance", "--rule"},
     "heads": {"--hidden", "--seeds", "--folds"},
-    "embed": {"--parts", "--format"},
+    "embed": {"--parts", "--format", "--figures", "--clusters"},
+    "probe": {"--budgets", "--probes", "--folds", "--seeds", "--pool.reduction", "--pool.levels"},
     "diagnose": {"--samples"},
     "floors": {"--folds", "--parts"},
 }  # flags with a value that a command has beside those of fit

@@ -11,8 +11,9 @@ ROOMS = {
     "task": {"data"},
     "maps": {"task", "data"},
     "outputs": {"task", "data"},
+    "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
-    "commands": {"outputs", "maps", "pretrain", "task", "data"},
+    "commands": {"frozen", "pretrain", "outputs", "maps", "task", "data"},
     **{modality: {"outputs", "maps", "task", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 

@@ -14,8 +14,8 @@ from toy import ToyData, ToyTask
 
 from tasks.__main__ import main
 from tasks.data.base import Sample
-from tasks.task import floors
-from tasks.task.floors import below, measure_floors
+from tasks.task import estimators
+from tasks.task.floors import below, matrices, measure_floors
 from tasks.task.modality import ForForest
 
 QUICK = ["--trainer.max_epochs=1", "--outputs.bootstrap=0", "--outputs.maps=0", "--outputs.every=0"]
@@ -124,15 +124,14 @@ def test_counts_become_the_logarithms_that_scikit_learns_table_gives():
     train, test = [{3: 2, -5: 1}, {3: 1}, {8: 4}], [{8: 1, 99: 7}, {}]
     table = DictVectorizer(sparse=False)
     expected = np.log1p(table.fit_transform(train)), np.log1p(table.transform(test))
-    for ours, theirs in zip(floors._matrices(train, test), expected, strict=True):
+    for ours, theirs in zip(matrices(train, test), expected, strict=True):
         np.testing.assert_allclose(ours.toarray(), theirs)
 
 
 def test_only_training_samples_that_keep_their_label_are_learned_from(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        floors, "_fit", lambda x, y, asked, groups, **_: seen.append(len(y)) or (np.full((len(asked), 2), 0.5), [0, 1])
-    )
+    half = lambda x, y, asked, groups, **_: seen.append(len(y)) or (np.full((len(asked), 2), 0.5), [0, 1])  # noqa: E731
+    monkeypatch.setattr(estimators, "_fit", half)
     for data in (ToyData("binary"), ToyData("binary", labelled=5)):
         measured("binary", means, data)
     measured("binary", means, parts=("train", "val"))
@@ -143,10 +142,10 @@ def test_no_group_is_in_two_inner_folds():
     groups = [str(i // 4) for i in range(40)]
     y = np.arange(40) % 2
     for number in (False, True):
-        for rest, held in floors._inner_folds(y, groups, number):
+        for rest, held in estimators._inner_folds(y, groups, number):
             assert not {groups[i] for i in rest} & {groups[i] for i in held}
-    assert len(floors._inner_folds(y, [None] * 40, False)) == 5
-    assert floors._inner_folds(np.array([0] * 9 + [1]), [None] * 10, False) == []  # one sample cannot be divided
+    assert len(estimators._inner_folds(y, [None] * 40, False)) == 5
+    assert estimators._inner_folds(np.array([0] * 9 + [1]), [None] * 10, False) == []  # one sample cannot be divided
 
 
 def test_missing_numbers_are_not_learned_from():

@@ -113,7 +113,9 @@ def test_few_labels_are_nested_and_balanced():
 def test_more_labels_than_there_are():
     with pytest.raises(BadInput, match="labelled: expected at most 2, all training samples of class b, got 3; lower"):
         keep_labels([0, 0, 0, 1, 1], ["a", "b"], 3, seed=0)
-    with pytest.raises(BadInput, match="labelled: expected a number from 1, got 0; raise it"):
+    with pytest.raises(
+        BadInput, match="labelled: expected a whole number from 1, or a share between 0 and 1, got 0; correct it"
+    ):
         keep_labels([0, 1], ["a", "b"], 0, seed=0)
     with pytest.raises(BadInput, match="labelled: expected classes, got regression; leave it out"):
         ToyData(kind="regression", labelled=3).setup()

@@ -1,0 +1,90 @@
+"""Probes: how far scikit-learn comes on frozen features of a fold, with few labels and with all."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import ConcatDataset, Dataset
+
+from modalpool import Pool
+from tasks.data.base import PoolingData
+from tasks.frozen.budgets import Budget, draw
+from tasks.frozen.features import flat, network_features, raw_features, standardised
+from tasks.task.base import PoolingTask
+from tasks.task.certainty import measure, report_metrics
+from tasks.task.estimators import Estimator, predict
+from tasks.task.floors import matrices, told_of
+
+Row = dict[str, Any]
+Table = tuple[Any, Any]
+"""Features of the samples that are learned from, and of those that test: samples by features."""
+
+
+class Probes:
+    """The samples of a fold, what is known of them, and what probes learn from it.
+
+    All training and validation samples are learned from where all labels are: a probe stops at no epoch that the
+    validation part would have to choose. Fewer labels are drawn from the training part. Features are standardised over
+    both, labelled or not; what is chosen of a probe is chosen by folds within its labelled samples.
+
+    Args:
+        task: Says targets, kind and floors; what its network is makes no difference.
+        data: The fold.
+        labels: The budgets.
+        seeds: Seeds of the draws.
+    """
+
+    def __init__(self, task: PoolingTask, data: PoolingData, labels: Sequence[Budget], seeds: Sequence[int]):
+        self.task, self.data, self.seeds = task.eval(), data, seeds
+        known = [part for part in ("train", "val") if part in data.datasets]
+        self.learned: Dataset[Any] = ConcatDataset([data.still(part) for part in known])
+        self.test = data.still("test")
+        self.groups = [sample.group for part in known for sample in data.samples(part)]
+        told, target = told_of(task, data, self.learned)
+        asked, self.target = told_of(task, data, self.test)
+        self.y = target.numpy()
+        floors = {name: matrices(told[name], asked[name]) for name in told}
+        self.floors = {name: standardised(*table) for name, table in floors.items() if table[0].shape[1]}
+        everybody = list(range(len(self.groups)))
+        self.rows = {
+            (one.name, seed): everybody if one.labels is None else draw(data, one, seed)
+            for one in labels
+            for seed in (seeds if one.labels is not None else seeds[:1])
+        }
+
+    def nothing(self) -> Table:
+        """Features that say nothing."""
+        return np.zeros((len(self.y), 0)), np.zeros((len(self.target), 0))
+
+    def raw(self, pool: Pool) -> Table | None:
+        """The network's input, pooled; None where a task does not tell it, or it is always the same."""
+        both = [raw_features(self.task, pool, self.data, samples) for samples in (self.learned, self.test)]
+        table = flat(*both) if both[0] else self.nothing()
+        return standardised(*table) if table[0].shape[1] else None
+
+    def network(self, task: PoolingTask, pool: Pool) -> Table:
+        """A network's features, pooled."""
+        task.eval()
+        return standardised(*flat(*(network_features(task, pool, self.data, one) for one in (self.learned, self.test))))
+
+    def measure(self, table: Table, estimators: Sequence[Estimator]) -> Iterator[Row]:
+        """Fit each probe for each budget and seed, and test it.
+
+        Yields:
+            ``probe``, ``budget``, ``labels`` (how many there were), ``seed`` and the metrics of the task's kind.
+        """
+        kind, classes = self.task.kind, len(self.task.classes)
+        metrics = report_metrics(kind, classes)
+        x, asked = table
+        for (budget, seed), rows in self.rows.items():
+            groups = [self.groups[row] for row in rows]
+            for estimator in estimators:
+                found = predict(kind, classes, x[rows], self.y[rows], asked, groups, estimator=estimator, scale=False)
+                yield {
+                    "probe": estimator,
+                    "budget": budget,
+                    "labels": len(rows),
+                    "seed": seed,
+                    **measure(metrics, kind, torch.from_numpy(found).float(), self.target),
+                }
