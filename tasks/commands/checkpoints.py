@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tasks.data.problems import BadInput
+from tasks.pretrain import load_pretrained
 from tasks.task.base import PoolingTask
 
 
@@ -122,8 +123,6 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
         found = getattr(importlib.import_module(module), name)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         if pretrained(stored):
-            from tasks.pretrain import load_pretrained
-
             return load_pretrained(path).to(device)
         task: PoolingTask = found.load_from_checkpoint(path, map_location=device, weights_only=True).eval()
         return task

@@ -143,20 +143,23 @@ class CLI(LightningCLI):
 
         A new one may begin with the weights of another.
         """
-        path, begun = self._get(self.config, "ckpt_path"), self.model.pretrained
+        path, begun = self._get(self.config, "ckpt_path"), getattr(self.model, "pretrained", None)
         if path:
             self._check("fit")
             continue_history(self.trainer.loggers, history(Path(path), self.stored))
         elif begun:
-            stored = read(checkpoint(begun, self._get(self.config, "run")))
-            told = heard(Path(begun), self.datamodule)
-            if told.labels:
-                self._check("fit", begun)
-                resumable = next(one for one in self.trainer.callbacks if isinstance(one, Resumable))
-                resumable.earlier = Trained.read(stored)
-            take_weights(self.model, load_task(Path(begun)), begun)
-            if self.trainer.is_global_zero:
-                print(f"begins with {begun}, {told}")
+            self._begin_with(checkpoint(begun, self._get(self.config, "run")))
+
+    def _begin_with(self, path: Path) -> None:
+        """Take the network of another training, and say what that has heard of the samples that test this one."""
+        told = heard(path, self.datamodule)
+        if told.labels:
+            self._check("fit", path)
+            resumable = next(one for one in self.trainer.callbacks if isinstance(one, Resumable))
+            resumable.earlier = Trained.read(read(path))
+        take_weights(self.model, load_task(path), str(path))
+        if self.trainer.is_global_zero:
+            print(f"begins with {path}, {told}")
 
     def after_fit(self) -> None:
         """Test the best checkpoint, so that one command ends in numbers and pictures."""
@@ -185,9 +188,9 @@ class CLI(LightningCLI):
         allow = self._get(self.config, "allow_trained")
         self.datamodule.predicted = unseen(self.datamodule, allow=allow, say=self.trainer.is_global_zero)
 
-    def _check(self, command: str, path: str | None = None) -> None:
+    def _check(self, command: str, path: Path | None = None) -> None:
         allow = self._get(self.config, "allow_trained")
-        check(command, Path(path or self._get(self.config, "ckpt_path")), self.datamodule, allow=allow)
+        check(command, path or Path(self._get(self.config, "ckpt_path")), self.datamodule, allow=allow)
 
     def after_test(self) -> None:
         """End with what to look at."""
