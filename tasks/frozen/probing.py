@@ -1,7 +1,7 @@
 """Probes: how far scikit-learn comes on frozen features of a fold, with few labels and with all."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +15,20 @@ from tasks.task.base import PoolingTask
 from tasks.task.certainty import measure, report_metrics
 from tasks.task.estimators import Estimator, predict
 from tasks.task.floors import matrices, told_of
+from tasks.task.modality import ForForest
 
 Row = dict[str, Any]
-Table = tuple[Any, Any]
-"""Features of the samples that are learned from, and of those that test: samples by features."""
+
+
+class Table(NamedTuple):
+    """Features, samples by numbers."""
+
+    train: Any
+    """Of the samples that are learned from."""
+    test: Any
+    """Of those that test."""
+    forest: bool = False
+    """Whether a forest stands in for a linear model (`tasks.task.modality.ForForest`)."""
 
 
 class Probes:
@@ -44,8 +54,11 @@ class Probes:
         told, target = told_of(task, data, self.learned)
         asked, self.target = told_of(task, data, self.test)
         self.y = target.numpy()
-        floors = {name: matrices(told[name], asked[name]) for name in told}
-        self.floors = {name: standardised(*table) for name, table in floors.items() if table[0].shape[1]}
+        self.floors = {
+            name: Table(*standardised(*table), forest=isinstance(told[name], ForForest))
+            for name in told
+            if (table := matrices(told[name], asked[name]))[0].shape[1]
+        }
         everybody = list(range(len(self.groups)))
         self.rows = {
             (one.name, seed): everybody if one.labels is None else draw(data, one, seed)
@@ -55,18 +68,19 @@ class Probes:
 
     def nothing(self) -> Table:
         """Features that say nothing."""
-        return np.zeros((len(self.y), 0)), np.zeros((len(self.target), 0))
+        return Table(np.zeros((len(self.y), 0)), np.zeros((len(self.target), 0)))
 
     def raw(self, pool: Pool) -> Table | None:
         """The network's input, pooled; None where a task does not tell it, or it is always the same."""
         both = [raw_features(self.task, pool, self.data, samples) for samples in (self.learned, self.test)]
-        table = flat(*both) if both[0] else self.nothing()
-        return standardised(*table) if table[0].shape[1] else None
+        x, asked = flat(*both) if both[0] else self.nothing()[:2]
+        return Table(*standardised(x, asked)) if x.shape[1] else None
 
     def network(self, task: PoolingTask, pool: Pool) -> Table:
         """A network's features, pooled."""
         task.eval()
-        return standardised(*flat(*(network_features(task, pool, self.data, one) for one in (self.learned, self.test))))
+        both = [network_features(task, pool, self.data, samples) for samples in (self.learned, self.test)]
+        return Table(*standardised(*flat(*both)))
 
     def measure(self, table: Table, estimators: Sequence[Estimator]) -> Iterator[Row]:
         """Fit each probe for each budget and seed, and test it.
@@ -76,11 +90,12 @@ class Probes:
         """
         kind, classes = self.task.kind, len(self.task.classes)
         metrics = report_metrics(kind, classes)
-        x, asked = table
+        x, asked, forest = table
         for (budget, seed), rows in self.rows.items():
             groups = [self.groups[row] for row in rows]
             for estimator in estimators:
-                found = predict(kind, classes, x[rows], self.y[rows], asked, groups, estimator=estimator, scale=False)
+                used: Estimator = "forest" if forest and estimator == "linear" else estimator
+                found = predict(kind, classes, x[rows], self.y[rows], asked, groups, estimator=used, scale=False)
                 yield {
                     "probe": estimator,
                     "budget": budget,

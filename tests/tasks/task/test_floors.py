@@ -66,7 +66,7 @@ def test_vectors_that_hold_the_target_are_found_in_every_kind_of_task(kind, metr
 
 @pytest.mark.parametrize("kind", ["binary", "multiclass", "multilabel", "regression"])
 def test_a_forest_is_that_of_scikit_learn(kind, monkeypatch):
-    monkeypatch.setattr(floors, "TREES", 20)
+    monkeypatch.setattr(estimators, "TREES", 20)
     data = ToyData(kind, train=60)
     data.setup()
     tell = lambda batch: {"grown": ForForest(means(batch)["means"])}  # noqa: E731
