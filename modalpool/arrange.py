@@ -68,20 +68,9 @@ def arrange(
     batch: object = None,
     channels: int | None = None,
 ) -> Arranged:
-    """Check the inputs of one call and bring them into canonical order.
+    """Check the inputs of one call of `Pool`, whose arguments these are, and bring them into canonical order.
 
-    Args:
-        layout: The layout of ``x``.
-        x: Elements.
-        mask: See `Pool`; and so on up to ``coords``.
-        weight: See `Pool`.
-        lengths: See `Pool`.
-        index: See `Pool`.
-        ptr: See `Pool`.
-        dim_size: See `Pool`.
-        coords: See `Pool`.
-        batch: Refused: what came without a name, or under PyG's.
-        channels: C, if it was declared.
+    ``batch`` is refused: what came without a name, or under PyG's. ``channels`` is C, if it was declared.
 
     Raises:
         TypeError: If a tensor has a type that cannot mean what its name says.

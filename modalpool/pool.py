@@ -131,23 +131,11 @@ class Pool(nn.Module):
             axis first. With ``return_weights``, also w in the input's layout, its channel axis of size 1 (all channels
             share the weight), heads, or C; with k after b. Σ w x is the output wherever the reduction says so.
         """
+        sets: dict[str, Any] = {"mask": mask, "lengths": lengths, "index": index, "ptr": ptr, "dim_size": dim_size}
+        sets["coords"] = coords
         if weight_axes is not None:
-            sets = {"mask": mask, "lengths": lengths, "index": index, "ptr": ptr, "dim_size": dim_size}
-            sets |= {"coords": coords, "return_weights": return_weights}
-            return by_weighting(self, x, weight, weight_axes, sets)
-        arranged = arrange(
-            self.layout,
-            x,
-            mask=mask,
-            weight=weight,
-            lengths=lengths,
-            index=index,
-            ptr=ptr,
-            dim_size=dim_size,
-            coords=coords,
-            batch=batch,
-            channels=self.channels,
-        )
+            return by_weighting(self, x, weight, weight_axes, sets | {"return_weights": return_weights})
+        arranged = arrange(self.layout, x, weight=weight, batch=batch, channels=self.channels, **sets)
         if not x.is_meta and torch.is_autocast_enabled("cpu" if x.is_cpu else x.device.type):
             with full_precision(x):
                 return self._pool(arranged, x.dtype, return_weights)

@@ -183,9 +183,7 @@ class DenseSets(Sets):
     Args:
         shape: Sizes of the element axes, set axes first.
         pooled: How many of them are pooled (the last ones).
-        mask: See `Sets`.
-        weight: See `Sets`.
-        coords: See `Sets`.
+        mask: As of all `Sets`, and so ``weight`` and ``coords``.
         axes: The input's own, where the elements came in another order than the canonical one.
     """
 
@@ -206,7 +204,6 @@ class DenseSets(Sets):
 
     @property
     def full(self) -> bool:
-        """See `Sets.full`."""
         return self.mask is None  # a pooled axis of size zero comes with one
 
     def expand(self, per_set: Tensor) -> Tensor:
@@ -215,7 +212,6 @@ class DenseSets(Sets):
         return per_set.reshape(*per_set.shape[:sets], *[1] * len(self.dims), *per_set.shape[sets:])
 
     def _count_up(self, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """See `Sets.count`."""
         sets = self.shape[: self.dims[0]]
         if self.mask is None:
             size = math.prod(self.shape[self.dims[0] :])
@@ -244,9 +240,7 @@ class RaggedSets(Sets):
 
     Args:
         segments: The set of each element.
-        mask: See `Sets`.
-        weight: See `Sets`.
-        coords: See `Sets`.
+        mask: As of all `Sets`, and so ``weight`` and ``coords``.
     """
 
     def __init__(
@@ -257,7 +251,6 @@ class RaggedSets(Sets):
 
     @property
     def full(self) -> bool:
-        """See `Sets.full`."""
         return self.mask is None and self.segments.full
 
     def size(self, like: Tensor) -> Tensor:
@@ -265,7 +258,6 @@ class RaggedSets(Sets):
         return self.count(like).clamp(min=1) if self.mask is None else super().size(like)
 
     def mean(self, values: Tensor) -> Tensor:
-        """See `Sets.mean`."""
         return super().mean(values) if self.mask is not None else path(values, self.segments).mean(values)
 
     def expand(self, per_set: Tensor) -> Tensor:
@@ -273,7 +265,6 @@ class RaggedSets(Sets):
         return per_set.index_select(0, self.segments.index)
 
     def _count_up(self, like: Tensor, dtype: torch.dtype) -> Tensor:
-        """See `Sets.count`."""
         if self.mask is None:
             count = self.segments.lengths.to(dtype)
             kept = like.shape[1:-1]

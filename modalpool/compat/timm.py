@@ -38,7 +38,8 @@ class SelectAdaptivePool(nn.Module):
         pool_type: "avg", "max", "avgmax" (their mean), "catavgmax" (both, on the channel axis), any of them after
             "fast", any short name of `Pool`, or "" for no pooling.
         flatten: Whether pooled axes go, or stay with size one.
-        input_fmt: Order of the axes: N, C and one letter for every axis that is pooled, as in "NCHW" or "NDHWC".
+        input_fmt: Order of the axes: N, C and one letter for every axis that is pooled, as in "NCHW" or "NDHWC"; None =
+            channels first, of an image unless the class says otherwise.
         channels: Size of C, for rules with parameters.
         options: The rule's own options.
 
@@ -55,13 +56,15 @@ class SelectAdaptivePool(nn.Module):
 
     spatial: int | None = None
     """How many axes ``input_fmt`` has to have besides N and C."""
+    usual = "NCHW"
+    """The ``input_fmt`` that need not be said."""
 
     def __init__(
         self,
         output_size: int = 1,
         pool_type: str = "fast",
         flatten: bool = False,
-        input_fmt: str = "NCHW",
+        input_fmt: str | None = None,
         *,
         channels: int | None = None,
         **options: Any,
@@ -72,6 +75,7 @@ class SelectAdaptivePool(nn.Module):
                 f"output_size: expected 1, the whole input, got {output_size}; for windows use "
                 "torch.nn.AdaptiveAvgPool, for cells of the input pool_type='pyramid'"
             )
+        input_fmt = input_fmt or self.usual
         letters = list(input_fmt)
         axes = len(letters) - 2
         if letters[:1] != ["N"] or letters.count("C") != 1 or len(set(letters)) != len(letters) or axes < 1:
@@ -121,16 +125,7 @@ class SelectAdaptivePool1d(SelectAdaptivePool):
     """`SelectAdaptivePool` of signals, ``(N, C, L)``."""
 
     spatial = 1
-
-    def __init__(
-        self,
-        output_size: int = 1,
-        pool_type: str = "fast",
-        flatten: bool = False,
-        input_fmt: str = "NCL",
-        **options: Any,
-    ) -> None:
-        super().__init__(output_size, pool_type, flatten, input_fmt, **options)
+    usual = "NCL"
 
 
 class SelectAdaptivePool2d(SelectAdaptivePool):
@@ -143,16 +138,7 @@ class SelectAdaptivePool3d(SelectAdaptivePool):
     """`SelectAdaptivePool` of volumes, ``(N, C, D, H, W)``."""
 
     spatial = 3
-
-    def __init__(
-        self,
-        output_size: int = 1,
-        pool_type: str = "fast",
-        flatten: bool = False,
-        input_fmt: str = "NCDHW",
-        **options: Any,
-    ) -> None:
-        super().__init__(output_size, pool_type, flatten, input_fmt, **options)
+    usual = "NCDHW"
 
 
 def attention_from_latent(module: nn.Module) -> Attention:

@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, align, clean, hide, multiply, sloped, split_channels, steep
+from modalpool.kernels.values import (
+    Many,
+    accumulation_type,
+    align,
+    clean,
+    hide,
+    multiply,
+    sloped,
+    split_channels,
+    steep,
+)
 
 MOST = 40.0
 """How far a score, or a ratio, of multiplicity zero may be above all others before its slope stops to grow: e^40."""
@@ -43,25 +53,27 @@ class Group(ABC):
     """Sets, and the operations on their elements; ``many`` is the multiplicity of each element (None = each once)."""
 
     @abstractmethod
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Σ over each set: ``(E, *)`` to ``(D, *)``."""
 
     @abstractmethod
     def mean(self, values: Tensor) -> Tensor:
         """Σ / N over each set, every element once; zero where a ragged set is empty."""
 
-    @abstractmethod
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def max(self, values: Tensor, many: Many = None) -> Tensor:
         """Maximum over each set; -inf where it is empty; ties share the gradient."""
+        return self.extreme(values, many, least=False)
 
-    @abstractmethod
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def min(self, values: Tensor, many: Many = None) -> Tensor:
         """Minimum over each set; inf where it is empty; ties share the gradient."""
+        return self.extreme(values, many, least=True)
 
     @abstractmethod
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
+        """The minimum or the maximum."""
+
+    @abstractmethod
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """Sum of weight ``(E, K, G)`` times value ``(E, C)`` over each set: ``(D, K, C)``.
 
         The weight contains the multiplicities already. With ``exact_zeros``, 0 · inf is 0: zero weights are common.
@@ -71,11 +83,11 @@ class Group(ABC):
     def expand(self, per_set: Tensor) -> Tensor:
         """Give every element its set's value, ``(D, *)`` to what broadcasts to ``(E, *)``."""
 
-    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
+    def frugal(self, x: Tensor, many: Many, scores: int = 1) -> Frugal:
         """Which operations on ``x`` need no memory of its size; attention has so many scores an element."""
         return Frugal()
 
-    def softmax(self, scores: Tensor, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def softmax(self, scores: Tensor, many: Many = None) -> tuple[Tensor, Tensor]:
         """Weights ``(E, F)`` proportional to multiplicity · exp(score), and the log of their sum, ``(D, F)``.
 
         The weights sum to one over each set (all are zero if it is empty, and the log is -inf).
@@ -96,7 +108,7 @@ class Group(ABC):
         return mass / self.expand(safe), log_mass
 
     def attend(
-        self, x: Tensor, matrix: Tensor, many: Tensor | None = None, *, queries: int = 1, all_channels: bool = False
+        self, x: Tensor, matrix: Tensor, many: Many = None, *, queries: int = 1, all_channels: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Average ``x`` with weights softmax(x · matrix): ``(D, K, C)``, and the log mass ``(D, K, H)``.
 
@@ -113,13 +125,13 @@ class Group(ABC):
         weight = weight[..., None] if all_channels else weight.reshape(*weight.shape[:-1], *by_query)
         return self.weighted_sum(weight, x, many), log_mass.reshape(*log_mass.shape[:-1], *by_query)
 
-    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def soften(self, x: Tensor, scale: Tensor | float, many: Many = None) -> tuple[Tensor, Tensor]:
         """Average each channel of ``x`` with weights softmax(x · scale): ``(D, C)``, and the log mass ``(D, C)``."""
         x = clean(x, many)
         weight, log_mass = self.softmax(x if isinstance(scale, float) and scale == 1 else x * scale, many)
         return self.weighted_sum(weight[..., None, :], x, many, exact_zeros=True).squeeze(-2), log_mass
 
-    def moments(self, x: Tensor, many: Tensor | None, size_of: Size) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, many: Many, size_of: Size) -> tuple[Tensor, Tensor]:
         """Mean and variance of each channel, ``(D, C)``, in two passes."""
         x = clean(x, many)
         size = size_of(x)
@@ -130,7 +142,7 @@ class Group(ABC):
         var = (self.sum(centred.square(), many) / size - miss.square()).clamp(min=0)
         return mean, var
 
-    def power(self, x: Tensor, p: Tensor | float, eps: float, many: Tensor | None, size_of: Size) -> Tensor:
+    def power(self, x: Tensor, p: Tensor | float, eps: float, many: Many, size_of: Size) -> Tensor:
         """Power mean (Σ max(x, ε)^p / N)^(1/p) of each channel, ``(D, C)``.
 
         It is computed relative to the largest value, so that no p overflows. An empty set gives a number.
@@ -153,7 +165,7 @@ class Dense(Group):
     def __init__(self, dims: tuple[int, ...]) -> None:
         self.dims = dims
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Torch's own sum of clean values."""
         return multiply(clean(values, many), many).sum(self.dims)
 
@@ -161,17 +173,12 @@ class Dense(Group):
         """Torch's own mean, to the bit."""
         return values.mean(self.dims, dtype=accumulation_type(values.dtype))
 
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """Torch's own maximum, of -inf where nothing is there."""
-        return hide(values, many, -torch.inf).amax(self.dims)
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
+        """Torch's own, of an infinity where nothing is there."""
+        values = hide(values, many, torch.inf if least else -torch.inf)
+        return values.amin(self.dims) if least else values.amax(self.dims)
 
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """Torch's own minimum, of inf where nothing is there."""
-        return hide(values, many, torch.inf).amin(self.dims)
-
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """A matrix product, where channels share weights."""
         values = clean(values, many)
         weight = weight.to(values.dtype)
@@ -209,7 +216,7 @@ class Ragged(Group):
     def __init__(self, segments: Segments) -> None:
         self.segments = segments
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Values are added one after the other for a run, and runs in float64."""
         values, segments = multiply(clean(values, many), many), self.segments
         widen = not values.is_mps  # where there is no float64
@@ -232,8 +239,10 @@ class Ragged(Group):
         total = self.sum(values)
         return total / align(self.segments.lengths.clamp(min=1), total)
 
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
         """A scatter; where a gradient is wanted, the mean over the elements that attain it, differentiable twice."""
+        if least:
+            return -self.extreme(-values, many, least=False)
         values = hide(values, many, -torch.inf)
         index = self.segments.index.reshape(-1, *[1] * (values.ndim - 1)).expand_as(values)
         low = values.new_full((self.segments.size, *values.shape[1:]), -torch.inf)
@@ -247,13 +256,7 @@ class Ragged(Group):
         # A mean of equals is rounded, they are not.
         return torch.where(mean.isfinite(), top + (mean - mean.detach()), mean)
 
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """The maximum, turned over."""
-        return -self.max(-values, many)
-
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """A sum of products; elements may have more axes, ``(N, *, K, G)`` and ``(N, *, C)`` to ``(S, *, K, C)``."""
         values = clean(values, many)
         weight = weight.to(values.dtype).expand(*values.shape[:-1], *weight.shape[-2:])

@@ -19,6 +19,8 @@ from modalpool.kernels import tuning
 from modalpool.kernels.second_order import transformed
 
 HALF = (torch.float16, torch.bfloat16)
+Many = Tensor | None
+"""How often each element is there: bool or float, None = each once."""
 
 
 def accumulation_type(dtype: torch.dtype) -> torch.dtype:
@@ -41,7 +43,7 @@ def present(many: Tensor) -> Tensor:
     return many if many.dtype == torch.bool else many > 0
 
 
-def hide(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
+def hide(values: Tensor, many: Many, outside: float = 0.0) -> Tensor:
     """``values`` in the accumulation type, with ``outside`` where an element is not there."""
     if values.dtype in HALF:
         values = values.to(torch.float32)
@@ -50,7 +52,7 @@ def hide(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     return torch.where(align(present(many), values), values, outside)
 
 
-def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
+def clean(values: Tensor, many: Many, outside: float = 0.0) -> Tensor:
     """The same for arithmetic that ends in `multiply`: what the slope of a multiplicity of zero depends on is kept."""
     if not steep(many):
         return hide(values, many, outside)
@@ -59,7 +61,7 @@ def clean(values: Tensor, many: Tensor | None, outside: float = 0.0) -> Tensor:
     return torch.where(align(present(many), values) | values.isfinite(), values, outside)
 
 
-def multiply(values: Tensor, many: Tensor | None) -> Tensor:
+def multiply(values: Tensor, many: Many) -> Tensor:
     """Clean ``values`` times the multiplicity of each element."""
     if many is None or many.dtype == torch.bool:
         return values
@@ -84,12 +86,12 @@ def keeps_weights(x: Tensor, scores: int) -> bool:
     return sloped(x) or x.numel() // max(x.shape[-1], 1) * scores <= tuning.MANY
 
 
-def learned(many: Tensor | None) -> bool:
+def learned(many: Many) -> bool:
     """Whether multiplicities need a gradient, which the definition alone gives."""
     return many is not None and many.requires_grad
 
 
-def steep(many: Tensor | None) -> bool:
+def steep(many: Many) -> bool:
     """Whether the slope of a multiplicity may be asked for: here, or by a function transform."""
     return many is not None and many.dtype != torch.bool and (learned(many) or transformed())
 

@@ -6,12 +6,13 @@ Legend: ``E`` element axes, ``K`` queries, ``H`` heads, ``C`` channels.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Average, Count, State
-from modalpool.reductions.options import Temperature, positive, repr_options
+from modalpool.reductions.base import Average, Count, Partial
+from modalpool.reductions.options import Temperature, positive
 from modalpool.reductions.scores import Scores, linear
 from modalpool.reductions.softmax import hardest
 from modalpool.sets import Sets
@@ -125,9 +126,7 @@ class Attention(Average):
         """See `Reduction.in_chunks`; folded scores have a kernel."""
         return not (self.folds and sets.frugal(x, self.queries * self.heads).attend)
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; heads that are projected pool all channels each."""
         weight: Tensor | None = None
         if self.folds and not with_weights:
@@ -167,6 +166,12 @@ class Attention(Average):
         values = torch.einsum("...hc,hdc->...hd", z, matrix)
         values = values.flatten(-2) + self.values.bias.to(z.dtype)
         return count.blank(values if self.output is None else linear(self.output, values))
+
+    def option(self, name: str) -> Any:
+        """See `Reduction.option`; `project` is a method too."""
+        if name != "project":
+            return super().option(name)
+        return self.output is not None or (self.projects and "values")
 
     @classmethod
     def from_textbook(
@@ -209,18 +214,3 @@ class Attention(Average):
             for bias, given in ((pool.values.bias, value_bias), (pool.output.bias, output_bias)):
                 bias.zero_() if given is None else bias.copy_(given)
         return pool
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        shown = [
-            f"channels={self.channels}",
-            repr_options(self, heads=1, queries=1, score="linear", score_channels=128),
-        ]
-        shown.append(repr_options(self, grid=None))
-        if self.temperature.value != 1:
-            shown.append(f"temperature={self.temperature.value!r}")
-        shown.append(repr_options(self, learn_temperature=False, temperature_scaling="none", reference_size=None))
-        return ", ".join(
-            [part for part in shown if part]
-            + ([f"project={self.output is not None or 'values'!r}"] if self.projects else [])
-        )

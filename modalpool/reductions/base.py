@@ -17,6 +17,7 @@ projected, lists), it pools x repeated: its channel j is input channel j modulo 
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -25,11 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from modalpool.kernels import split_channels
+from modalpool.reductions.options import Temperature
 from modalpool.sets import Sets
 
-__all__ = ["Average", "Count", "Reduction", "State"]
+__all__ = ["Average", "Count", "Partial", "Reduction", "State"]
 
 State = tuple[Tensor, ...]
+Partial = tuple[State, Tensor | None]
+"""A state, and the weights if they were asked for."""
 
 
 class Count:
@@ -89,7 +93,7 @@ class Count:
 
 
 class Reduction(nn.Module, ABC):
-    """Base of all reductions."""
+    """Base of all reductions; each keeps its options under their own names, which is how they are printed."""
 
     vectors: int | None = None
     """K, the number of vectors per set, or None when the output has no k axis."""
@@ -123,9 +127,7 @@ class Reduction(nn.Module, ABC):
         return channels
 
     @abstractmethod
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """What these elements contribute to each set, and the weights w if asked for.
 
         ``count`` is that of the whole sets, of which these may be chunks. Within a call it is known; a rule that looks
@@ -148,6 +150,17 @@ class Reduction(nn.Module, ABC):
         """Which of the projected vectors have no elements, bool that broadcasts to z; None = none, as is known."""
         return count.empty(z)
 
+    def option(self, name: str) -> Any:
+        """What an option of the constructor is, where it was kept."""
+        kept = getattr(self, name, None)
+        return kept.value if isinstance(kept, Temperature) else kept
+
+    def extra_repr(self) -> str:
+        """The options that are not the default, as they would be written in the call."""
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        options = [(p.name, self.option(p.name), p.default) for p in parameters if p.kind == p.KEYWORD_ONLY]
+        return ", ".join(f"{name}={value!r}" for name, value, default in options if value != default)
+
 
 class Average(Reduction):
     """A rule whose weights sum to one: z = Σ w x / Σ w.
@@ -164,10 +177,7 @@ class Average(Reduction):
     def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, ...]:
         """Normalised weights ``(element axes, *k, G)``, their log_mass, and the best score if the best alone count."""
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         weight, *mass = self.weigh(x, sets, count)
         if self.vectors is None:
             z = sets.weighted_sum(weight.unsqueeze(-2), x, exact_zeros=self.exact_zeros).squeeze(-2)
@@ -176,7 +186,6 @@ class Average(Reduction):
         return (*mass, z), weight if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         masses = torch.stack((a[0], b[0]))
         top = [torch.maximum(a[1], b[1])] if len(a) == 3 else []
         if top:
@@ -189,5 +198,4 @@ class Average(Reduction):
         return masses.logsumexp(0), *top, joined.flatten(-2)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return state[-1]

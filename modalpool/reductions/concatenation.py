@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Concatenation"]
@@ -66,12 +66,9 @@ class Concatenation(Reduction):
 
     @property
     def merges(self) -> bool:
-        """See `Reduction.merges`."""
         return all(member.merges for member in self._members())
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; the state is the members' states one after the other."""
         state: list[Tensor] = []
         weights: list[Tensor] = []
@@ -85,14 +82,12 @@ class Concatenation(Reduction):
         return tuple(state), torch.cat(weights, dim=-1) if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         merged: list[Tensor] = []
         for (member, left), (_, right) in zip(self._split(a), self._split(b), strict=True):
             merged.extend(member.merge(left, right, m, n))
         return tuple(merged)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return torch.cat([member.finalize(own, count) for member, own in self._split(state)], dim=-1)
 
     def project(self, z: Tensor, count: Count) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Max", "Min"]
@@ -32,10 +32,7 @@ class Max(Reduction):
         """See `Reduction.in_chunks`; it reads each value once."""
         return False
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         top = self.extreme(x, sets)
         weight = None
         if with_weights:
@@ -44,11 +41,9 @@ class Max(Reduction):
         return (top,), weight
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         return (torch.maximum(a[0], b[0]),)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return count.blank(state[0])
 
 
@@ -63,9 +58,7 @@ class Min(Max):
     """
 
     def extreme(self, x: Tensor, sets: Sets) -> Tensor:
-        """See `Max.extreme`."""
         return sets.min(x)
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         return (torch.minimum(a[0], b[0]),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Mean", "Sum", "join_means"]
@@ -56,14 +56,10 @@ class Mean(Reduction):
         """See `Reduction.in_chunks`; a sum reads each value once."""
         return False
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         return (sets.mean(x),), sets.uniform(x) if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         return (join_means(a[0], b[0], m, n),)
 
     def finalize(self, state: State, count: Count) -> Tensor:
@@ -73,10 +69,6 @@ class Mean(Reduction):
         if self.grad_scale == "sqrt":
             return scale_gradient(state[0], count.size().sqrt())
         return scale_gradient(state[0], count() if isinstance(self.grad_scale, str) else count() / self.grad_scale)
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return "" if self.grad_scale == "mean" else f"grad_scale={self.grad_scale!r}"
 
 
 class Sum(Reduction):
@@ -93,17 +85,12 @@ class Sum(Reduction):
         """See `Reduction.in_chunks`; it reads each value once."""
         return False
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         weight = sets.uniform(x) * sets.expand(count()) if with_weights else None
         return (sets.sum(x),), weight
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         return (a[0] + b[0],)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return state[0]

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from modalpool.kernels import eager, tuning
 from modalpool.kernels.values import read
-from modalpool.reductions.base import Count, Reduction, State
-from modalpool.reductions.options import repr_options
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.sets import Sets
 
 __all__ = ["Std", "Var", "deviation", "inverse", "join_deviations", "moments", "scale_of"]
@@ -99,9 +98,7 @@ class Var(Reduction):
         """See `Reduction.in_chunks`; ragged sets have a kernel."""
         return not sets.frugal(x).moments
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; the state is (mean, result without a correction)."""
         mean, var, scale = moments(x, sets)
         state = mean, self.from_variance(var, scale)
@@ -128,7 +125,6 @@ class Var(Reduction):
         return z * torch.where(left > 0, count() / torch.where(left > 0, left, 1.0), 0.0)
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         mean, share, gap = self.join(a[0], b[0], m, n)
         return mean, (1 - share) * a[1] + share * b[1] + share * (1 - share) * gap.square()
 
@@ -139,12 +135,7 @@ class Var(Reduction):
         return torch.where(m() > 0, a, b) + share * gap, share, gap
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return self.corrected(state[1], count)
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return repr_options(self, correction=0.0)
 
 
 class Std(Var):
@@ -163,11 +154,9 @@ class Std(Var):
     """
 
     def from_variance(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
-        """See `Var.from_variance`."""
         return deviation(var, scale)
 
     def slope(self, var: Tensor, scale: Tensor | float | None) -> Tensor:
-        """See `Var.slope`."""
         return inverse(var, scale)
 
     def corrected(self, z: Tensor, count: Count) -> Tensor:
@@ -175,6 +164,5 @@ class Std(Var):
         return z * super().corrected(torch.ones_like(count()), count).sqrt() if self.correction else z
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         mean, share, gap = self.join(a[0], b[0], m, n)
         return mean, join_deviations(a[1], b[1], share, gap)

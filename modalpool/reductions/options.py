@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modalpool.kernels import accumulation_type
 
-__all__ = ["Temperature", "positive", "repr_options"]
+__all__ = ["Temperature", "positive"]
 
 
 def positive(**values: int) -> None:
@@ -17,12 +17,6 @@ def positive(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"{name}: expected a positive integer, got {value}")
-
-
-def repr_options(reduction: nn.Module, **defaults: object) -> str:
-    """The options of a reduction that differ from their defaults, as they would be written in the call."""
-    shown = {name: getattr(reduction, name) for name in defaults if getattr(reduction, name) != defaults[name]}
-    return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
 class Temperature(nn.Module):

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Count, Reduction, State
-from modalpool.reductions.options import repr_options
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.sets import Sets, accumulation_type
 
 __all__ = ["Power"]
@@ -49,10 +48,7 @@ class Power(Reduction):
         """See `Reduction.in_chunks`; a fixed exponent has a kernel."""
         return self.learn_p or not sets.frugal(x).power
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         p = self.exponent(x)
         z = sets.power(x, p, self.eps)
         weight = None
@@ -74,9 +70,4 @@ class Power(Reduction):
         return (top * inner ** (1 / p),)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return count.blank(state[0])
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return repr_options(self, p=3.0, learn_p=False, eps=1e-6)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Count, Reduction, State
-from modalpool.reductions.options import repr_options
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.reductions.ranks import at_rank, chosen, present
 from modalpool.sets import Sets
 
@@ -47,10 +46,7 @@ class Quantile(Reduction):
             raise ValueError(f"q: expected a number from 0 to 1, got {q}")
         self.q, self.interpolation = q, interpolation
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         x = sets.clean(x)
         many, rank = present(sets, x), self.q * (sets.count(x) - 1).clamp(min=0)
         at = sets.expand(at_rank(x, sets, rank.floor()))
@@ -74,9 +70,4 @@ class Quantile(Reduction):
         return chosen_rank - low
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return state[0]
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return repr_options(self, q=0.5, interpolation="linear")

@@ -9,13 +9,14 @@ import itertools
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from modalpool.kernels import Segments
-from modalpool.reductions.base import Average, Count, Reduction, State
-from modalpool.reductions.options import positive, repr_options
+from modalpool.reductions.base import Average, Count, Partial, Reduction, State
+from modalpool.reductions.options import positive
 from modalpool.reductions.position import checked
 from modalpool.reductions.scores import Scores
 from modalpool.sets import RaggedSets, Sets
@@ -95,11 +96,6 @@ class Regions(_Assigned):
         scores: Tensor = self.scores(x, sets)
         return scores.movedim(-1, 0).softmax(0).movedim(0, -1)  # along a short last axis torch is ten times slower
 
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        shown = repr_options(self, score="linear", score_channels=128, grid=None)
-        return f"channels={self.channels}, regions={self.regions}" + (f", {shown}" if shown else "")
-
 
 class Pyramid(_Assigned):
     """Pool the cells of grids of several resolutions, by the mean or another rule (He et al. 2015 take the maximum).
@@ -142,14 +138,14 @@ class Pyramid(_Assigned):
             raise ValueError(f"levels: expected positive parts for each of {axes} pooled axes, got {list(levels)}")
         self.axes = axes
         self.vectors = sum(len(list(itertools.product(*map(range, level)))) for level in self.levels)
-        self.rule = rule if isinstance(rule, str) else repr(rule)
+        self.rule = rule if isinstance(rule, str) else None
         self.inner: Reduction | None = None
         if rule != "mean":
             from modalpool.reductions import build  # which knows this file
 
             self.inner = build(rule, None, None) if isinstance(rule, str) else rule
             if self.inner.vectors is not None:
-                raise ValueError(f"rule: a cell takes a rule with one vector per set, got {self.rule}")
+                raise ValueError(f"rule: a cell takes a rule with one vector per set, got {rule}")
             self.needs_whole, self.repeats = self.inner.needs_whole, self.inner.repeats
             self.state_size = 1 + self.inner.state_size
 
@@ -158,12 +154,9 @@ class Pyramid(_Assigned):
         return self.merges
 
     def out_channels(self, channels: int | None) -> int | None:
-        """See `Reduction.out_channels`."""
         return channels if self.inner is None else self.inner.out_channels(channels)
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; of another rule than the mean, the cells of a level are sets of their own.
 
         The state is then (number of elements, the rule's own), cell by cell.
@@ -197,21 +190,22 @@ class Pyramid(_Assigned):
         return state, torch.cat(weights, -2) * self.assign(x, sets)[..., None]
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         if self.inner is None:
             return super().merge(a, b, m, n)
         return a[0] + b[0], *self.inner.merge(a[1:], b[1:], Count(lambda: a[0]), Count(lambda: b[0]))
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         if self.inner is None:
             return super().finalize(state, count)
         here = Count(lambda: state[0])
         return self.inner.project(self.inner.finalize(state[1:], here), here)
 
     def empty(self, z: Tensor, state: State, count: Count) -> Tensor | None:
-        """See `Reduction.empty`."""
         return super().empty(z, state, count) if self.inner is None else state[0] <= 0
+
+    def option(self, name: str) -> Any:
+        """See `Reduction.option`; the number of axes is one of the layout."""
+        return {"rule": self.rule or self.inner, "axes": None}.get(name, super().option(name))
 
     def assign(self, x: Tensor, sets: Sets) -> Tensor:
         """One where an element lies in a cell."""
@@ -225,7 +219,3 @@ class Pyramid(_Assigned):
                 cell = (cell[..., None] * inside[..., None, :]).flatten(-2)
             cells.append(cell)
         return torch.cat(cells, dim=-1)
-
-    def extra_repr(self) -> str:
-        """The levels, and a rule that is not the mean."""
-        return f"levels={self.levels}" + ("" if self.rule == "mean" else f", rule={self.rule}")

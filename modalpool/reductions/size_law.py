@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.reductions.mean import join_means
-from modalpool.reductions.options import repr_options
 from modalpool.sets import Sets
 
 __all__ = ["SizeLaw"]
@@ -71,10 +70,7 @@ class SizeLaw(Reduction):
         """See `Reduction.in_chunks`; a sum reads each value once."""
         return False
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         mean = sets.mean(x)
         if not with_weights:
             return (mean,), None
@@ -82,13 +78,7 @@ class SizeLaw(Reduction):
         return (mean,), sets.uniform(x) * sets.expand(factor)
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         return (join_means(a[0], b[0], m, n),)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return self.factor(count, state[0].dtype) * state[0]
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return repr_options(self, law="power", beta=0.5, learn_beta=False, reference_size=None)

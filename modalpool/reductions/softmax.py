@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from modalpool.kernels.definition import MOST
-from modalpool.reductions.base import Average, Count, Reduction, State
+from modalpool.reductions.base import Average, Count, Partial, Reduction, State
 from modalpool.reductions.mean import join_means
-from modalpool.reductions.options import Temperature, repr_options
+from modalpool.reductions.options import Temperature
 from modalpool.sets import Sets
 
 __all__ = ["LogSumExp", "Softmax", "hardest"]
@@ -71,9 +71,7 @@ class LogSumExp(Reduction):
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
         return self.normalize or not (self.temperature.fixed and sets.frugal(x).soften)
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; the state is log Σ exp, or the limit's own.
 
         Normalised it is the largest value, and the means of exp - 1 and of exp relative to it.
@@ -97,7 +95,6 @@ class LogSumExp(Reduction):
         return (top, sets.mean(far.expm1()), sets.mean(far.exp())), shares
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         if self.temperature.flat:
             return (join_means(a[0], b[0], m, n),)
         top = torch.maximum(a[0], b[0])
@@ -115,7 +112,6 @@ class LogSumExp(Reduction):
         return (torch.where(both, joined, top),)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         value, temperature = count.blank(state[0]), self.temperature
         if temperature.flat or temperature.hard:
             return value
@@ -126,12 +122,6 @@ class LogSumExp(Reduction):
         near = little > -0.5
         log = torch.where(near, torch.where(near, little, 0.0).log1p(), torch.where(near, 1.0, much).log())
         return torch.where(value.isfinite(), _finite(value) + temperature(value) * log, value)
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        shown = "" if self.temperature.value == 1 else f"temperature={self.temperature.value!r}"
-        rest = repr_options(self, learn_temperature=False, normalize=False, channels=None)
-        return ", ".join(part for part in (shown, rest) if part)
 
 
 class Softmax(Average):
@@ -165,10 +155,7 @@ class Softmax(Average):
         """See `Reduction.in_chunks`; there is a kernel for a fixed temperature."""
         return not (self.temperature.fixed and sets.frugal(x).soften)
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
-        """See `Reduction.partial`."""
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         temperature = self.temperature
         if with_weights or temperature.flat or temperature.hard:
             return super().partial(x, sets, count, with_weights=with_weights)
@@ -176,16 +163,9 @@ class Softmax(Average):
         return (log_mass, z), None
 
     def weigh(self, x: Tensor, sets: Sets, count: Count) -> tuple[Tensor, ...]:
-        """See `Average.weigh`."""
         x = sets.clean(x)
         if self.temperature.flat:
             return sets.uniform(x), sets.count(x).log()
         if self.temperature.hard:
             return hardest(x, sets)
         return sets.softmax(x / self.temperature(x))
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        shown = "" if self.temperature.value == 1 else f"temperature={self.temperature.value!r}"
-        rest = repr_options(self, learn_temperature=False, channels=None)
-        return ", ".join(part for part in (shown, rest) if part)

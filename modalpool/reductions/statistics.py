@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from modalpool.reductions.base import Count, Reduction, State
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.reductions.moments import deviation, inverse, join_deviations, moments, scale_of
-from modalpool.reductions.options import positive, repr_options
+from modalpool.reductions.options import positive
 from modalpool.reductions.scores import linear
 from modalpool.sets import Sets
 
@@ -56,12 +56,9 @@ class Statistics(Reduction):
         return None if channels is None else 2 * channels
 
     def in_chunks(self, x: Tensor, sets: Sets) -> bool:
-        """See `Reduction.in_chunks`."""
         return not self.context
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; the state is (log of the weights' sum, mean, deviation)."""
         x = sets.clean(x)
         hidden = linear(self.hidden, x)
@@ -79,7 +76,6 @@ class Statistics(Reduction):
         return (log_mass, mean, deviation(var, scale)), weight if with_weights else None
 
     def merge(self, a: State, b: State, m: Count, n: Count) -> State:
-        """See `Reduction.merge`."""
         masses = torch.stack((a[0], b[0])).clamp(-1e30, 1e30)  # an empty chunk has -inf
         p, q = masses.softmax(0)
         gap = torch.where(p * q > 0, b[1] - a[1], 0.0)
@@ -87,10 +83,4 @@ class Statistics(Reduction):
         return masses.logsumexp(0), mean, join_deviations(a[2], b[2], q, gap)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         return torch.cat(state[1:], dim=-1)
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        shown = repr_options(self, score_channels=128, context=False)
-        return f"channels={self.channels}" + (f", {shown}" if shown else "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modalpool.reductions.base import Count, Reduction, State
-from modalpool.reductions.options import repr_options
+from modalpool.reductions.base import Count, Partial, Reduction, State
 from modalpool.reductions.ranks import at_rank, chosen, present
 from modalpool.sets import Sets
 
@@ -44,13 +43,11 @@ class TopK(Reduction):
                 "pool the whole at once, or give a number of elements"
             )
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         """See `Reduction.partial`; the state is the k largest values, how many have each, and their places."""
         return (self._share if self.shares else self._number)(sets.clean(x), sets, with_weights)
 
-    def _share(self, x: Tensor, sets: Sets, with_weights: bool) -> tuple[State, Tensor | None]:
+    def _share(self, x: Tensor, sets: Sets, with_weights: bool) -> Partial:
         many, size = present(sets, x), sets.size(x)
         places = (self.k * size).clamp(min=1).minimum(size)
         last = sets.expand(at_rank(x, sets, size - places))
@@ -60,7 +57,7 @@ class TopK(Reduction):
         weight = (above + tied * sets.expand(left)) / sets.expand(places)
         return (chosen(weight, x, sets),), weight if with_weights else None
 
-    def _number(self, x: Tensor, sets: Sets, with_weights: bool) -> tuple[State, Tensor | None]:
+    def _number(self, x: Tensor, sets: Sets, with_weights: bool) -> Partial:
         many, found = present(sets, x), []
         left = seen = x.detach()
         for _ in range(int(self.k)):
@@ -97,13 +94,8 @@ class TopK(Reduction):
         return values.gather(-2, kept), mass.gather(-2, kept), places.gather(-2, kept)
 
     def finalize(self, state: State, count: Count) -> Tensor:
-        """See `Reduction.finalize`."""
         if self.shares:
             return state[0]
         weight = self._shares(state) * state[1]
         taken = (weight > 0) | state[0].isnan()
         return torch.where(taken, weight * torch.where(taken, state[0], 0.0), 0.0).sum(-2)
-
-    def extra_repr(self) -> str:
-        """The options that are not the default."""
-        return repr_options(self, k=5)

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from tasks.audio.clips import Clip, Clips, Fill, collate_clips, read_clip
-from tasks.audio.crops import SoundCrops
+from tasks.audio.base import Recordings
+from tasks.audio.clips import Clip, Clips, Fill, read_clip
 from tasks.audio.rows import (
     Target,
     clip_name,
@@ -19,7 +19,7 @@ from tasks.audio.rows import (
     number,
     read_targets,
 )
-from tasks.data.base import PoolingData, Sample
+from tasks.data.base import Sample
 from tasks.data.digests import digest
 from tasks.data.leaks import Identity
 from tasks.data.manifest import Row, read_manifest
@@ -27,7 +27,7 @@ from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, hold_out, split
 
 
-class AudioManifest(PoolingData):
+class AudioManifest(Recordings):
     """Recordings listed in a CSV, TSV, JSON or JSONL file with the columns path and label, one row a clip.
 
     Further columns: ``start`` and ``duration`` (seconds) for a part of a file, ``split`` (train, val, test), ``fold``.
@@ -164,18 +164,6 @@ class AudioManifest(PoolingData):
         if self.target == "regression":
             values = torch.stack([targets[row.number] for row in parts["train"]]).double()
             self._spec |= {"target_mean": values.mean(0).tolist(), "target_std": values.std(0).clamp(min=1e-8).tolist()}
-
-    def collate(self, samples: list[Clip]) -> dict[str, Any]:
-        """Pad the clips of a batch to one length."""
-        return collate_clips(samples)
-
-    def crops(self) -> SoundCrops:
-        """Views for training without labels."""
-        return SoundCrops()
-
-    def elements(self, sample: Clip) -> int:
-        """Samples of the wave."""
-        return len(sample["wave"])
 
     def _identity(self, row: Row, *, waves: dict[int, Tensor], targets: dict[int, Tensor]) -> Identity:
         keys: dict[str, Hashable] = {

@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tasks.audio.clips import Clip, Clips, collate_clips
-from tasks.audio.crops import SoundCrops
+from tasks.audio.base import Recordings
+from tasks.audio.clips import Clip, Clips
 from tasks.audio.events import KINDS, make_events
 from tasks.audio.sounds import FORMANTS, Box, make_rhythm, make_timbre, rhythm_patterns, to_hertz
-from tasks.data.base import PoolingData
 
 
-class Generated(PoolingData):
+class Generated(Recordings):
     """Made clips in three parts, each from its own seed.
 
     Args:
@@ -67,18 +66,6 @@ class Generated(PoolingData):
             "class_counts": torch.bincount(labels, minlength=len(self.classes)).tolist(),
             "train_size": len(labels),
         }
-
-    def collate(self, samples: list[Clip]) -> dict[str, Any]:
-        """Pad the clips of a batch to one length."""
-        return collate_clips(samples)
-
-    def crops(self) -> SoundCrops:
-        """Views for training without labels."""
-        return SoundCrops()
-
-    def elements(self, sample: Clip) -> int:
-        """Samples of the wave."""
-        return len(sample["wave"])
 
 
 class TimbreData(Generated):

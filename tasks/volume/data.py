@@ -18,21 +18,20 @@ from monai.data.utils import set_rnd
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
 
-from tasks.data.base import PoolingData, Sample
+from tasks.data.base import Sample
 from tasks.data.digests import digest_file
 from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, split
-from tasks.volume.batches import collate_volumes
+from tasks.volume.base import Volumes
 from tasks.volume.checks import check_volume
-from tasks.volume.crops import VolumeCrops
 from tasks.volume.records import Record, is_split, number_of
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
 SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
 
 
-class VolumeData(PoolingData):
+class VolumeData(Volumes):
     """Volumes with targets, from files.
 
     Args:
@@ -269,19 +268,6 @@ class VolumeData(PoolingData):
         return self._cached(
             self._items(records, part), [*steps, *augmentation(self.augment if part == "train" else None)]
         )
-
-    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Stack volumes, padded where they differ in size."""
-        return collate_volumes(samples)
-
-    def crops(self) -> VolumeCrops:
-        """Views for training without labels."""
-        return VolumeCrops()
-
-    def elements(self, sample: dict[str, Any]) -> int:
-        """Voxels."""
-        voxels: int = sample["image"][0].numel()
-        return voxels
 
     def _items(self, records: list[Record], part: str) -> list[dict[str, Any]]:
         return [

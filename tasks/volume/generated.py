@@ -14,10 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from tasks.data.base import PoolingData
 from tasks.data.turns import take_turns
-from tasks.volume.batches import collate_volumes
-from tasks.volume.crops import VolumeCrops
+from tasks.volume.base import Volumes
 
 VOXEL_MM = 5.0  # a head of 160 mm fills most of 32 voxels
 
@@ -147,7 +145,7 @@ class Phantoms(Dataset[dict[str, Any]]):
         return {**sample, "image": sample["image"].flip(axes), "mask": sample["mask"].flip(axes)} if axes else sample
 
 
-class LesionData(PoolingData):
+class LesionData(Volumes):
     """Generated head scans: is there a lesion? The masks say where, and training never sees them.
 
     Args:
@@ -184,19 +182,6 @@ class LesionData(PoolingData):
             "preprocessing": geometry,
             "class_counts": [self.counts["train"] - lesions, lesions],
         }
-
-    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Stack volumes, padded where they differ in size."""
-        return collate_volumes(samples)
-
-    def crops(self) -> VolumeCrops:
-        """Views for training without labels."""
-        return VolumeCrops()
-
-    def elements(self, sample: dict[str, Any]) -> int:
-        """Voxels."""
-        voxels: int = sample["image"][0].numel()
-        return voxels
 
     def still(self, part: str) -> Dataset[Any]:
         """Leave the mirroring out."""

@@ -171,14 +171,10 @@ class StdAggregation(VarAggregation):
     rule = "std"
 
 
-class VariancePreservingAggregation(PoolAggregation):
-    """Add up and divide by √N, which keeps the variance of independent elements: ``size_law`` with β = ½."""
+class VariancePreservingAggregation(_Named):
+    """Add up and divide by √N, which keeps the variance of independent elements: the size law, whose β is ½."""
 
-    def __init__(self) -> None:
-        super().__init__("size_law", beta=0.5)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+    rule = "size_law"
 
 
 class MulAggregation(_Named):

@@ -10,7 +10,8 @@ from torch_geometric.nn.inits import reset
 
 from modalpool.compat.pyg.aggregations import PoolAggregation
 from modalpool.kernels import full_precision
-from modalpool.reductions import Average, Count, Power, State
+from modalpool.reductions import Average, Count, Power
+from modalpool.reductions.base import Partial
 from modalpool.sets import Sets
 
 __all__ = ["AttentionalAggregation", "PowerMeanAggregation", "SoftmaxAggregation"]
@@ -140,8 +141,6 @@ class _PowerMean(Power):
         if self.log_p is not None:
             torch.nn.init.constant_(self.log_p, torch.tensor(self.p).log().item())
 
-    def partial(
-        self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False
-    ) -> tuple[State, Tensor | None]:
+    def partial(self, x: Tensor, sets: Sets, count: Count, *, with_weights: bool = False) -> Partial:
         x = x if self.clamp_max is None else x.clamp(max=self.clamp_max)
         return super().partial(x, sets, count, with_weights=with_weights)

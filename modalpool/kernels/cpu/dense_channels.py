@@ -18,7 +18,7 @@ from modalpool.kernels.cpu.dense_attention import DenseAttention
 from modalpool.kernels.cpu.memory import aligned, back, bits, blank, chunks, memory_order, per_set
 from modalpool.kernels.definition import Frugal, Size
 from modalpool.kernels.second_order import Fast, Grads, Saved
-from modalpool.kernels.values import accumulation_type, clean, finite, inside, keeps_weights, learned, single
+from modalpool.kernels.values import Many, accumulation_type, clean, finite, inside, keeps_weights, learned, single
 
 LOG2E = 1.4426950408889634
 
@@ -29,7 +29,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _walk(
-    x: Tensor, many: Tensor | None, order: list[int], *others: Tensor
+    x: Tensor, many: Many, order: list[int], *others: Tensor
 ) -> Iterator[tuple[Tensor, Tensor | None, list[Tensor]]]:
     """Chunks of x in an order of axes: clean values, their multiplicities, and the same of what broadcasts to x."""
     kind = accumulation_type(x.dtype)
@@ -50,7 +50,7 @@ class _Totals(Fast):
     count: int
     """How many functions there are."""
 
-    def __init__(self, dims: tuple[int, ...], many: Tensor | None) -> None:
+    def __init__(self, dims: tuple[int, ...], many: Many) -> None:
         self.dims, self.many = dims, many
 
     @abstractmethod
@@ -100,7 +100,7 @@ class _Exponentials(_Totals):
 
     count = 2
 
-    def __init__(self, dims: tuple[int, ...], many: Tensor | None, scale: float) -> None:
+    def __init__(self, dims: tuple[int, ...], many: Many, scale: float) -> None:
         super().__init__(dims, many)
         self.scale = scale
 
@@ -126,7 +126,7 @@ class _Powers(_Totals):
 
     count = 1
 
-    def __init__(self, dims: tuple[int, ...], many: Tensor | None, p: float, eps: float) -> None:
+    def __init__(self, dims: tuple[int, ...], many: Many, p: float, eps: float) -> None:
         super().__init__(dims, many)
         self.p, self.eps = p, eps
 
@@ -142,25 +142,25 @@ class _Powers(_Totals):
 class DenseChannels(DenseAttention):
     """Softmax and power mean of each channel."""
 
-    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
+    def frugal(self, x: Tensor, many: Many, scores: int = 1) -> Frugal:
         """Sums of functions keep nothing; weights of a linear attention are one number an element and score."""
         attend = self.dims[0] == 1 and single(x) and keeps_weights(x, scores)
         return Frugal(attend=attend, soften=many is None, power=many is None)
 
-    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def soften(self, x: Tensor, scale: Tensor | float, many: Many = None) -> tuple[Tensor, Tensor]:
         """No weights are kept: 4.3 to 4.7 times as fast forward, 3.9 to 4.1 with the backward, a fifth of memory."""
         if isinstance(scale, Tensor) or learned(many):
             return super().soften(x, scale, many)
         mass, total = _Exponentials(self.dims, many, scale)(x)
         if inside(mass, 1 / tuning.FAR, tuning.FAR) and finite(total):
             return total / mass, mass.log()
-        shift = (self.max if scale > 0 else self.min)(x.detach(), many)
+        shift = self.extreme(x.detach(), many, least=scale < 0)
         if not finite(shift):  # a set is empty, or infinite
             return super().soften(x, scale, many)
         mass, total = _Exponentials(self.dims, many, scale)(x, shift)
         return total / mass, mass.log() + shift * scale
 
-    def power(self, x: Tensor, p: Tensor | float, eps: float, many: Tensor | None, size_of: Size) -> Tensor:
+    def power(self, x: Tensor, p: Tensor | float, eps: float, many: Many, size_of: Size) -> Tensor:
         """As written, far from limits of the type: 1.7 to 1.8 times as fast forward, 2.1 to 2.6 with the backward."""
         if not isinstance(p, Tensor) and not learned(many):
             (total,) = _Powers(self.dims, many, p, eps)(x)

@@ -14,7 +14,7 @@ from torch import Tensor
 from modalpool.kernels import definition, tuning
 from modalpool.kernels.cpu.memory import aligned, back, bits, blank, chunks, memory_order
 from modalpool.kernels.second_order import Fast, Grads, Saved, plainly
-from modalpool.kernels.values import HALF, accumulation_type, learned, present, read, sloped
+from modalpool.kernels.values import HALF, Many, accumulation_type, learned, present, read, sloped
 
 
 class _Sum(Fast):
@@ -22,7 +22,7 @@ class _Sum(Fast):
 
     linear = True
 
-    def __init__(self, dims: tuple[int, ...], many: Tensor | None = None) -> None:
+    def __init__(self, dims: tuple[int, ...], many: Many = None) -> None:
         self.dims, self.many = dims, many
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,12 +88,11 @@ class _HalfMean(Fast):
 class _Extreme(Fast):
     """Largest or least over the pooled axes; the gradient goes to where it is attained, shared evenly by ties."""
 
-    def __init__(self, dims: tuple[int, ...], many: Tensor | None, *, least: bool) -> None:
+    def __init__(self, dims: tuple[int, ...], many: Many, *, least: bool) -> None:
         self.dims, self.many, self.least = dims, many, least
 
     def again(self, x: Tensor) -> Tensor:
-        sets = definition.Dense(self.dims)
-        return (sets.min if self.least else sets.max)(x, self.many).to(x.dtype)
+        return definition.Dense(self.dims).extreme(x, self.many, least=self.least).to(x.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         dims, many, least = self.dims, self.many, self.least
@@ -138,7 +137,7 @@ class _Extreme(Fast):
 class DenseSums(definition.Dense):
     """Sums, means and extremes."""
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Read in place where something is masked: 2.3 to 6.3 times as fast forward, 2.1 to 4.8 with the backward."""
         if (many is None and values.dtype not in HALF) or learned(many):
             return super().sum(values, many)
@@ -152,15 +151,8 @@ class DenseSums(definition.Dense):
         mean: Tensor = _HalfMean(self.dims)(values)
         return mean
 
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
         """A backward without a mask of ties: 2.8 to 3.1 times as fast with it, forward 1.3 times where masked."""
-        return self._extreme(values, many, least=False)
-
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """As `max`."""
-        return self._extreme(values, many, least=True)
-
-    def _extreme(self, values: Tensor, many: Tensor | None, *, least: bool) -> Tensor:
         kind = accumulation_type(values.dtype)
         if many is None and not sloped(values):
             return (values.amin(self.dims) if least else values.amax(self.dims)).to(kind)

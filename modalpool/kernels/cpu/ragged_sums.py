@@ -17,7 +17,7 @@ from modalpool.kernels import definition
 from modalpool.kernels.cpu.rows import add, add_rows, chunks, combine, per_run, reduce_rows, row_chunks, steps, take
 from modalpool.kernels.second_order import Fast, Grads, Saved, plainly
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, learned, present, read, single
+from modalpool.kernels.values import Many, accumulation_type, learned, present, read, single
 
 
 def _hand_back(per_set: Tensor, segments: Segments, weight: Tensor | None) -> Tensor:
@@ -63,8 +63,7 @@ class _Extreme(Fast):
         self.segments, self.least = segments, least
 
     def again(self, x: Tensor) -> Tensor:
-        sets = definition.Ragged(self.segments)
-        return sets.min(x) if self.least else sets.max(x)
+        return definition.Ragged(self.segments).extreme(x, least=self.least)
 
     def forward(self, x: Tensor) -> Tensor:
         segments = self.segments
@@ -98,7 +97,7 @@ class _Extreme(Fast):
 class RaggedSums(definition.Ragged):
     """Sums, means and extremes."""
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Rows at the speed of memory: 1.4 to 2.3 times as fast forward, 1.2 to 1.6 with the backward."""
         if (many is not None and many.ndim > 1) or learned(many) or not values.is_contiguous():
             return super().sum(values, many)
@@ -109,17 +108,10 @@ class RaggedSums(definition.Ragged):
         total: Tensor = _Sum(here, weight)(values.reshape(len(values), -1))
         return total[: self.segments.size].reshape(self.segments.size, *values.shape[1:])
 
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
         """A backward from the saved extremes: 3.3 to 4.2 times as fast with it, in a third of the memory."""
-        return self._extreme(values, many, least=False)
-
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """As `max`."""
-        return self._extreme(values, many, least=True)
-
-    def _extreme(self, values: Tensor, many: Tensor | None, *, least: bool) -> Tensor:
         if (many is not None and many.ndim > 1) or not values.is_contiguous():
-            return super().min(values, many) if least else super().max(values, many)
+            return super().extreme(values, many, least=least)
         here = self.segments if many is None else self.segments.without(present(many))
         top: Tensor = _Extreme(here, least=least)(values.reshape(len(values), -1))
         top = top[: self.segments.size].reshape(self.segments.size, *values.shape[1:])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from modalpool.kernels import tuning
 from modalpool.kernels.segments import Segments
-from modalpool.kernels.values import accumulation_type, finite, inside, single
+from modalpool.kernels.values import Many, accumulation_type, finite, inside, single
 
 with warnings.catch_warnings():  # torch says once that they are in beta
     warnings.simplefilter("ignore")
@@ -135,6 +135,6 @@ def sound(total: Tensor, mass: Tensor, empty: Tensor) -> bool:
     return finite(total) and inside(mass.masked_fill(empty, 1.0), 1 / tuning.VAST, torch.inf)
 
 
-def simple(x: Tensor, many: Tensor | None) -> bool:
+def simple(x: Tensor, many: Many) -> bool:
     """Whether elements ``(N, C)`` are what most fast paths are made for."""
     return many is None and single(x) and x.ndim == 2 and x.is_contiguous()

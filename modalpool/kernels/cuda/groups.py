@@ -17,7 +17,7 @@ from torch import Tensor
 from modalpool.kernels import definition
 from modalpool.kernels.cuda import ops
 from modalpool.kernels.definition import Frugal, Group
-from modalpool.kernels.values import accumulation_type, learned, sloped
+from modalpool.kernels.values import Many, accumulation_type, learned, sloped
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Where:
         front = tensor.shape[3 : 3 + kept]
         return tensor.reshape(*tensor.shape[:3], prod(front) * groups, prod(tensor.shape[3 + kept :]) // groups)
 
-    def times(self, many: Tensor | None, kept: int, groups: int = 1) -> Tensor | None:
+    def times(self, many: Many, kept: int, groups: int = 1) -> Tensor | None:
         """Multiplicities as ``(A, B, P, G)``."""
         if many is None:
             return None
@@ -49,7 +49,7 @@ class Where:
         return many.expand(*many.shape[:4], groups).flatten(3)
 
 
-def _sum(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
+def _sum(values: Tensor, where: Where, many: Many) -> Tensor:
     first = 1 if where.dims is None else where.dims[-1] + 1
     rest = values.shape[first:]
     kept = 0 if many is None else many.ndim - first
@@ -58,7 +58,7 @@ def _sum(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
     return z.reshape(*where.shape, *rest)
 
 
-def _max(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
+def _max(values: Tensor, where: Where, many: Many) -> Tensor:
     first = 1 if where.dims is None else where.dims[-1] + 1
     kept = 0 if many is None else many.ndim - first
     x = where.elements(values, kept)
@@ -66,7 +66,7 @@ def _max(values: Tensor, where: Where, many: Tensor | None) -> Tensor:
     return top.reshape(*where.shape, *values.shape[first:])
 
 
-def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | None, exact_zeros: bool) -> Tensor:
+def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Many, exact_zeros: bool) -> Tensor:
     kept = values.ndim - 2 if where.dims is None else 0
     vectors, groups = weight.shape[-2:]
     weight = weight.expand(*values.shape[:-1], vectors, groups)
@@ -79,7 +79,7 @@ def _weighted_sum(weight: Tensor, values: Tensor, where: Where, many: Tensor | N
     return z.reshape(*where.shape, *front, vectors, values.shape[-1])
 
 
-def _soften(x: Tensor, scale: float, where: Where, many: Tensor | None) -> tuple[Tensor, Tensor]:
+def _soften(x: Tensor, scale: float, where: Where, many: Many) -> tuple[Tensor, Tensor]:
     kept = x.ndim - 2 if where.dims is None else 0
     seen = where.elements(x, kept)
     z, log_mass, _, _ = ops.set_soften(seen, scale, where.times(many, kept), where.ptr, where.order)
@@ -98,31 +98,25 @@ class _Launched(Group):
     def _plain(self) -> Group:
         """The definition."""
 
-    def frugal(self, x: Tensor, many: Tensor | None, scores: int = 1) -> Frugal:
+    def frugal(self, x: Tensor, many: Many, scores: int = 1) -> Frugal:
         """What has a kernel."""
         return Frugal(soften=not learned(many))
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """One read."""
         return self._plain().sum(values, many) if learned(many) else _sum(values, self._where(values), many)
 
-    def max(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """One read, which counts ties too."""
-        return _max(values, self._where(values), many)
+    def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
+        """One read, which counts ties too; a minimum is a maximum turned over."""
+        return -self.extreme(-values, many, least=False) if least else _max(values, self._where(values), many)
 
-    def min(self, values: Tensor, many: Tensor | None = None) -> Tensor:
-        """The maximum, turned over."""
-        return -self.max(-values, many)
-
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """One read, if channels share weights."""
         if weight.shape[-1] == values.shape[-1] > 1:
             return self._plain().weighted_sum(weight, values, many, exact_zeros=exact_zeros)
         return _weighted_sum(weight, values, self._where(values), many, exact_zeros)
 
-    def soften(self, x: Tensor, scale: Tensor | float, many: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def soften(self, x: Tensor, scale: Tensor | float, many: Many = None) -> tuple[Tensor, Tensor]:
         """One read: an online softmax."""
         if learned(many) or isinstance(scale, Tensor):
             return super().soften(x, scale, many)
@@ -149,15 +143,13 @@ class Dense(_Launched, definition.Dense):
     def _plain(self) -> Group:
         return definition.Dense(self.dims)
 
-    def sum(self, values: Tensor, many: Tensor | None = None) -> Tensor:
+    def sum(self, values: Tensor, many: Many = None) -> Tensor:
         """Torch's own without multiplicities."""
         if many is None:
             return values.sum(self.dims, dtype=accumulation_type(values.dtype))
         return super().sum(values, many)
 
-    def weighted_sum(
-        self, weight: Tensor, values: Tensor, many: Tensor | None = None, *, exact_zeros: bool = False
-    ) -> Tensor:
+    def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """A matrix product, if several vectors share weights over channels."""
         if many is None and not exact_zeros and weight.shape[-2] > 1 and weight.shape[-1] < values.shape[-1]:
             return self._plain().weighted_sum(weight, values)
