@@ -1,10 +1,29 @@
+from pathlib import Path
+
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 from tasks.__main__ import main
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=20"]
 PLAIN = [*QUIET, "--outputs.maps=0", "--outputs.every=0"]
+FIT = ("fit", "validate", "test", "predict", "crossval", "heads")
+SAVE = Figure.savefig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """Two pictures are half of a small run's time: here they have no pixels, but in a test that asks for `drawn`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b"\x89PNG\r\n\x1a\n"))
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures as they are."""
+    monkeypatch.setattr(Figure, "savefig", SAVE)
 
 
 @pytest.fixture
@@ -20,6 +39,3 @@ def plain(tmp_path, monkeypatch):
     }
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
     return lambda command, *flags: main([command, "-c", "toy.yaml", *(PLAIN if command in FIT else []), *flags])
-
-
-FIT = ("fit", "validate", "test", "predict", "crossval", "heads")

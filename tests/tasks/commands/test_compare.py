@@ -22,7 +22,6 @@ def toy(tmp_path, monkeypatch):
     """A folder to run in, with a config of the toy modality; calls `main` there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])  # half of a small run's time
     config = {
         "run": {"name": "toy"},
         "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},
@@ -94,7 +93,7 @@ def test_null_takes_back_an_option_of_the_config(toy, tmp_path):
     assert parameters == {"mean:heads=null": 49, "attention": 49 + 2 * 8}  # two heads, each with a query
 
 
-def test_the_tables_say_what_the_runs_say(toy, tmp_path, capsys):
+def test_the_tables_say_what_the_runs_say(toy, drawn, tmp_path, capsys):
     toy("compare", "--reductions=mean,attention:heads=2:temperature=0.5", "--seeds=3", "--folds=1")
     folder = tmp_path / "runs" / "toy" / "comparison_0"
     names = {"mean": "mean", "attention:heads=2:temperature=0.5": "attention_heads=2_temperature=0.5"}

@@ -24,7 +24,6 @@ GRIDS = [*WAVES, "mixup", "cutmix", "shift", "occlusion"]
 def toy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])  # half of a small run's time
     monkeypatch.setattr("tasks.maps.variance._DRAWS", 64)
     config = {
         "run": {"name": "toy"},
@@ -58,7 +57,7 @@ def check_a_mean(variances, rows):
     assert variances[0]["together"] == pytest.approx(1)
 
 
-def test_the_command(toy, tmp_path, capsys):
+def test_the_command(toy, drawn, tmp_path, capsys):
     toy("fit")
     capsys.readouterr()
     toy("diagnose", "--samples=8")

@@ -197,7 +197,6 @@ def fitted(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("sys.argv", ["tasks"])
-        patch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])
         main(["fit", "-c", "toy.yaml"])
     return folder
 

@@ -102,7 +102,6 @@ def test_the_training_metrics_of_few_labels_are_those_of_the_labelled(tmp_path, 
 def test_every_head_gets_its_costs_and_the_gap_of_the_tested_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    monkeypatch.setattr("tasks.outputs.callback.draw_curves", lambda *_: [])  # half of a small run's time
     config = {
         "run": {"name": "toy"},
         "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02, "head_dropout": 0.5}},
