@@ -1,6 +1,7 @@
 """LightningCLI with a run folder, and a trained model's own settings where one is loaded."""
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -15,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from tasks.commands.checkpoints import checkpoint, fits, load_task, loading, read
 from tasks.commands.configs import read_configs
@@ -61,6 +62,9 @@ class CLI(LightningCLI):
         parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
         parser.add_argument(
             "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
+        )
+        parser.add_argument(
+            "--run.wandb", type=str | None, default=None, help="Project of Weights & Biases to write to there, too."
         )
 
     def spec_for(self, data: PoolingData) -> dict[str, Any]:
@@ -122,6 +126,10 @@ class CLI(LightningCLI):
             others = others if isinstance(others, list) else [others] if others not in (None, True) else []
             if run["tensorboard"]:
                 others = [TensorBoardLogger(run["root"], name=run["name"], version=own.version), *others]
+            if run["wandb"]:
+                os.environ.setdefault("WANDB_MODE", "offline")
+                label = f"{run['name']}/{Path(own.log_dir).name}"
+                others = [WandbLogger(label, save_dir=run["root"], project=run["wandb"]), *others]
             kwargs["logger"] = [own, *others]
         trainer: Any = super().instantiate_trainer(**kwargs)
         trainer.callbacks += [Resumable()]

@@ -36,13 +36,8 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
     data.setup()
     if parts[0] == "test" and command != "predict" and not len(data.samples("test")):
         raise BadInput(f"{command}: expected samples to test, got none; mark some with split test, or mark none at all")
-    if allow:
-        return
-    if not trained.known:
-        print(f"{command}: {path} does not say what it was trained on, so that nothing can be checked")
-        return
     names, all_of_them = [], 0
-    for part in parts:
+    for part in parts if trained.known and not allow else ():
         if part in data.datasets:
             saw = trained.saw(data.digests(part))
             names += [sample.id for sample, seen in zip(data.samples(part), saw, strict=True) if seen]
@@ -57,6 +52,9 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
             f"{command}: {path} was trained on {len(names)} of these {all_of_them} samples ({_few(names)}); {differs}. "
             "Give the split of the training or other data, or insist with --allow_trained"
         )
+    data.tell()
+    if not trained.known and not allow:
+        print(f"{command}: {path} does not say what it was trained on, so that nothing can be checked")
 
 
 class Heard(NamedTuple):

@@ -97,6 +97,8 @@ class PoolingData(LightningDataModule):
         self.leaked: set[str] | None = (
             None  # names of samples that share something with an earlier part; None = not looked
         )
+        self.dropped: dict[str, list[str]] = {}  # names of samples that `on_leak` left out, by part
+        self.unsaid: list[str] = []  # what a model's data have to say once they are not refused (`tell`)
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
         self.datasets: dict[str, Dataset[Any]] = {}
         self._samples: dict[str, list[Sample]] = {}  # by part, where `load` knows more of them than their names
@@ -144,9 +146,16 @@ class PoolingData(LightningDataModule):
     def without_leaks(
         self, parts: Mapping[str, Sequence[T]], identify: Callable[[T], Identity], problems: Problems
     ) -> dict[str, list[T]]:
-        """The parts of a split after `on_leak` was done to them; `leaked` names what is left."""
-        kept, self.leaked = look_for_leaks(parts, identify, self.on_leak, problems, rank_zero_info)
+        """The parts of a split after `on_leak` was done to them; `leaked` names what is left, `dropped` what is not."""
+        say = rank_zero_info if self.trained is None else self.unsaid.append
+        kept, self.leaked, self.dropped = look_for_leaks(parts, identify, self.on_leak, problems, say)
         return kept
+
+    def tell(self) -> None:
+        """Say what was found in data for a trained model, which may be refused first."""
+        for text in self.unsaid:
+            rank_zero_info(text)
+        self.unsaid = []
 
     def order_classes(self, problems: Problems, labels: Iterable[str]) -> list[str]:
         """The classes of all samples in order; of two, the positive one last."""

@@ -19,7 +19,7 @@ def describe(data: PoolingData) -> Iterator[str]:
         data: Data that have been read.
 
     Yields:
-        Lines, the last ones of parts that lack a class.
+        Lines, the last ones of samples that were left out and of parts that lack a class.
     """
     spec, odd = data.spec, list[str]()
     if spec["kind"] == "binary":
@@ -42,6 +42,9 @@ def describe(data: PoolingData) -> Iterator[str]:
         if absent and spec["kind"] != "regression":
             what = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
             odd.append(f"{part} has no sample of {what}: what needs one, such as AUROC, is undefined there")
+    for part, names in data.dropped.items():
+        what = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+        yield f"left out of {part}, as a later part has their twins: {len(names)} samples ({what})"
     yield from odd
     yield from _alike({sample.group for part in PARTS for sample in data.samples(part)} - {None})
 

@@ -77,7 +77,7 @@ def look_for_leaks(
     on_leak: OnLeak,
     problems: Problems,
     say: Callable[[str], None],
-) -> tuple[dict[str, list[T]], set[str]]:
+) -> tuple[dict[str, list[T]], set[str], dict[str, list[str]]]:
     """Look for leaks between the parts of a split, and do with them what is wanted.
 
     Args:
@@ -89,7 +89,8 @@ def look_for_leaks(
         say: Takes what is to be said otherwise.
 
     Returns:
-        The parts, and the names of the leaked samples in val and test that are still there.
+        The parts, the names of the leaked samples in val and test that are still there, and by part the names of those
+        that were left out.
     """
     known = {part: [identify(sample) for sample in samples] for part, samples in parts.items()}
     kept = {part: list(samples) for part, samples in parts.items()}
@@ -103,11 +104,11 @@ def look_for_leaks(
         for leak in leaks
     ]
     if not leaks:
-        return kept, set()
+        return kept, set(), {}
     if on_leak == "error":
         for line in lines:
             problems.stop(*line.split(": ", 1))
-        return kept, set()
+        return kept, set(), {}
     count = f"{problems.source}: {len(leaks)} sample{'s' * (len(leaks) != 1)} of val and test"
     if on_leak == "drop":
         drop = _shared_with_later(known)
@@ -116,10 +117,13 @@ def look_for_leaks(
             for part, samples in parts.items()
         }
         say(f"{count} with twins in an earlier part; left out there: {len(drop)}\n{listed(lines, SHOWN)}")
-        return kept, set()
+        dropped: dict[str, list[str]] = {}
+        for part, number in sorted(drop):
+            dropped.setdefault(part, []).append(known[part][number].name)
+        return kept, set(), dropped
     advice = "results are given without them too; --data.on_leak drop leaves their twins out of training"
     say(f"{count} not independent of an earlier part\n{listed(lines, SHOWN)}\n{advice}")
-    return kept, {known[leak.part][leak.sample].name for leak in leaks}
+    return kept, {known[leak.part][leak.sample].name for leak in leaks}, {}
 
 
 def _shared_with_later(known: Mapping[str, Sequence[Identity]]) -> set[tuple[str, int]]:

@@ -133,6 +133,8 @@ class Outputs(Callback):
             summary = summarise(rows, pl_module, resamples=self.bootstrap, permutations=self.permutations, by=self.by)
             ended = how_it_ended(trainer)
             summary["run"] = {"data": self._described, "ended": sentence(ended) if ended else "", **origin()}
+            data = getattr(trainer, "datamodule", None)
+            summary["run"] |= {"dropped": data.dropped} if isinstance(data, PoolingData) and data.dropped else {}
             summary["mistakes"] = self._draw_mistakes(trainer, pl_module, rows)
             self._draw_test(rows, pl_module)
             with whole(folder / "summary.json") as place:

@@ -15,7 +15,7 @@ from toy import ROOT, ToyData, ToyTask
 
 from tasks.data.problems import BadInput
 from tasks.outputs.checkpoints import WholeFiles, history
-from tasks.outputs.stopping import patience_for
+from tasks.outputs.stopping import Patience, patience_for
 
 
 def table(path):
@@ -186,6 +186,21 @@ def test_patience_fits_the_validation_part(plain, tmp_path):
     plain("fit", "--trainer.max_epochs=2", "--ckpt_path=last", "--early_stopping.patience=7")
     states = stored(tmp_path / "runs/toy/version_1/checkpoints/last.ckpt")["callbacks"]
     assert next(state["patience"] for name, state in states.items() if "Patience" in name) == 7
+
+
+@pytest.mark.parametrize("samples", [54, 100])
+def test_the_noise_of_a_small_validation_part_does_not_end_a_training_that_still_learns(samples):
+    """54 graphs validate a fold of ENZYMES, which lost 13 points to a patience of 20."""
+    draw = torch.Generator().manual_seed(0)
+    falling = 1 + 0.7 * torch.exp(-torch.arange(120) / 40)
+    ended = {20: 0, patience_for(samples): 0}
+    for _ in range(100):
+        losses = falling + torch.randn(120, generator=draw) / samples**0.5  # losses of single samples vary by 1
+        for patience in ended:
+            watch = Patience("val/loss", patience=patience)
+            ended[patience] += any(watch._evaluate_stopping_criteria(loss)[0] for loss in losses)
+    assert ended[20] > 80
+    assert ended[patience_for(samples)] < 20
 
 
 class Code:

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 import yaml
+from lightning.pytorch.loggers.logger import DummyLogger
 from toy import ROOT, ToySets, ToyTask
 
 from tasks.__main__ import main
@@ -235,6 +236,22 @@ def test_overlays_compose(toy, tmp_path, monkeypatch):
     assert not (tmp_path / "runs").exists()
     cli = run_cli(["-c", "toy.yaml", "-c", str(ROOT / "configs" / "debug.yaml")], run=False)
     assert cli.trainer.fast_dev_run
+
+
+def test_weights_and_biases_follow_the_root_and_stay_offline(toy, monkeypatch):
+    built = []
+
+    class Recorder(DummyLogger):
+        def __init__(self, name, **options):
+            super().__init__()
+            built.append((name, options))
+
+    monkeypatch.setattr("tasks.commands.cli.WandbLogger", Recorder)
+    monkeypatch.setenv("WANDB_MODE", "")
+    monkeypatch.delenv("WANDB_MODE")
+    toy("fit", "-c", str(ROOT / "configs" / "wandb.yaml"), "--trainer.max_epochs=1", "--run.root=elsewhere")
+    assert built == [("toy/version_0", {"save_dir": "elsewhere", "project": "modalpool"})]
+    assert os.environ["WANDB_MODE"] == "offline"
 
 
 def test_a_smoke_test_leaves_nothing(toy, tmp_path):

@@ -45,11 +45,14 @@ def test_every_pair_across_parts_is_found(parts):
 @given(split_samples())
 def test_what_is_dropped_leaves_no_leak_and_the_test_as_it_is(parts):
     said = []
-    kept, leaked = look_for_leaks(parts, lambda one: one, "drop", Problems("t.csv"), said.append)
+    kept, leaked, dropped = look_for_leaks(parts, lambda one: one, "drop", Problems("t.csv"), said.append)
     assert kept["test"] == parts["test"]
     assert find_leaks(kept) == []
     assert leaked == set()
     assert (kept == parts) == (not find_leaks(parts))
+    assert dropped == {
+        part: names for part in PARTS if (names := [one.name for one in parts[part] if one not in kept[part]])
+    }
 
 
 def one(name, **keys):
@@ -59,7 +62,7 @@ def one(name, **keys):
 def test_a_warning_names_both_rows_and_what_they_share():
     said = []
     parts = {"train": [one("s1", file="a.wav"), one("s2", content=3)], "val": [], "test": [one("s3", file="a.wav")]}
-    kept, leaked = look_for_leaks(parts, lambda own: own, "warn", Problems("t.csv"), said.append)
+    kept, leaked, _ = look_for_leaks(parts, lambda own: own, "warn", Problems("t.csv"), said.append)
     assert kept == parts
     assert leaked == {"s3"}
     assert said[0].splitlines() == [

@@ -6,6 +6,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.utils import to_networkx
 
+from tasks.data.describe import describe
 from tasks.data.problems import BadInput
 from tasks.graph import GraphData
 from tasks.graph.contents import graph_contents
@@ -73,6 +74,29 @@ def test_permuted_copies_across_parts_are_named():
         dropped.setup()
         assert dropped.leaked == set()
         assert len(dropped.datasets["test"]) == len(data.datasets["test"])
+        left = {sample.id for part in ("train", "val", "test") for sample in dropped.samples(part)}
+        gone = {name for names in dropped.dropped.values() for name in names}
+        assert gone == set(place) - left
+        assert gone
+        said = [line for line in describe(dropped) if line.startswith("left out of ")]
+        assert [line.split(":")[0] for line in said] == [
+            f"left out of {part}, as a later part has their twins" for part in dropped.dropped
+        ]
+
+
+def test_data_for_a_model_keep_their_leaks_to_themselves_until_they_are_not_refused(caplog):
+    caplog.set_level("INFO")
+    first = Copied(num_folds=5)
+    first.setup()
+    assert caplog.text.count("not independent") == 1
+    caplog.clear()
+    asked = Copied(num_folds=5)
+    asked.trained = first.training()
+    asked.setup()
+    assert "not independent" not in caplog.text
+    asked.tell()
+    asked.tell()
+    assert caplog.text.count("not independent") == 1
 
 
 def test_they_are_refused_if_asked_to():
