@@ -23,6 +23,7 @@ from tasks.graph.colours import count_colours
 from tasks.graph.contents import graph_contents
 from tasks.graph.crops import GraphCrops
 from tasks.graph.features import complete, conform, feature_scale, learn_features, own_columns
+from tasks.graph.names import read_names
 from tasks.graph.parts import describe_targets, divide, without_marks
 from tasks.graph.raw import label_names, read_tu
 
@@ -292,6 +293,8 @@ class TUData(GraphData):
         attributes: Use the attributes of nodes and edges where there are any.
         regression: Predict the numbers in ``NAME_graph_attributes.txt`` instead of the class in
             ``NAME_graph_labels.txt``.
+        node_names: A file that says what node labels mean, for the pictures: ``0 C`` a line; whole numbers are atomic
+            ones. By default the folder's README.txt.
         kwargs: Options of `GraphData` and `tasks.data.base.PoolingData`.
     """
 
@@ -302,10 +305,12 @@ class TUData(GraphData):
         *,
         attributes: bool = True,
         regression: bool = False,
+        node_names: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.root = root
+        self.node_names = node_names
         self.name: str = name
         self.attributes = attributes
         self.regression = regression
@@ -322,7 +327,8 @@ class TUData(GraphData):
         self.classes = found.classes
         self.reading = {"attributes": self.attributes}
         for what, labels in (("node", found.node_labels), ("edge", found.edge_labels)):
-            known = label_names(Path(self.source()), what)
+            file = self.node_names if what == "node" else None
+            known = label_names(Path(self.source()), what) if file is None else read_names(file)
             names = [known.get(label, str(label)) for label in labels]
             self.reading |= {f"{what}_labels": labels, f"{what}_names": names}
         return found.graphs

@@ -160,7 +160,7 @@ class BondData(MotifData):
 
     def read(self, problems: Problems) -> list[Data]:
         """Make the graphs, each by a generator of its own."""
-        self.classes = BONDS
+        self.classes, self.reading = BONDS, {"edge_names": ["single", "double"]}
         graphs = []
         for part, (name, size) in enumerate(self.sizes.items()):
             for number in range(size):

@@ -38,7 +38,8 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
     The folder may be another one than that of the training; node labels are matched by their values.
 
     Args:
-        source: ``ROOT/NAME-NUMBER`` for a graph of ``ROOT/NAME/raw``, counted from 1.
+        source: ``ROOT/NAME-NUMBER`` for a graph of ``ROOT/NAME/raw``, counted from 1; ``ROOT/NAME/NAME-NUMBER`` is the
+            same.
         spec: What the training's data said of itself (`tasks.graph.TUData.spec`).
 
     Returns:
@@ -51,11 +52,14 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
     if not name or not number.isdigit():
         raise BadInput(f"{source}: expected a folder and a graph's name in predictions.csv, such as data/MUTAG-17")
     reading = spec.get("reading")
-    if reading is None:
+    if "attributes" not in (reading or {}):
         raise BadInput(f"{source}: the model was not trained on a TU folder, whose features it would need; run predict")
-    problems = Problems(str(Path(source).parent / name))
+    root = Path(source).parent
+    if root.name == name and not (root / name).is_dir():
+        root = root.parent
+    problems = Problems(str(root / name))
     regression = spec["kind"] == "regression"
-    found = read_tu(Path(source).parent, name, problems, attributes=reading["attributes"], regression=regression)
+    found = read_tu(root, name, problems, attributes=reading["attributes"], regression=regression)
     if problems.fatal:
         problems.finish(total=len(found.graphs))
     graph = _pick(found.graphs, f"{name}-{int(number)}", source, problems)

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from tasks.graph.colours import ColourFeatures, kinds_of
 from tasks.graph.crops import keep_pairs
 from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors, molecule_floors
+from tasks.graph.names import edge_kinds, node_names
 from tasks.graph.networks import WITH_EDGES, Conv, OwnNetwork, build_model
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
@@ -196,18 +198,25 @@ class GraphTask(PoolingTask):
         edges: Tensor = to_undirected(batch.edge_index, num_nodes=batch.num_nodes)
         return edges
 
-    def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
-        """Draw the graph, each node in the colour of what it added."""
+    def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> Path:
+        """Draw the graph, each node in the colour of what it added; a molecule as RDKit does, as SVG."""
+        graph = batch[number]
+        title = decision.title + (f"\n{graph.smiles}" if "smiles" in graph and graph.smiles != decision.id else "")
+        if "smiles" in graph and find_spec("rdkit"):
+            from tasks.graph.molecule_pictures import atoms_match, draw_molecule
+
+            if atoms_match(graph.smiles, graph.edge_index, graph.num_nodes):
+                return draw_molecule(graph.smiles, shown, path.with_suffix(".svg"), title=title, label=decision.label)
         from tasks.graph.pictures import draw_graph
 
-        graph = batch[number]
-        draw_graph(
+        return draw_graph(
             graph.edge_index,
             shown,
             path,
-            title=decision.title + (f"\n{graph.smiles}" if "smiles" in graph else ""),
+            title=title,
             label=decision.label,
             names=self.node_names(graph),
+            kinds=edge_kinds(graph, self.spec),
             truth=graph.truth if "truth" in graph else None,
             truth_label="nodes that decide",
         )
@@ -226,13 +235,8 @@ class GraphTask(PoolingTask):
         return Batch.from_data_list([read_one(source, self.spec)])
 
     def node_names(self, graph: Data) -> list[str] | None:
-        """A short text for each node: its graph's own `names`, or what its label means; None where none is known."""
-        reading = self.spec.get("reading") or {}
-        names = reading.get("node_names")
-        if "names" in graph or not names:
-            return graph.names if "names" in graph else None
-        end = self.spec["channels"] - own_columns(self.spec)
-        return [names[column] for column in graph.x[:, end - len(names) : end].argmax(1).tolist()]
+        """A short text for each node, where one is known (`tasks.graph.names`)."""
+        return node_names(graph, self.spec)
 
     def export(self, batch: Batch, number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write what each node added as CSV: its number from 0, its name if nodes have names, its value."""

@@ -62,7 +62,7 @@ class Gallery:
             if number == limit:
                 break
             picture = self._free(folder / f"{file_name(decision.id)}.png")
-            task.draw(batch, number, shown, decision, picture)
+            picture = task.draw(batch, number, shown, decision, picture) or picture
             files = task.export(batch, number, shown, picture.with_suffix("")) if epoch is None else []
             added.append(Entry(decision, picture, tuple(files), epoch))
             self.entries.append(added[-1])
@@ -74,7 +74,7 @@ class Gallery:
 
     def _free(self, path: Path) -> Path:
         """A name that no other sample has: ``a/b.wav`` and ``a_b.wav`` are two."""
-        taken, stem, number = {entry.picture for entry in self.entries}, path.stem, 1
+        taken, stem, number = {entry.picture.with_suffix(".png") for entry in self.entries}, path.stem, 1
         while path in taken:
             number += 1
             path = path.with_name(f"{stem}-{number}.png")

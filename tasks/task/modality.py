@@ -53,8 +53,8 @@ class Modality(ABC):
         """A stable name for each sample, as it stands in predictions.csv."""
 
     @abstractmethod
-    def draw(self, batch: Any, number: int, shown: Tensor, decision: Decision, path: Path) -> None:
-        """Draw sample ``number`` of a batch with its map into a PNG.
+    def draw(self, batch: Any, number: int, shown: Tensor, decision: Decision, path: Path) -> Path | None:
+        """Draw sample ``number`` of a batch with its map into a PNG, or into a file of another kind that it returns.
 
         ``shown`` is the map on the grid of the sample's input (`to_inputs`), each element's share of the logit.
         """
