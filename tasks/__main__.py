@@ -36,6 +36,7 @@ _EXPECTED = [
     ".*Checkpoint directory .* exists.*",
     ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # pretraining has no labels to validate by
     ".*module\\(s\\) in eval mode at the start of training.*",  # its teacher always is
+    ".*LightningCLI's args parameter is intended to run from within Python.*",
     ".*WeightAveraging state cannot be restored.*",  # a test needs the averaged weights, which it has
 ]
 
@@ -50,7 +51,8 @@ def main(args: list[str] | None = None) -> None:
         return
     try:
         if given[0] in _COMMANDS:  # each in its own file, under its own name
-            sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
+            if given[0] != "pretrain":  # other processes of it are started by what is there
+                sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
             getattr(importlib.import_module(f"tasks.commands.{given[0]}"), given[0])(given[1:])
         else:
             from tasks.commands.cli import run_cli

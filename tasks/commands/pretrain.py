@@ -56,9 +56,9 @@ class PretrainCLI(CLI):
     def after_fit(self) -> None:
         """End with what the alarms say, the curves, and what to do next."""
         trainer, model = self.trainer, self.model
+        folder = run_folder(trainer)  # asks all processes
         if trainer.fast_dev_run or not trainer.is_global_zero:
             return
-        folder = run_folder(trainer)
         last = {name: float(value) for name, value in trainer.callback_metrics.items()}
         found = model.found
         with whole(folder / "summary.json") as place:
@@ -171,6 +171,7 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     merged = dict(below)
     for name, value in above.items():
         earlier = merged.get(name)
-        both = isinstance(earlier, Mapping) and isinstance(value, Mapping)
-        merged[name] = deep_merge(earlier, value) if both else value
+        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
+            value = deep_merge(earlier, value)
+        merged[name] = value
     return merged

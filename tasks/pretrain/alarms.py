@@ -24,7 +24,8 @@ def mutual_information(p: Tensor) -> Tensor:
         (tensor(1.3863), tensor(0.))
     """
     p = p.float()
-    return torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()
+    nats: Tensor = torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean()
+    return nats
 
 
 def used(p: Tensor) -> Tensor:
@@ -34,7 +35,8 @@ def used(p: Tensor) -> Tensor:
         >>> used(torch.tensor([[0.9, 0.1], [0.8, 0.2]]))
         tensor(0.5000)
     """
-    return torch.tensor(p.argmax(1).unique().numel() / min(p.shape))
+    counts = torch.bincount(p.argmax(1), minlength=p.shape[1])
+    return (counts > 0).sum() / min(p.shape)
 
 
 def deviation(x: Tensor) -> Tensor:

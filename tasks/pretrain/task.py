@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from tasks.data.order import seed_of
 from tasks.data.problems import BadInput
 from tasks.pretrain.alarms import deviation, verdict
 from tasks.pretrain.contrast import Contrast
@@ -112,7 +113,10 @@ class PretrainTask(LightningModule):
         """Measure what the encoder makes of the data, and build the heads."""
         data = getattr(self.trainer, "datamodule", None)
         if self.objective is None and data is not None:
-            self.build_objective(measure(self.student, data.few()))
+            sizes = measure(self.student, data.few())
+            with torch.random.fork_rng(devices=[]):  # one start, whatever a strategy has drawn in its processes
+                torch.manual_seed(seed_of(torch.initial_seed(), 1))
+                self.build_objective(sizes)
         if self.objective is None:
             raise ValueError("expected `sizes` where no PretrainData is given, got None; give it")
 

@@ -112,19 +112,22 @@ def test_task_commands_parse(command, monkeypatch, capsys):
     assert "class_path" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("configs/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
-)
+CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_parses_and_says_its_command(path, monkeypatch, capsys):
     from tasks.__main__ import main
 
+    name = f"configs/{path.parent.name}/{path.name}"
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    assert f"python -m tasks fit -c configs/{path.parent.name}/{path.name}" in header or (
-        f"python -m tasks crossval -c configs/{path.parent.name}/{path.name}" in header
-    )
+    said = re.findall(rf"python -m tasks (fit|crossval|pretrain) ((?:-c \S+ )*-c {name})(?= |$)", header, re.MULTILINE)
+    assert said
+    command = "pretrain" if said[0][0] == "pretrain" else "fit"
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["tasks"])
     with pytest.raises(SystemExit) as stopped:
-        main(["fit", "-c", str(path), "--print_config"])
+        main([command, *said[0][1].split(), "--print_config"])
     assert stopped.value.code in (0, None)
     assert f"tasks.{path.parent.name}." in capsys.readouterr().out
 

@@ -1,10 +1,14 @@
 """``python -m tasks pretrain``: a config of `fit` is enough, and what goes in and comes out is said."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 import yaml
+from toy import ROOT
 
 from tasks.__main__ import main
 from tasks.pretrain.task import load_pretrained
@@ -80,3 +84,24 @@ def test_what_cannot_be_is_told(pretrain, flags, message, capsys):
     with pytest.raises(SystemExit) as stopped:
         pretrain(*flags)
     assert message in str(stopped.value.code) + capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["ntxent", "dino"])
+def test_two_processes_end_in_one_training(pretrain, objective, tmp_path):
+    """The whole command, every sample in every step: weights that are the same in the end."""
+    common = [f"--model.objective={objective}", "--data.train=16", "--model.probe_every=0"]
+    pretrain(*common, "--data.batch_size=16", "--run.version=one")
+    flags = ["--data.batch_size=8", "--run.version=two", "--trainer.devices=2", "--trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "tasks", "pretrain", "-c", "toy.yaml", *FLAGS, *common, *flags]
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "tasks")])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": folders}, timeout=250)
+    one, two = (
+        torch.load(tmp_path / "runs" / "toy" / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("one", "two")
+    )
+    assert one["global_step"] == two["global_step"] == 2
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(
+            two["state_dict"][name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
