@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import torch
 import yaml
+from torch import Tensor
 from tqdm import tqdm
 
 from tasks.commands.checkpoints import checkpoint, load_task, read
@@ -64,13 +65,14 @@ def probe(args: list[str]) -> Path:
 
     folder = numbered(planned.config["run"], "probe", False)
     rows: list[Row] = []
+    kept: dict[tuple[int, int], Tensor] = {}
     everyone: dict[int, dict[Path, Heard]] = {}
     with tqdm(started["folds"], desc="probe", unit="fold", dynamic_ncols=True) as bar:
         for fold in bar:
             fold_plan = plan([*rest, f"--data.init_args.fold={fold}"])
             data = fold_plan.datamodule
             asked = distinct(data, budgets(chosen.budgets or _default(data.spec["kind"])))
-            probes = Probes(fold_plan.build_task(data.spec), data, asked, started["seeds"])
+            probes = Probes(fold_plan.build_task(data.spec), data, asked, started["seeds"], kept)
             everyone[fold] = {path: heard(path, data) for path in paths}
             for about, table in _frozen(probes, fold_plan, pool_options, everyone[fold]):
                 bar.set_postfix_str(f"fold {fold}, {about['features']}")

@@ -1,14 +1,18 @@
 """Probes: how far scikit-learn comes on frozen features of a fold, with few labels and with all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import ConcatDataset, Dataset
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from modalpool import Pool
 from tasks.data.base import PoolingData
+from tasks.data.digests import digest, digest_arrays
 from tasks.frozen.budgets import Budget, draw
 from tasks.frozen.features import flat, network_features, raw_features, standardised
 from tasks.task.base import PoolingTask
@@ -43,13 +47,23 @@ class Probes:
         data: The fold.
         labels: The budgets.
         seeds: Seeds of the draws.
+        kept: Features of earlier folds, by network and sample, so that each network sees each sample once.
     """
 
-    def __init__(self, task: PoolingTask, data: PoolingData, labels: Sequence[Budget], seeds: Sequence[int]):
-        self.task, self.data, self.seeds = task.eval(), data, seeds
+    def __init__(
+        self,
+        task: PoolingTask,
+        data: PoolingData,
+        labels: Sequence[Budget],
+        seeds: Sequence[int],
+        kept: dict[tuple[int, int], Tensor] | None = None,
+    ):
+        self.task, self.data, self.seeds, self.kept = task.eval(), data, seeds, {} if kept is None else kept
+        data.setup()
         known = [part for part in ("train", "val") if part in data.datasets]
         self.learned: Dataset[Any] = ConcatDataset([data.still(part) for part in known])
         self.test = data.still("test")
+        self.contents = [one for part in known for one in data.digests(part)], data.digests("test")
         self.groups = [sample.group for part in known for sample in data.samples(part)]
         told, target = told_of(task, data, self.learned)
         asked, self.target = told_of(task, data, self.test)
@@ -72,15 +86,26 @@ class Probes:
 
     def raw(self, pool: Pool) -> Table | None:
         """The network's input, pooled; None where a task does not tell it, or it is always the same."""
-        both = [raw_features(self.task, pool, self.data, samples) for samples in (self.learned, self.test)]
-        x, asked = flat(*both) if both[0] else self.nothing()[:2]
-        return Table(*standardised(x, asked)) if x.shape[1] else None
+        return self._table(partial(raw_features, self.task, pool, self.data), digest("raw", repr(pool)))
 
     def network(self, task: PoolingTask, pool: Pool) -> Table:
-        """A network's features, pooled."""
-        task.eval()
-        both = [network_features(task, pool, self.data, samples) for samples in (self.learned, self.test)]
-        return Table(*standardised(*flat(*both)))
+        """A network's features, pooled; always the same ones say nothing."""
+        weights = [(name, value.cpu()) for name, value in chain(task.named_parameters(), task.named_buffers())]
+        network = digest_arrays({name: value.detach() for name, value in weights if not name.startswith("head.")})
+        compute = partial(network_features, task.eval(), pool, self.data)
+        return self._table(compute, digest(str(network), repr(pool))) or self.nothing()
+
+    def _table(self, compute: Callable[[Dataset[Any]], list[Tensor]], what: int) -> Table | None:
+        found = []
+        for samples, contents in zip((self.learned, self.test), self.contents, strict=True):
+            new = [number for number, one in enumerate(contents) if (what, one) not in self.kept]
+            vectors = compute(Subset(samples, new)) if new else []
+            if len(vectors) < len(new):
+                return None
+            self.kept |= {(what, contents[number]): one for number, one in zip(new, vectors, strict=True)}
+            found.append([self.kept[what, one] for one in contents])
+        x, asked = flat(*found)
+        return Table(*standardised(x, asked)) if x.shape[1] else None
 
     def measure(self, table: Table, estimators: Sequence[Estimator]) -> Iterator[Row]:
         """Fit each probe for each budget and seed, and test it.

@@ -129,3 +129,29 @@ def test_a_label_that_nobody_knows_is_a_coins_throw():
     found = predict("multilabel", 2, np.array([[0.0], [1.0]]), y, np.array([[0.0], [1.0]]), [None] * 2)
     assert found[:, 1].tolist() == [0.5, 0.5]
     assert found[0, 0] < found[1, 0]
+
+
+def test_a_network_sees_each_sample_once_and_another_network_again():
+    seen = []
+
+    class Counting(ToyTask):
+        def encode(self, batch):
+            seen.append(len(batch["x"]))
+            return super().encode(batch)
+
+    kept = {}
+    data = ToyData(shared=True)
+    task, pool = Counting(data.spec), Pool("b [n] c")
+    first = Probes(task, data, budgets("all"), [0], kept).network(task, pool)
+    assert sum(seen) == 96 + 32 + 32
+    other = ToyData(shared=True, fold=1)  # its test samples are the first one's training samples
+    second = Probes(task, other, budgets("all"), [0], kept).network(task, pool)
+    assert sum(seen) == 96 + 32 + 32 + 96 + 32
+    alone = Probes(task, other, budgets("all"), [0]).network(task, pool)
+    np.testing.assert_allclose(second.test, alone.test)
+    np.testing.assert_allclose(second.train, alone.train)
+    assert first.train.shape == (128, 8)
+    seen.clear()
+    Probes(task, data, budgets("all"), [0], kept).network(Counting(data.spec), pool)
+    Probes(task, data, budgets("all"), [0], kept).network(task, Pool("b [n] c", "max"))
+    assert sum(seen) == 2 * 160
