@@ -101,7 +101,7 @@ def test_task_commands_parse(command, monkeypatch, capsys):
         return
     if words[0] == "explain":
         words = words[: words.index("--input")]
-    words = [word for word in words if word != "--resume"]
+    words = [word for word in words if word not in ("--resume", "--scratch", "--finetune")]
     if words[0] in {*OWN, "explain"}:  # its own flags aside, it takes what fit takes
         own = OWN.get(words[0], set())
         words = ["fit", *(word for i, word in enumerate(words[1:], 1) if not {word, words[i - 1]} & own)]
