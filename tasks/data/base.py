@@ -126,6 +126,11 @@ class PoolingData(LightningDataModule):
         return {}
 
     @property
+    def repeated(self) -> list[str]:
+        """Columns of the table of samples that predictions.csv repeats: what a reader knows a sample by."""
+        return []
+
+    @property
     def spec(self) -> dict[str, Any]:
         """What a task must know, in plain values.
 

@@ -104,8 +104,9 @@ def fingerprint(smiles: str, radius: int = 2, size: int = 2048) -> np.ndarray:
 def descriptors(smiles: str) -> np.ndarray:
     """All of RDKit's descriptors of a molecule (some 200 numbers); zero for one that is not defined."""
     with _said():
-        values = np.array(list(Descriptors.CalcMolDescriptors(parse(smiles), missingVal=0.0).values()), dtype=float)
-    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0).clip(-1e6, 1e6)
+        found: dict[str, float] = Descriptors.CalcMolDescriptors(parse(smiles), missingVal=0.0)
+    values: np.ndarray = np.nan_to_num(np.array([*found.values()], dtype=np.float64), posinf=0.0, neginf=0.0)
+    return values.clip(-1e6, 1e6)
 
 
 @contextmanager

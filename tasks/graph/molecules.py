@@ -71,13 +71,18 @@ class MoleculeData(GraphData):
         columns = {name for row in self.table for name in row}
         there = [name for name in known["targets"] if name in columns]
         smiles = self.smiles or (known["smiles"] if known["smiles"] in columns else None)
-        found = understand(self.table, self.source(), smiles=smiles, target=there or None, split=column)
+        found = understand(self.table, self.source(), smiles=smiles, target=there, split=column)
         return found._replace(targets=there, kind=known["kind"])
 
     @property
     def brings_split(self) -> bool:
         """Whether a column says train, val and test."""
         return self.understood.split is not None
+
+    @property
+    def repeated(self) -> list[str]:
+        """The SMILES."""
+        return [self.understood.smiles]
 
     def read(self, problems: Problems) -> list[Data]:
         """Make the graphs, and report rows that are no molecule or have a target that is none."""

@@ -52,7 +52,8 @@ def understand(
         rows: The table.
         source: Stands before an error's message.
         smiles: The column of the SMILES; else the one that is called so (`SMILES`).
-        target: The column, or columns, to predict; else all columns of numbers, if they are of one kind.
+        target: The column, or columns, to predict, an empty list for none; else all columns of numbers, if they are of
+            one kind.
         task: Whether a target is a class or a number; else columns of 0 and 1, words, and up to `FEW` different whole
             numbers are classes.
         split: A column that says train, val or test; else one that does and is called so (`SPLITS`).
@@ -77,7 +78,7 @@ def understand(
     ids = [lower[name] for name in IDS if name in lower and lower[name] not in (smiles, *named)]
     name = next((one for one in ids if len({str(row.get(one)) for row in rows}) == len(rows)), None)
     others = [one for one in columns if one not in (smiles, split, *ids)]
-    targets = named or _guess(rows, others, source)
+    targets = _guess(rows, others, source) if target is None else named
     if not targets:
         return Understood(smiles, [], "class", name, split)
     kinds = {one: _kind(rows, one, task) for one in targets}

@@ -54,6 +54,7 @@ class Outputs(Callback):
         self.mistakes = mistakes
         self._rows: list[Row] = []
         self._described: list[str] = []
+        self._repeated: list[str] = []
         self._known: dict[str, tuple[str, Sample]] = {}
         self._gallery: Gallery | None = None
         self._drawn = 0
@@ -107,6 +108,7 @@ class Outputs(Callback):
             raise BadInput(
                 f"by: expected columns of the table, which are {columns}, got {', '.join(missing)}; correct --by"
             )
+        self._repeated = data.repeated if isinstance(data, PoolingData) else []
         self._rows, self.written, self._drawn = [], [], 0
         if self._gallery is not None:
             self._gallery.forget_final()
@@ -129,7 +131,7 @@ class Outputs(Callback):
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
             folder = self.folder
-            write_predictions(folder / "predictions.csv", rows, pl_module, by=self.by)
+            write_predictions(folder / "predictions.csv", rows, pl_module, by=[*self._repeated, *self.by])
             summary = summarise(rows, pl_module, resamples=self.bootstrap, permutations=self.permutations, by=self.by)
             ended = how_it_ended(trainer)
             summary["run"] = {"data": self._described, "ended": sentence(ended) if ended else "", **origin()}
@@ -176,7 +178,7 @@ class Outputs(Callback):
         rows = _of_all_ranks(self._rows)
         if trainer.is_global_zero and rows:
             folder = self.folder
-            write_predictions(folder / "predictions.csv", rows, pl_module, by=self.by)
+            write_predictions(folder / "predictions.csv", rows, pl_module, by=[*self._repeated, *self.by])
             self.written.append(folder / "predictions.csv")
 
     def _keep(self, trainer: Trainer, task: PoolingTask, outputs: dict[str, Any], batch: Any) -> None:

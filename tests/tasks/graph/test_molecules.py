@@ -15,7 +15,7 @@ from tasks.data.problems import BadInput
 from tasks.graph import GraphTask, MoleculeData, PyGData
 from tasks.graph.chemistry import descriptors, fingerprint, scaffold_split
 from tasks.graph.features import column_values, one_hot, own_columns
-from tasks.task import floors
+from tasks.task import estimators, floors
 
 ALKANES = ["C" * n for n in range(1, 11)]
 ALCOHOLS = [f"{chain}O" for chain in ALKANES]
@@ -137,7 +137,7 @@ def test_rows_without_a_target_are_to_be_predicted(table):
 
 def test_floors_are_forests_on_fingerprints_and_descriptors(table, monkeypatch):
     """Equal molecules have equal ones, whatever their spelling."""
-    monkeypatch.setattr(floors, "TREES", 5)
+    monkeypatch.setattr(estimators, "TREES", 5)
     data = MoleculeData(table(smiles=MANY, y=[len(one) for one in MANY]), num_folds=3, task="regression")
     task = GraphTask(data.spec, hidden=4, layers=1)
     told = task.floors(next(iter(data.test_dataloader())))

@@ -46,7 +46,7 @@ def test_a_table_of_molecules(work, capsys):
     """Fit, look at the report, explain molecules; then predict a table without targets."""
     rows = [f"{smiles},{smiles.count('C') / 2 - 1.3 * smiles.count('O')}" for smiles in CHAINS]
     (work / "solubility.csv").write_text("\n".join(["smiles,logS", *rows]) + "\n")
-    (work / "new.csv").write_text("name,smiles\nfirst,CCCCS\nsecond,CCBr\n")
+    (work / "new.csv").write_text("name,smiles,price,on stock\nfirst,CCCCS,7.5,1\nsecond,CCBr,8.5,0\n")
     fit, look, explain, predict = commands("Molecules")
     run = work / "runs" / "graph" / "molecules" / "version_0"
 
@@ -66,9 +66,9 @@ def test_a_table_of_molecules(work, capsys):
 
     main([*predict, "--model.hidden=8"])
     (found,) = [path for path in work.rglob("version_*/predictions.csv") if path.parent != run]
-    assert [(row["id"], row["target logS"], row["part"]) for row in table(found)] == [
-        ("first", "", "predict"),
-        ("second", "", "predict"),
+    assert [(row["id"], row["smiles"], row["target logS"], row["part"]) for row in table(found)] == [
+        ("first", "CCCCS", "", "predict"),
+        ("second", "CCBr", "", "predict"),
     ]
 
 
