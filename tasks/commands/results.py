@@ -189,8 +189,7 @@ def _number(metric: str, found: Row, mean: str, sd: str = "") -> str:
     if found.get(mean) in (None, ""):
         return ""
     percent = metric in PERCENT
-    digits, factor = (1, 100) if percent or metric == "mae" else (2, 1)
-    factor = factor if percent else 1
+    digits, factor = {"mae": 1, "rmse": 3}.get(metric, 1 if percent else 2), 100 if percent else 1
     text = f"{float(found[mean]) * factor:.{digits}f}"
     if sd and found.get(sd) not in (None, ""):
         text += f" ± {float(found[sd]) * factor:.{digits}f}"
