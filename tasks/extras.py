@@ -1,7 +1,9 @@
-"""A field's libraries, or which command installs them."""
+"""A field's libraries, or which command installs them; and classes by their paths."""
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 
 def require(*modules: str, extra: str) -> tuple[ModuleType, ...]:
@@ -25,3 +27,26 @@ def require(*modules: str, extra: str) -> tuple[ModuleType, ...]:
             f"tasks.{extra} needs {', '.join(modules)} ({cause}): "
             f"run pip install -c constraints.txt -e '.[{extra},train]'"
         ) from None
+
+
+def find_class(path: str) -> Callable[..., Any]:
+    """What stands at a dotted path.
+
+    Raises:
+        ValueError: If nothing does that can be called.
+
+    Example:
+        >>> find_class("collections.Counter")("aab").most_common(1)
+        [('a', 2)]
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            "expected the path of a class, such as mymodule.Mine for a class in mymodule.py where the command runs, "
+            f"got what cannot be imported ({error}); correct it"
+        ) from error
+    if not callable(found):
+        raise ValueError(f"expected a class, got {type(found).__name__}; name another")
+    return found

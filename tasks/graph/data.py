@@ -26,6 +26,7 @@ from tasks.graph.features import complete, conform, feature_scale, learn_feature
 from tasks.graph.names import read_names
 from tasks.graph.parts import describe_targets, divide, without_marks
 from tasks.graph.raw import label_names, read_tu
+from tasks.graph.transforms import describe_transforms, transformed
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
 
@@ -52,6 +53,9 @@ class GraphData(PoolingData):
             without features get degrees to 64 and others none.
         size: Add the log of the graph's number of nodes as a feature of each, for classes that differ in size: a mean
             over the nodes cannot count them.
+        transform: Class path of one of PyG's transforms, or several, as a list, with ``class_path`` and ``init_args``:
+            done to every graph when it is read (`tasks.graph.transforms`).
+        transform_args: Arguments of the one transform.
         descriptors: Add RDKit's descriptors of the whole molecule (of `smiles`) as features of each of its atoms.
         colours: List the training graphs' Weisfeiler-Leman colours of this many rounds, of which a
             `tasks.graph.GraphTask` then learns features beside the network's.
@@ -83,6 +87,8 @@ class GraphData(PoolingData):
         degrees: int | None = None,
         size: bool = False,
         descriptors: bool = False,
+        transform: str | list[str | dict[str, Any]] | None = None,
+        transform_args: dict[str, Any] | None = None,
         colours: int | None = None,
         **kwargs: Any,
     ):
@@ -93,6 +99,7 @@ class GraphData(PoolingData):
         self.degrees = degrees
         self.size = size
         self.descriptors = descriptors
+        self.transforms = describe_transforms(transform, transform_args)
         self.colours = colours
 
     @abstractmethod
@@ -133,6 +140,8 @@ class GraphData(PoolingData):
         graphs = self.read(problems)
         graphs = check_graphs(graphs, len(self.classes), problems)
         total = len(graphs) + len({line.split(": ")[0] for line in problems.samples})
+        known = self.transforms if self.trained is None else self.trained.spec.get("transforms", [])
+        graphs = transformed(graphs, known, problems)
         asked = [graph for graph in graphs if graph.get("part") == "predict"]
         graphs = [graph for graph in graphs if graph.get("part") != "predict"]
         if self.trained is not None and not problems.fatal:
@@ -238,8 +247,7 @@ class GraphData(PoolingData):
         spec: dict[str, Any] = {"classes": self.classes, "channels": graphs[0].x.shape[1], **feature_scale(train)}
         spec["edge_features"] = 0 if graphs[0].edge_attr is None else graphs[0].edge_attr.shape[1]
         in_degrees = torch.cat([degree(graph.edge_index[1], graph.num_nodes, torch.long) for graph in train])
-        spec["features"] = features
-        spec["reading"] = self.reading
+        spec |= {"features": features, "reading": self.reading, "transforms": self.transforms}
         # Columns of zeros and ones, of those that come from the data, say what a node is.
         width = spec["channels"] - own_columns(spec)
         plain = zip(spec["feature_mean"][:width], spec["feature_std"][:width], strict=True)

@@ -69,12 +69,14 @@ def learn_features(train: Sequence[Data], *, degrees: int, size: bool, descripto
         descriptors: Whether to add RDKit's descriptors of molecules.
 
     Returns:
-        ``degrees``, ``size``, the values of columns of whole numbers (``nodes``, ``edges``), mean and standard
-        deviation of the edges' columns, 0 and 1 for those of zeros and ones (``edge_mean``, ``edge_std``), and those of
-        the descriptors, the varied ones (``descriptors``: ``columns``, ``mean``, ``std``).
+        ``degrees``, ``size``, the number of ``encodings`` that transforms add, the values of columns of whole numbers
+        (``nodes``, ``edges``), mean and standard deviation of the edges' columns, 0 and 1 for those of zeros and ones
+        (``edge_mean``, ``edge_std``), and those of the descriptors, the varied ones (``descriptors``: ``columns``,
+        ``mean``, ``std``).
     """
     first = train[0]
     features: dict[str, Any] = {"degrees": degrees, "size": size, "nodes": None, "edges": None}
+    features["encodings"] = first.encodings.shape[1] if "encodings" in first else 0
     if first.x is not None:
         features["nodes"] = column_values(torch.cat([graph.x for graph in train]))
     if first.edge_attr is not None:
@@ -104,6 +106,9 @@ def complete(graph: Data, features: dict[str, Any]) -> None:
     graph.x = node_features(graph, features["degrees"], size=features["size"])
     if features.get("descriptors"):
         graph.x = torch.cat([graph.x, descriptor_columns(graph, **features["descriptors"])], 1)
+    if "encodings" in graph:
+        graph.x = torch.cat([graph.x, graph.encodings], 1)
+        del graph.encodings
     if graph.edge_attr is not None and "edge_mean" in features:
         numbers = one_hot(graph.edge_attr, features["edges"])
         graph.edge_attr = (numbers - torch.tensor(features["edge_mean"])) / torch.tensor(features["edge_std"])
@@ -174,9 +179,10 @@ def node_features(graph: Data, degrees: int, *, size: bool = False) -> Tensor:
 
 
 def own_columns(spec: dict[str, Any]) -> int:
-    """How many feature columns, the last ones, are not the nodes' own: degrees, size and descriptors."""
+    """How many feature columns, the last ones, are not the nodes' own: degrees, size, descriptors, encodings."""
     features = spec["features"]
     columns: int = (features["degrees"] + 1 if features["degrees"] else 0) + features["size"]
+    columns += features.get("encodings", 0)
     return columns + len((features.get("descriptors") or {"columns": ()})["columns"])
 
 

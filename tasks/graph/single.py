@@ -9,6 +9,7 @@ from torch_geometric.data import Data
 from tasks.data.problems import BadInput, Problems
 from tasks.graph.features import conform
 from tasks.graph.raw import read_tu
+from tasks.graph.transforms import transformed
 
 
 def read_one(source: str, spec: dict[str, Any]) -> Data:
@@ -22,7 +23,7 @@ def read_one(source: str, spec: dict[str, Any]) -> Data:
     from tasks.graph.chemistry import molecule_graph
 
     try:
-        graph = molecule_graph(source)
+        graph = _transformed(molecule_graph(source), spec)
         conform(graph, spec, None)
     except BadInput as error:
         raise BadInput(f"{source}: {error}") from error
@@ -64,6 +65,7 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
         problems.finish(total=len(found.graphs))
     graph = _pick(found.graphs, f"{name}-{int(number)}", source, problems)
     try:
+        graph = _transformed(graph, spec)
         conform(graph, spec, {"node_labels": found.node_labels, "edge_labels": found.edge_labels})
     except BadInput as error:
         raise BadInput(f"{source}: {error}") from error
@@ -73,6 +75,16 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
         known = found.classes[int(graph.y)] in spec["classes"]
         graph.y = torch.tensor([spec["classes"].index(found.classes[int(graph.y)]) if known else float("nan")])
     return graph
+
+
+def _transformed(graph: Data, spec: dict[str, Any]) -> Data:
+    """Do what was done to the training's graphs."""
+    problems = Problems("transform")
+    graph.id = graph.get("id", "graph")
+    done = transformed([graph], spec.get("transforms", []), problems)
+    if not done:
+        raise BadInput(problems.samples[0])
+    return done[0]
 
 
 def _pick(graphs: list[Data], wanted: str, source: str, problems: Problems) -> Data:

@@ -19,6 +19,7 @@ from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors, molecule_floors
 from tasks.graph.names import edge_kinds, node_names
 from tasks.graph.networks import WITH_EDGES, Conv, OwnNetwork, build_model
+from tasks.graph.transforms import real
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 
@@ -122,6 +123,8 @@ class GraphTask(PoolingTask):
             sets["mask"] = torch.zeros_like(batch.batch, dtype=torch.bool).index_fill(0, kept, True)
         else:
             x = self.encoder(x, edges, batch=batch.batch, batch_size=batch.num_graphs, **told)
+        if "virtual" in batch:  # these pass messages on, and are not pooled
+            sets["mask"] = sets["mask"] & ~batch.virtual if "mask" in sets else ~batch.virtual
         if not isinstance(self.encoder, OwnNetwork):
             # PyG's models end in a linear map. With a linear head, whose maps are exact, nothing would come between it
             # and the layers' features; a ReLU here lets nodes count what they have or lack.
@@ -159,6 +162,8 @@ class GraphTask(PoolingTask):
     def rival_maps(self, batch: Batch) -> dict[str, list[Tensor]]:
         """What a graph shows without a network: how many neighbours each node has."""
         degrees = degree(batch.edge_index[1], batch.num_nodes)
+        if "virtual" in batch:
+            degrees = degrees.masked_fill(batch.virtual, 0)
         return {"degree": self.to_inputs(degrees, batch)}
 
     def hide(self, batch: Batch, hidden: list[Tensor]) -> Batch:
@@ -174,6 +179,8 @@ class GraphTask(PoolingTask):
 
     def floors(self, batch: Batch) -> dict[str, Sequence[Any]]:
         """Counts of the nodes' labels, degrees and neighbourhoods, and means of what else the data know of them."""
+        if "virtual" in batch:
+            batch = Batch.from_data_list([real(graph)[0] for graph in batch.to_data_list()])
         labels = self.spec["label_columns"]
         others = sorted(set(range(self.spec["channels"] - own_columns(self.spec))) - set(labels))
         told = self.spec["features"]
@@ -200,7 +207,7 @@ class GraphTask(PoolingTask):
 
     def draw(self, batch: Batch, number: int, shown: Tensor, decision: Decision, path: Path) -> Path:
         """Draw the graph, each node in the colour of what it added; a molecule as RDKit does, as SVG."""
-        graph = batch[number]
+        graph, shown = real(batch[number], shown)
         title = decision.title + (f"\n{graph.smiles}" if "smiles" in graph and graph.smiles != decision.id else "")
         if "smiles" in graph and find_spec("rdkit"):
             from tasks.graph.molecule_pictures import atoms_match, draw_molecule
@@ -225,8 +232,9 @@ class GraphTask(PoolingTask):
         """Draw the graph once for each panel, its nodes in their colours."""
         from tasks.graph.pictures import paint_graph
 
-        graph = batch[number]
-        paint_graph(graph.edge_index, panels, path, title=title, names=self.node_names(graph))
+        graph, *colours = real(batch[number], *panels.values())
+        painted = dict(zip(panels, colours, strict=True))
+        paint_graph(graph.edge_index, painted, path, title=title, names=self.node_names(graph))
 
     def read(self, source: str) -> Batch:
         """One graph of a TU folder, ``FOLDER/NAME-17``, or one molecule, a SMILES, as a batch."""
@@ -240,7 +248,8 @@ class GraphTask(PoolingTask):
 
     def export(self, batch: Batch, number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write what each node added as CSV: its number from 0, its name if nodes have names, its value."""
-        names = self.node_names(batch[number])
+        graph, shown = real(batch[number], shown)
+        names = self.node_names(graph)
         path = stem.with_name(f"{stem.name}_map.csv")
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

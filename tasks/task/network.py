@@ -1,19 +1,20 @@
 """A network of the user's own, or of a library, by the path of its class."""
 
-import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from tasks.extras import find_class
 
 
 def build_network(path: str, arguments: Mapping[str, Any], known: Mapping[str, Any]) -> nn.Module:
     """Build a module by the dotted path of its class, or of a function that returns one.
 
     Args:
-        path: Such as ``torch_geometric.nn.GAT`` or ``mynets.Mine`` (beside where the command runs).
+        path: Such as ``torch_geometric.nn.GAT`` or ``mynets.Mine`` (of a file where the command runs).
         arguments: What it is given.
         known: What the data says; filled in where it has an argument of that name that was not given.
 
@@ -24,7 +25,10 @@ def build_network(path: str, arguments: Mapping[str, Any], known: Mapping[str, A
         >>> build_network("torch.nn.Conv1d", {"out_channels": 8, "kernel_size": 3}, {"in_channels": 2, "edge_dim": 4})
         Conv1d(2, 8, kernel_size=(3,), stride=(1,))
     """
-    made = _find(path)
+    try:
+        made = find_class(path)
+    except ValueError as error:
+        raise ValueError(f"encoder {path}: {error}") from error
     taken = inspect.signature(made).parameters
     filled = {name: value for name, value in known.items() if name in taken}
     try:
@@ -39,21 +43,6 @@ def build_network(path: str, arguments: Mapping[str, Any], known: Mapping[str, A
     if not isinstance(network, nn.Module):
         raise ValueError(f"encoder {path}: expected a torch.nn.Module, got {type(network).__name__}; name another")
     return network
-
-
-def _find(path: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    try:
-        made = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"encoder {path}: expected the path of a class, such as mynets.Mine for a class in mynets.py where the "
-            f"command runs, got what cannot be imported ({error}); correct it"
-        ) from error
-    if not callable(made):
-        raise ValueError(f"encoder {path}: expected a class, got {type(made).__name__}; name another")
-    found: Callable[..., Any] = made
-    return found
 
 
 def passes(network: nn.Module) -> set[str]:

@@ -116,7 +116,7 @@ def test_what_the_data_know_is_filled_in_and_what_is_given_stays():
 @pytest.mark.parametrize(
     ("path", "arguments", "message"),
     [
-        ("GAT", {}, "encoder GAT: expected the path of a class, such as mynets.Mine"),
+        ("GAT", {}, "encoder GAT: expected the path of a class, such as mymodule.Mine"),
         ("nowhere.Net", {}, r"got what cannot be imported \(No module named 'nowhere'\)"),
         ("somenets.Absent", {}, "has no attribute 'Absent'"),
         ("torch.nn.Linear", {"width": 3}, "it takes in_features, out_features, bias.*encoder_args.NAME VALUE"),
