@@ -9,8 +9,10 @@ from tasks.data.crops import Crops, uniform
 
 
 class SoundCrops(Crops):
-    """Crop recordings in time and change their samples; the task's own `mask_bands`, `mask_frames` and `pitch`
-    (SpecAugment through torchaudio) change what the student sees beside it.
+    """Crop recordings in time and change their samples.
+
+    The task's own ``pitch``, ``mask_bands`` and ``mask_frames`` (SpecAugment through torchaudio) change what the
+    student sees beside it.
 
     Args:
         shift: Move a stretch to a random time: it goes on from its end to its beginning.
@@ -18,7 +20,7 @@ class SoundCrops(Crops):
         colour_db: Equalisation: standard deviation of a smooth random gain over frequency, in dB.
         noise_db: Level of white noise under the recording's own, in dB, drawn between this and 30 dB below it; None
             adds none.
-    """  # noqa: D205
+    """
 
     def __init__(
         self, *, shift: bool = False, gain_db: float = 6.0, colour_db: float = 4.0, noise_db: float | None = None

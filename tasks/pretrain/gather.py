@@ -32,6 +32,34 @@ def gathered(x: Tensor) -> Tensor:
     return rows
 
 
+def standardised(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Rows less their mean, divided by their standard deviation, number by number, over the rows of all processes.
+
+    A batch norm that has no memory and no parameters; a process may have any number of rows.
+
+    Args:
+        x: (n, D).
+        eps: Added to the variance.
+
+    Example:
+        >>> standardised(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).round(decimals=3)
+        tensor([[-1.,  0.],
+                [ 1.,  0.]])
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.float()
+        count = summed(x.new_tensor(float(len(x)))).clamp(min=1)
+        x = x - _total(x.sum(0)) / count
+        return x * (_total(x.square().sum(0)) / count + eps).rsqrt()
+
+
+def _total(x: Tensor) -> Tensor:
+    if processes() == 1:
+        return x
+    total: Tensor = _Sum.apply(x)  # type: ignore[no-untyped-call]
+    return total
+
+
 def summed(x: Tensor) -> Tensor:
     """The sum over processes, without a gradient."""
     if processes() > 1:
@@ -60,3 +88,13 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         first = dist.get_rank() * ctx.rows
         return summed(grads[0].contiguous())[first : first + ctx.rows]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return summed(grads[0].contiguous())

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from tasks.pretrain.gather import standardised
 from tasks.pretrain.koleo import koleo
 from tasks.pretrain.losses import dino_loss, ibot_loss, mean_of_means, nt_xent, reconstruction_loss
 from tasks.pretrain.sinkhorn import Centre, sinkhorn
@@ -166,6 +167,13 @@ def test_the_centre_follows_the_mean_of_the_logits():
     moved = centre.eval()(logits, 0.5)
     torch.testing.assert_close(moved, ((logits - 0.25 * logits.mean(0)) / 0.5).softmax(1))
     torch.testing.assert_close(centre.centre, 0.25 * logits.mean(0))  # in evaluation it stays
+
+
+def test_standardised_is_a_batch_norm_in_training():
+    x = draw(9, 4) * 3 + 2
+    torch.testing.assert_close(standardised(x), torch.nn.BatchNorm1d(4, affine=False)(x))
+    assert standardised(torch.ones(1, 4)).isfinite().all()
+    assert standardised(torch.ones(0, 4)).shape == (0, 4)
 
 
 class TestLightly:
