@@ -32,4 +32,7 @@ def graph_contents(graphs: list[Data], rounds: int = 4) -> list[int]:
 
 def _kinds(columns: Tensor | None, count: int) -> Tensor:
     """A number for each row, the same for equal rows."""
-    return torch.zeros(count, dtype=torch.long) if columns is None else columns.unique(dim=0, return_inverse=True)[1]
+    if columns is None:
+        return torch.zeros(count, dtype=torch.long)
+    kinds: Tensor = torch.unique(columns, dim=0, return_inverse=True)[1]
+    return kinds

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ class GraphData(PoolingData):
     def _known(self, graph: Data) -> Sample:
         return Sample(graph.id, target=graph.y.squeeze(0))
 
-    def contents_of(self, graphs: list[Data]) -> Sequence[int]:
+    def contents_of(self, graphs: list[Data]) -> Sequence[Hashable]:
         """What tells the graphs' contents apart, where leaks are looked for."""
         return graph_contents(graphs)
 

@@ -1,6 +1,6 @@
 """Molecules from a table of SMILES."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ class MoleculeData(GraphData):
     def _known(self, graph: Data) -> Sample:
         return super()._known(graph)._replace(columns=self._rows[graph.id])
 
-    def contents_of(self, graphs: list[Data]) -> Sequence[str]:
+    def contents_of(self, graphs: list[Data]) -> Sequence[Hashable]:
         """One spelling of each molecule."""
         return [self._canonical[graph.id] for graph in graphs]
 

@@ -188,7 +188,7 @@ def _per_class(confusion: list[list[int]]) -> Iterator[dict[str, float]]:
 def _per_target(kind: str, predictions: Tensor, target: Tensor) -> Iterator[dict[str, float]]:
     """Of each label or value how many samples it is known of (and how many have it), and the metrics of it alone."""
     metrics = report_metrics(kind, 1)
-    for p, t in zip(predictions.split(1, 1), target.split(1, 1), strict=True):
+    for p, t in zip(torch.split(predictions, 1, 1), torch.split(target, 1, 1), strict=True):
         counts = {"samples": int(t.isfinite().sum())}
         counts |= {"positive": int((t == 1).sum())} if kind == "multilabel" else {}
         yield {**counts, **measure(metrics, kind, p, t)}

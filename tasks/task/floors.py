@@ -18,7 +18,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset
 from tasks.data.base import PoolingData
 from tasks.task.base import PoolingTask
 from tasks.task.certainty import measure, report_metrics
-from tasks.task.estimators import predict
+from tasks.task.estimators import Estimator, predict
 from tasks.task.modality import Counts, ForForest
 
 Row = dict[str, Any]
@@ -61,7 +61,8 @@ def measure_floors(
     told |= {name: both for name in wanted if (both := matrices(train[name], test[name]))[0].shape[1]}
     rows, metrics = [], report_metrics(task.kind, len(task.classes))
     for name, (x, asked) in told.items():
-        y, kind = train_target.numpy(), "forest" if name in grown else "linear"
+        kind: Estimator = "forest" if name in grown else "linear"
+        y = train_target.numpy()
         predictions = predict(task.kind, len(task.classes), x, y, asked, groups, estimator=kind)
         rows.append({"floor": name, **measure(metrics, task.kind, torch.from_numpy(predictions).float(), target)})
     return rows

@@ -156,25 +156,32 @@ class _MulticlassAUROC(MulticlassAUROC):
         return _mean_of(super().compute(), present(dim_zero_cat(self.target), self.num_classes))
 
 
-class _KnownLabels(Metric):
-    """Takes labels as a task gives them: zeros, ones, and NaN where it is not known whether a label holds."""
+def _known(target: Tensor) -> Tensor:
+    """Labels as a task gives them, zeros, ones, and NaN where it is not known whether one holds, for torchmetrics."""
+    return torch.where(target.isnan(), UNKNOWN, target).long()
 
+
+class _MultilabelAccuracy(MultilabelStatScores):
     def update(self, preds: Tensor, target: Tensor) -> None:
-        super().update(preds, torch.where(target.isnan(), UNKNOWN, target).long())
+        super().update(preds, _known(target))
 
-
-class _MultilabelAccuracy(_KnownLabels, MultilabelStatScores):
     def compute(self) -> Tensor:
         tp, fp, tn, fn = (part.float() for part in self._final_state())
         return ((tp + tn) / (tp + fp + tn + fn)).nanmean()  # 0 / 0 is NaN
 
 
-class _MultilabelAP(_KnownLabels, MultilabelAveragePrecision):
+class _MultilabelAP(MultilabelAveragePrecision):
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds, _known(target))
+
     def compute(self) -> Tensor:  # type: ignore[override]
         return _mean_over_labels(self, binary_average_precision, zeros=False)
 
 
-class _MultilabelAUROC(_KnownLabels, MultilabelAUROC):
+class _MultilabelAUROC(MultilabelAUROC):
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        super().update(preds, _known(target))
+
     def compute(self) -> Tensor:  # type: ignore[override]
         return _mean_over_labels(self, binary_auroc, zeros=True)
 
@@ -196,6 +203,11 @@ class _Errors(Metric):
     """Sums over the known values of each target: targets in columns, NaN where one is not known."""
 
     SUMS = ("count", "absolute", "squared", "total", "squares")
+    count: Tensor
+    absolute: Tensor
+    squared: Tensor
+    total: Tensor
+    squares: Tensor
 
     def __init__(self, targets: int, **options: Any):
         super().__init__(**options)
