@@ -6,12 +6,13 @@ from types import ModuleType
 from typing import Any
 
 
-def require(*modules: str, extra: str) -> tuple[ModuleType, ...]:
+def require(*modules: str, extra: str, what: str | None = None) -> tuple[ModuleType, ...]:
     """Import a field's libraries, or say in one line which command installs them.
 
     Args:
         modules: Names to import.
         extra: The extra of `modalpool` that brings them.
+        what: What needs them; ``tasks.EXTRA`` unless given.
 
     Returns:
         The imported modules.
@@ -24,7 +25,7 @@ def require(*modules: str, extra: str) -> tuple[ModuleType, ...]:
     except (ImportError, OSError) as error:
         cause = str(error).strip().splitlines()[0]
         raise ImportError(
-            f"tasks.{extra} needs {', '.join(modules)} ({cause}): "
+            f"{what or f'tasks.{extra}'} needs {', '.join(modules)} ({cause}): "
             f"run pip install -c constraints.txt -e '.[{extra},train]'"
         ) from None
 

@@ -13,7 +13,7 @@ from torch_geometric.utils.smiles import from_rdmol
 from tasks.data.problems import BadInput
 from tasks.extras import require
 
-require("rdkit", extra="chem")
+require("rdkit", extra="chem", what="tasks.graph.chemistry")
 
 from rdkit import Chem, rdBase  # noqa: E402
 from rdkit.Chem import Descriptors, rdFingerprintGenerator  # noqa: E402

@@ -13,6 +13,7 @@ from tasks.data.base import Sample
 from tasks.data.digests import digest
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import BadInput, Problems
+from tasks.extras import require
 from tasks.graph.data import GraphData
 from tasks.graph.understanding import PART_NAMES, Task, Understood, number, understand
 
@@ -43,6 +44,7 @@ class MoleculeData(GraphData):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        require("rdkit", extra="chem", what=type(self).__name__)
         self.root = root
         self.smiles, self.target, self.task = smiles, target, task
         self._rows: dict[str, Row] = {}

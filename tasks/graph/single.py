@@ -20,12 +20,12 @@ def read_one(source: str, spec: dict[str, Any]) -> Data:
     """
     if "smiles" not in (spec.get("reading") or {}):
         return read_graph(source, spec)
-    from tasks.graph.chemistry import molecule_graph
-
     try:
+        from tasks.graph.chemistry import molecule_graph
+
         graph = _transformed(molecule_graph(source), spec)
         conform(graph, spec, None)
-    except BadInput as error:
+    except (BadInput, ImportError) as error:
         raise BadInput(f"{source}: {error}") from error
     graph.id = source
     single = spec["kind"] in ("binary", "multiclass")

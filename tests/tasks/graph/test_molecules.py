@@ -1,7 +1,10 @@
 """Tables of SMILES: what is understood of them, what is wrong with them, and the graphs that they become."""
 
+import gzip
 import itertools
 import json
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from tasks.data.problems import BadInput
 from tasks.graph import GraphTask, MoleculeData, PyGData
 from tasks.graph.chemistry import descriptors, fingerprint, scaffold_split
 from tasks.graph.features import column_values, one_hot, own_columns
+from tasks.graph.single import read_one
 from tasks.task import estimators, floors
 
 ALKANES = ["C" * n for n in range(1, 11)]
@@ -170,6 +174,37 @@ def test_descriptors_are_features_of_every_atom(table):
     rings = PyGData(pairs, num_folds=3, descriptors=True)
     with pytest.raises(BadInput, match="descriptors: expected molecules with smiles, got other graphs"):
         rings.setup()
+
+
+def test_what_needs_rdkit_says_how_to_get_it(table, monkeypatch):
+    spec = MoleculeData(table(smiles=MANY, y=np.arange(30) / 7), num_folds=3).spec
+    monkeypatch.setitem(sys.modules, "rdkit", None)
+    monkeypatch.delitem(sys.modules, "tasks.graph.chemistry")
+    advice = r"needs rdkit \(.*\): run pip install -c constraints.txt -e '.\[chem,train\]'"
+    with pytest.raises(ImportError, match=f"MoleculeData {advice}"):
+        MoleculeData("set.csv")
+    with pytest.raises(BadInput, match=f"CCO: tasks.graph.chemistry {advice}"):
+        read_one("CCO", spec)
+
+
+def test_parquet_is_a_table_too(tmp_path, monkeypatch):
+    """Read by pyarrow where it is installed; else it says so."""
+    (tmp_path / "set.parquet").write_bytes(b"PAR1")
+    parquet = SimpleNamespace(read_table=lambda path: SimpleNamespace(to_pylist=lambda: [{"smiles": "CCO", "y": 1.5}]))
+    fake = SimpleNamespace(ArrowInvalid=ValueError, parquet=parquet)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: fake)
+    monkeypatch.setitem(sys.modules, "pyarrow", fake)
+    assert MoleculeData(str(tmp_path / "set.parquet")).understood.targets == ["y"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"Parquet needs pyarrow: run pip install pyarrow, or save it as .csv"):
+        MoleculeData(str(tmp_path / "set.parquet")).setup()
+
+
+def test_a_packed_table(tmp_path):
+    with gzip.open(tmp_path / "set.csv.gz", "wt") as file:
+        file.write("smiles,y\nCCO,1.5\nCC,2.5\n")
+    data = MoleculeData(str(tmp_path / "set.csv.gz"))
+    assert [row["smiles"] for row in data.table] == ["CCO", "CC"]
 
 
 def test_scaffolds_are_in_one_part():
