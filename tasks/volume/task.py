@@ -39,6 +39,8 @@ class VolumeTask(PoolingTask):
         levels: Levels of ``plain``; each halves the grid.
         norm: Normalisation of ``plain``, ``densenet121`` and ``unet``. ``instance`` hides amounts.
         dropout: Dropout in ``plain``, ``densenet121`` and ``unet``.
+        pyramid_levels: Parts per axis of each level of a ``pyramid`` (`modalpool.Pool`'s ``levels``, which here are the
+            encoder's).
         options: Training, reduction and the pool's options (`tasks.task.base.PoolingTask`).
     """
 
@@ -55,11 +57,13 @@ class VolumeTask(PoolingTask):
         levels: int | None = None,
         norm: Literal["batch", "group", "instance"] | None = None,
         dropout: float | None = None,
+        pyramid_levels: list[int | list[int]] | None = None,
         **options: Any,
     ):
         sizes: dict[str, Any] = {"width": width, "depth": depth, "levels": levels, "norm": norm, "dropout": dropout}
         built = build_encoder(encoder, spec["channels"], encoder_args, **sizes)
-        super().__init__(spec, layout="b c [d h w]", channels=built.channels, **options)
+        cells = {"levels": pyramid_levels}  # None is left out
+        super().__init__(spec, layout="b c [d h w]", channels=built.channels, **cells, **options)
         self.save_hyperparameters()
         # Weights that lie channels last make convolutions hand on features that do: up to 1.6 times as fast a step.
         self.encoder = built.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -170,3 +170,16 @@ def test_fit_on_files_leaves_maps_over_them(save_nifti, save_table, tmp_path, mo
     stored = nibabel.load(run / "maps" / "scans_7_map.nii.gz").get_fdata()
     assert stored[tuple(voxel.round().astype(int))] == pytest.approx(float(fine[3, 4, 5]), rel=1e-4)
     assert to_file_space(fine.numpy(), batch["affine"][1].numpy(), tmp_path / "scans/7.nii.gz").shape == stored.shape
+
+
+def test_a_pyramids_levels_are_not_the_encoders():
+    spec = {"kind": "regression", "classes": ["ml"], "channels": 1}
+    task = VolumeTask(spec, width=4, levels=1, reduction="pyramid", pyramid_levels=[1, [1, 2, 3]]).eval()
+    assert task.stride == 2
+    x, sets = task.encode({"image": torch.randn(2, 1, 8, 8, 12)})
+    z = task.pool(x, **sets)
+    assert z.shape == (2, 1 + 6, 4)
+    torch.testing.assert_close(z[:, 0], x.mean((2, 3, 4)))
+    torch.testing.assert_close(z[:, 2], x[:, :, :, :2, 2:4].mean((2, 3, 4)))
+    with pytest.raises(TypeError, match="does not take levels"):
+        VolumeTask(spec, reduction="mean", pyramid_levels=[2])
