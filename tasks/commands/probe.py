@@ -4,7 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import yaml
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tasks.commands.checkpoints import checkpoint, load_task, read
 from tasks.commands.checkpoints import fits as check_fits
-from tasks.commands.cli import Plan, plan
+from tasks.commands.cli import plan
 from tasks.commands.probe_fits import fits
 from tasks.commands.probe_tables import RANDOM, RAW, summary, tables
 from tasks.commands.runs import fold_names, numbered, seed_numbers, start
@@ -24,17 +24,18 @@ from tasks.frozen.budgets import budgets, distinct
 from tasks.frozen.features import readout
 from tasks.frozen.probing import Probes, Row, Table
 from tasks.outputs.predictions import without_nan
+from tasks.pretrain.task import build, described
 from tasks.task.base import PoolingTask
-from tasks.task.estimators import Estimator
 
 
 def probe(args: list[str]) -> Path:
     """Learn from frozen features with few labels and with all, on every fold, and print how far each kind comes.
 
     The kinds: what knows the targets alone, the task's floors (`tasks.task.floors`), the network's input pooled, the
-    network with random weights (one a seed), and every checkpoint's. A checkpoint of `pretrain` is *inductive* on a
-    fold of whose test samples it has heard none, *transductive* where it has heard all, without their labels; a fold of
-    which it has heard some is left out. One of `fit`, which has learned labels, is probed where it has seen none.
+    network with random weights (one a seed), and every checkpoint's. Random networks, and the pool of the input, are
+    like the first checkpoint's. A checkpoint of `pretrain` is *inductive* on a fold of whose test samples it has heard
+    none, *transductive* where it has heard all, without their labels; a fold of which it has heard some is left out.
+    One of `fit`, which has learned labels, is probed where it has seen none.
 
     Args:
         args: What `fit` takes, and ``--ckpt_path FILE,FILE`` (best, last; none: the floors alone), ``--budgets
@@ -53,7 +54,7 @@ def probe(args: list[str]) -> Path:
     chosen, rest = options().parse_known_args(args)
     pool_options, rest = _pool_options(rest)
     wanted = [name.strip() for name in chosen.probes.split(",")]
-    if unknown := [name for name in wanted if name not in get_args(Estimator)]:
+    if unknown := [name for name in wanted if name not in ("linear", "knn")]:
         raise BadInput(f"probe: expected --probes of linear, knn, got {', '.join(unknown)}; correct it")
     planned = plan(rest)
     started = start("probe", chosen, planned.datamodule)
@@ -74,7 +75,7 @@ def probe(args: list[str]) -> Path:
             asked = distinct(data, budgets(chosen.budgets or _default(data.spec["kind"])))
             probes = Probes(fold_plan.build_task(data.spec), data, asked, started["seeds"], kept)
             everyone[fold] = {path: heard(path, data) for path in paths}
-            for about, table in _frozen(probes, fold_plan, pool_options, everyone[fold]):
+            for about, table in _frozen(probes, pool_options, everyone[fold]):
                 bar.set_postfix_str(f"fold {fold}, {about['features']}")
                 rows += [{"fold": fold, **about, **row} for row in probes.measure(table, wanted)]  # type: ignore[arg-type]
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,26 +129,32 @@ def _pool_options(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     return found, rest
 
 
-def _frozen(
-    probes: Probes, planned: Plan, pool_options: dict[str, Any], known: dict[Path, Heard]
-) -> Iterator[tuple[Row, Table]]:
+def untrained(task: PoolingTask, spec: dict[str, Any]) -> PoolingTask:
+    """A task of the same options with new weights, for data of a ``spec``, where the other is."""
+    same = described(task)
+    return build({**same, "init_args": {**same["init_args"], "spec": spec}}).to(task.device)
+
+
+def _frozen(probes: Probes, pool_options: dict[str, Any], known: dict[Path, Heard]) -> Iterator[tuple[Row, Table]]:
     """Every kind of features of a fold: what they are called and of which network, and the features."""
 
     def of(task: PoolingTask) -> Table:
         return probes.network(task, readout(task.pool, pool_options))
 
+    tasks = {path: load_task(path) for path in known}
+    first = next(iter(tasks.values()), probes.task)
     kind = probes.task.kind
     yield {"features": "mean" if kind == "regression" else "majority", "network": "", "heard": ""}, probes.nothing()
     for name, table in probes.floors.items():
         yield {"features": name, "network": "", "heard": ""}, table
-    raw = probes.raw(readout(probes.task.pool, pool_options))
+    raw = probes.raw(readout(first.pool, pool_options))
     if raw is not None:
         yield {"features": RAW, "network": "", "heard": ""}, raw
     for seed in probes.seeds:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = planned.build_task(probes.data.spec)
+            network = untrained(first, probes.data.spec)
         yield {"features": RANDOM, "network": seed, "heard": ""}, of(network)
     for path, one in known.items():
         if one.fair:
-            yield {"features": one.name, "network": str(path), "heard": one.share}, of(load_task(path))
+            yield {"features": one.name, "network": str(path), "heard": one.share}, of(tasks[path])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from toy import ToyData, ToyTask
 
+from tasks.commands.probe import untrained
 from tasks.commands.probe_tables import summary, tables
 from tasks.commands.seen import Heard, heard
 from tasks.data.problems import BadInput
@@ -167,6 +168,17 @@ def fit_rows(features, values, budget="all"):
          "labels": 10, "seed": 0, "acc": value}
         for fold, value in enumerate(values)
     ]  # fmt: skip
+
+
+def test_a_random_network_is_like_the_checkpoints():
+    spec = {"kind": "binary", "classes": ["low", "high"], "channels": 4, "class_counts": [1, 1]}
+    task = ToyTask(spec, hidden=5, reduction=["mean", "max"])
+    other = untrained(task, {**spec, "kind": "multiclass", "classes": ["a", "b", "c"], "class_counts": [1, 1, 1]})
+    assert isinstance(other, ToyTask)
+    assert other.encoder.weight.shape == (5, 4)
+    assert other.pooled_size == 10
+    assert other.classes == ["a", "b", "c"]
+    assert not torch.equal(other.encoder.weight, task.encoder.weight)
 
 
 def test_the_tables_words_are_right():
