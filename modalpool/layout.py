@@ -82,20 +82,12 @@ class Axes:
         """Put pooled vectors ``(b or set, kept…, [k], c)`` into the order of the layout, the vectors' axis after b."""
         if not self.kept and not keepdim and (self.batch is None or self.batch < self.channel):
             return y  # as it is: b, k, c
-        first = 0 if self.batch is None else self.batch
-        if self.batch is None:  # the set axis comes first, then the kept axes and the channels as they stood
-            rest = sorted((*self.kept, self.channel))
-            names = [-1, *rest]
-        else:
-            names = sorted((self.batch, *self.kept, self.channel, *(self.pooled if keepdim else ())))
-        here = {-1 if self.batch is None else first: 0}
-        here |= {axis: 1 + i for i, axis in enumerate(self.kept)}
-        here[self.channel] = y.ndim - 1
-        order: list[int] = []
-        for axis in names:
-            if axis in here:
-                order.append(here[axis])
-            if axis == (-1 if self.batch is None else first) and vectors:
+        first = -1 if self.batch is None else self.batch  # ragged sets come first, and the rest as it stood
+        here = {first: 0, self.channel: y.ndim - 1} | {axis: 1 + i for i, axis in enumerate(self.kept)}
+        order = []
+        for axis in sorted(here):
+            order.append(here[axis])
+            if axis == first and vectors:
                 order.append(y.ndim - 2)
         y = y.permute(order)
         if keepdim:

@@ -289,6 +289,7 @@ def test_a_set_gives_the_same_bits_in_any_batch():
 
 
 @anywhere
+@pytest.mark.slow
 def test_compiled_as_one_operation():
     x = torch.randn(9, 4, device=DEVICE, requires_grad=True)
     ptr = torch.tensor([0, 4, 9], device=DEVICE)
