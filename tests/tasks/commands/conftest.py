@@ -1,29 +1,12 @@
-from pathlib import Path
-
 import pytest
 import yaml
-from matplotlib.figure import Figure
+from undrawn import drawn, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=20"]
 PLAIN = [*QUIET, "--outputs.maps=0", "--outputs.every=0"]
 FIT = ("fit", "validate", "test", "predict", "crossval", "heads")
-SAVE = Figure.savefig
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _undrawn():
-    """Two pictures are half of a small run's time: here they have no pixels, but in a test that asks for `drawn`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b"\x89PNG\r\n\x1a\n"))
-        yield
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Pictures as they are."""
-    monkeypatch.setattr(Figure, "savefig", SAVE)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -18,19 +19,44 @@ from tasks.commands.cli import run_cli
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=20"]
 
 
+CONFIG = {
+    "run": {"name": "toy"},
+    "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},
+    "data": {"class_path": "toy.ToyData", "init_args": {"kind": "binary"}},
+    "trainer": {"max_epochs": 8, "accelerator": "cpu"},
+}
+
+
+def call(command, *flags):
+    return main([command, "-c", "toy.yaml", *QUIET, *flags])
+
+
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A folder to run in, with a config of the toy modality; calls `main` there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    config = {
-        "run": {"name": "toy"},
-        "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},
-        "data": {"class_path": "toy.ToyData", "init_args": {"kind": "binary"}},
-        "trainer": {"max_epochs": 8, "accelerator": "cpu"},
-    }
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(config))
-    return lambda command, *flags: main([command, "-c", "toy.yaml", *QUIET, *flags])
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
+    return call
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """A folder where `fit` ran."""
+    folder = tmp_path_factory.mktemp("once")
+    (folder / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["tasks"])
+        call("fit", "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.every=0")
+    return folder
+
+
+@pytest.fixture
+def fitted(once, toy, tmp_path):
+    """As `toy`, and `fit` ran already."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return toy
 
 
 def table(path):
@@ -82,7 +108,7 @@ def test_every_kind_of_task(toy, tmp_path, kind, columns):
 
 
 def test_maps_sum_to_the_logit(toy, tmp_path):
-    toy("fit", "--data.kind=regression")
+    toy("fit", "--data.kind=regression", "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.every=0")
     task = ToyTask.load_from_checkpoint(tmp_path / "runs/toy/version_0/checkpoints/best.ckpt")
     batch = {"x": torch.randn(3, 7, 4), "id": ["a", "b", "c"]}
     values, maps = task.explain(batch)
@@ -115,17 +141,15 @@ def test_an_option_reaches_the_pool(toy, tmp_path):
     assert "heads=2" in str(task.pool)
 
 
-def test_checkpoints_hold_plain_values_only(toy, tmp_path):
-    toy("fit", "--trainer.max_epochs=1")
+def test_checkpoints_hold_plain_values_only(fitted, tmp_path):
     path = tmp_path / "runs/toy/version_0/checkpoints/last.ckpt"
     stored = torch.load(path, weights_only=True)["hyper_parameters"]
     assert stored["spec"]["classes"] == ["low", "high"]
     assert ToyTask.load_from_checkpoint(path).lr == 0.02
 
 
-def test_the_command_line_beats_the_checkpoint_when_fitting(toy, tmp_path):
-    toy("fit", "--trainer.max_epochs=2")
-    toy("fit", "--ckpt_path=last", "--model.lr=0.5", "--model.weight_decay=0.25", "--trainer.max_epochs=3")
+def test_the_command_line_beats_the_checkpoint_when_fitting(fitted, tmp_path):
+    fitted("fit", "--ckpt_path=last", "--model.lr=0.5", "--model.weight_decay=0.25", "--trainer.max_epochs=3")
     stored = torch.load(tmp_path / "runs/toy/version_1/checkpoints/last.ckpt", weights_only=True)
     assert stored["epoch"] == 2
     assert stored["hyper_parameters"]["lr"] == 0.5
@@ -135,15 +159,14 @@ def test_the_command_line_beats_the_checkpoint_when_fitting(toy, tmp_path):
 
 
 def test_a_trained_model_keeps_its_own_settings_and_scale(toy, tmp_path):
-    toy("fit", "--data.kind=regression", "--model.hidden=5")
+    toy("fit", "--data.kind=regression", "--model.hidden=5", "--outputs.maps=0", "--outputs.every=0")
     toy("test", "--data.kind=regression", "--data.train=8", "--ckpt_path=best")
     first, second = (tmp_path / "runs" / "toy" / f"version_{i}" / "predictions.csv" for i in (0, 1))
     assert first.read_text() == second.read_text()
 
 
-def test_predict_writes_predictions_and_maps(toy, tmp_path):
-    toy("fit", "--trainer.max_epochs=2")
-    toy("predict", "--ckpt_path=best", "--outputs.maps=3")
+def test_predict_writes_predictions_and_maps(fitted, tmp_path):
+    fitted("predict", "--ckpt_path=best", "--outputs.maps=3")
     run = tmp_path / "runs" / "toy" / "version_1"
     rows = table(run / "predictions.csv")
     assert len(rows) == 32
@@ -172,10 +195,9 @@ def test_averaged_weights_are_validated_kept_and_tested(toy, tmp_path):
     assert task.loss(task(batch), target).item() == pytest.approx(min(losses), rel=1e-4)
 
 
-def test_other_classes_are_refused(toy):
-    toy("fit", "--trainer.max_epochs=1")
+def test_other_classes_are_refused(fitted):
     with pytest.raises(SystemExit, match="error: expected data with the model's classes \\['low', 'high'\\], got"):
-        toy("test", "--data.kind=multiclass", "--ckpt_path=best")
+        fitted("test", "--data.kind=multiclass", "--ckpt_path=best")
 
 
 def test_interruption_leaves_a_checkpoint_to_go_on_from(toy, tmp_path, monkeypatch):

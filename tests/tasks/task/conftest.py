@@ -1,0 +1,1 @@
+from undrawn import drawn, undrawn  # noqa: F401
