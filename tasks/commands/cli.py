@@ -287,6 +287,11 @@ def plan(args: list[str]) -> Plan:
     return run_cli(args, run=False, cli_class=Plan)
 
 
+def _skipped(names: Sequence[str]) -> dict[str, set[str]]:
+    """Subcommands by name, and which arguments of the trainer's methods are none of theirs."""
+    return {name: skipped for name, skipped in LightningCLI.subcommands().items() if name in names}
+
+
 def run_cli(
     args: list[str] | None = None,
     *,
@@ -309,9 +314,11 @@ def run_cli(
         defaults: A config that all others go over.
     """
     common = {"default_config_files": [str(defaults)], "exit_on_error": False}
-    own: dict[str, Any] = {name: common for name in subcommands} if run else common
+    first = (sys.argv[1:] if args is None else args)[:1]
+    named = [name for name in subcommands if first == [name]] or subcommands  # the others' options need no parser
+    own: dict[str, Any] = {name: common for name in named} if run else common
     with _error_first(), loading():
-        return cli_class(
+        return type(cli_class.__name__, (cli_class,), {"subcommands": staticmethod(lambda: _skipped(named))})(
             *classes,
             subclass_mode_model=subclasses,
             subclass_mode_data=subclasses,
