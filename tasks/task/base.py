@@ -92,6 +92,8 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
         self.label_smoothing, self.regression_loss = label_smoothing, regression_loss
         self.head_dropout, self.head_norm = head_dropout, head_norm
         self.weights, self.frozen = weights, freeze
+        if weights and pretrained:
+            raise ValueError("expected weights or pretrained, got both; the encoder begins with one of them")
         self.consistency, self.pooled_mixup, self.pretrained = consistency, pooled_mixup, pretrained
         self.finite = FiniteLosses()
         for name in [name for name, value in pool_options.items() if value is None]:

@@ -95,6 +95,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # what damaged bytes make of the reader: EOFError, RuntimeError, KeyError, ...
         raise BadInput(f"weights {path}: it is truncated or of another format; give another") from error
+    if isinstance(stored, dict) and "spec" in (stored.get("hyper_parameters") or {}):
+        raise BadInput(f"weights {path}: a checkpoint of a task; give --model.pretrained, which asks what it has seen")
     found = _tensors(stored)
     if found is None:
         what = f"entries {_few(list(map(str, stored)))}" if isinstance(stored, dict) else f"a {type(stored).__name__}"

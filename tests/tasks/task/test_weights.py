@@ -71,6 +71,10 @@ class Bomb:
         (lambda path: path.write_bytes(pickle.dumps(Bomb())), "it holds code or objects, which are not loaded"),
         (lambda path: torch.save({"0.weight": Bomb()}, path), "it holds code or objects, which are not loaded"),
         (lambda path: torch.save(network(), path), "it holds code or objects, which are not loaded"),
+        (
+            lambda path: torch.save({"state_dict": {}, "hyper_parameters": {"spec": {"kind": "binary"}}}, path),
+            "a checkpoint of a task; give --model.pretrained, which asks what it has seen",
+        ),
         (lambda path: path.write_bytes(b""), "it is truncated or of another format"),
         (lambda path: torch.save([1, 2], path), "expected tensors by name, got a list; save model.state_dict"),
         (lambda path: torch.save({"epoch": 1, "lr": 0.1}, path), "expected tensors by name, got entries epoch, lr"),
@@ -146,3 +150,8 @@ def test_weights_of_a_class_go_where_it_is(tmp_path):
     torch.testing.assert_close(second.network.state_dict(), first.network.state_dict())
     coarse = GraphTask(data.spec, hidden=8, layers=2, coarsen="topk")
     assert "convs.0.nn.lins.0.weight" in coarse.network.state_dict()
+
+
+def test_an_encoder_begins_once():
+    with pytest.raises(ValueError, match="expected weights or pretrained, got both"):
+        ToyTask(ToyData(train=8).spec, weights="w.pth", pretrained="last.ckpt")
