@@ -7,7 +7,7 @@ from tasks.pretrain.gather import largest, summed
 
 
 @torch.no_grad()
-def sinkhorn(logits: Tensor, temperature: float = 0.05, iterations: int = 3, keep: Tensor | None = None) -> Tensor:
+def sinkhorn(logits: Tensor, temperature: float = 0.05, iterations: int = 3) -> Tensor:
     """Probabilities of which every prototype gets the same share of the batch, by Sinkhorn and Knopp's iterations.
 
     Caron et al. 2020 (SwAV, arXiv 2006.09882), section 3.1: Q = diag(u) exp(s / τ) diag(v), u and v such that each of
@@ -19,7 +19,6 @@ def sinkhorn(logits: Tensor, temperature: float = 0.05, iterations: int = 3, kee
         logits: (n, K).
         temperature: τ.
         iterations: Pairs of half steps.
-        keep: Rows that count, bool (n,): the others have no say in the columns. None = all.
 
     Example:
         >>> p = sinkhorn(torch.tensor([[1000.0, 0.0], [999.0, 0.0]]), 1.0)
@@ -29,8 +28,7 @@ def sinkhorn(logits: Tensor, temperature: float = 0.05, iterations: int = 3, kee
     with torch.autocast(logits.device.type, enabled=False):
         q = logits.float() / temperature
         for _ in range(iterations):
-            counted = q if keep is None else q.masked_fill(~keep[:, None], -torch.inf)
-            q = (q - _log_sums(counted)).log_softmax(1)
+            q = (q - _log_sums(q)).log_softmax(1)
         return q.exp()
 
 
