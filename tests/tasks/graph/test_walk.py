@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from toy import ROOT
 
 from tasks.__main__ import main
+from tasks.task import estimators
 
 CHAINS = [f"{'C' * n}{end}" for n in range(1, 15) for end in ("", "O", "N", "Cl", "=O")]
 QUICK = [
@@ -99,3 +100,32 @@ def test_a_model_of_other_graphs_reads_no_table(work):
     (work / "new.csv").write_text("smiles\nCCO\n")
     with pytest.raises(SystemExit, match="expected a model that was trained on molecules"):
         main(["predict", *same, "--data=tasks.graph.MoleculeData", "--data.root=new.csv"])
+
+
+def test_labels_with_gaps_go_through_everything(work, monkeypatch):
+    """Loss, metrics, intervals, floors, maps, mistakes, tables, page: none of them minds what is not known."""
+    monkeypatch.setattr(estimators, "TREES", 5)
+    rows = [
+        f"{one},{n % 2},{'' if n % 3 == 0 else int('O' in one)},{'' if n % 4 else 1}" for n, one in enumerate(CHAINS)
+    ]
+    (work / "assays.csv").write_text("\n".join(["smiles,a,b,c", *rows]) + "\n")
+    same = ["-c", f"{ROOT}/configs/graph/molecules.yaml", "--data.root=assays.csv", "--data.num_folds=3"]
+    main(["fit", *same, "--model.balance=true", "--permutations=5", *QUICK])
+    run = work / "runs" / "graph" / "molecules" / "version_0"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["kind"] == "multilabel"
+    found = table(run / "predictions.csv")
+    cells = {row["smiles"]: [row[f"target {name}"] for name in "abc"] for row in found}
+    expected = {row.split(",")[0]: row.split(",")[1:] for row in rows}
+    assert all(cells[one] == expected[one] for one in cells)
+    known = [sum(row[f"target {name}"] != "" for row in found) for name in "abc"]
+    assert [summary["per_class"][name]["samples"] for name in "abc"] == known
+    assert summary["per_class"]["c"]["auroc"] is None  # all that are known are 1
+    both = [summary["per_class"][name]["auroc"] for name in "ab"]
+    assert np.mean(both) == pytest.approx(summary["test"]["auroc"]["value"])
+    floors = {row["floor"]: row for row in table(run / "floors.csv")}
+    assert float(floors["forest, fingerprints"]["auroc"]) > 0.5
+    assert "By class" in (run / "report.html").read_text()
+    main(["embed", *same, "--model.hidden=8", "--ckpt_path=best", "--format=npz"])
+    vectors = np.load(run / "embeddings.npz")
+    assert np.isnan(vectors["target c"]).sum() == sum(row.endswith(",") for row in rows)
