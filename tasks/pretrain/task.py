@@ -93,6 +93,8 @@ class PretrainTask(LightningModule):
                 f"expected half_life above 0 and mask between 0 and 1, got {half_life} and {mask}; change it"
             )
         self.student = task if isinstance(task, PoolingTask) else build(task)
+        if self.student.weights or self.student.frozen:
+            raise ValueError("weights and freeze are for fit, got them in a training without labels; leave them out")
         self.student.head.requires_grad_(False)  # no label, no use
         self.spec = self.student.spec
         self.options = given

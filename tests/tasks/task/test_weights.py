@@ -152,6 +152,11 @@ def test_weights_of_a_class_go_where_it_is(tmp_path):
     assert "convs.0.nn.lins.0.weight" in coarse.network.state_dict()
 
 
-def test_an_encoder_begins_once():
+def test_an_encoder_begins_once_and_in_a_fit():
+    from tasks.pretrain import PretrainTask
+
+    for options in ({"weights": "w.pth"}, {"freeze": True}):
+        with pytest.raises(ValueError, match="weights and freeze are for fit, got them in a training without labels"):
+            PretrainTask(ToyTask(ToyData(train=8).spec, **options))
     with pytest.raises(ValueError, match="expected weights or pretrained, got both"):
         ToyTask(ToyData(train=8).spec, weights="w.pth", pretrained="last.ckpt")
