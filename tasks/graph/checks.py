@@ -88,7 +88,7 @@ def _usual(graphs: list[Data], key: str) -> int | None:
 def _wrong_target(y: Tensor | None, classes: int, *, asked: bool) -> str | None:
     if y is not None and y.is_floating_point():
         known = ~y.isnan()
-        good = y.shape == (1, classes) and not y.isinf().any() and (asked or bool(known.any()))
+        good = asked or (y.shape == (1, classes) and not y.isinf().any() and bool(known.any()))
         return None if good else f"expected {classes} finite targets in y, shape (1, {classes}), got {y.tolist()}"
     if y is None or y.shape != (1,) or not 0 <= int(y) < classes:
         return f"expected a class from 0 to {classes - 1} in y, shape (1,), got {None if y is None else y.tolist()}"

@@ -30,7 +30,7 @@ def parse(smiles: str) -> Any:
     with _said() as lines:
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
-        why = next((line for line in lines if line), "it has no atoms")
+        why = next((line for line in lines if line), "it has no atoms").partition(" for input: ")[0]
         raise BadInput(f"does not parse as SMILES ({why}); correct it or leave it out")
     return molecule
 

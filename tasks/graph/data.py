@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import Subset
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import degree
@@ -198,6 +199,7 @@ class GraphData(PoolingData):
     def _ask(self, graphs: list[Data]) -> None:
         """Keep graphs without a target, to be predicted."""
         if self.trained is None:
+            rank_zero_info(f"{len(graphs)} without a target are left to predict")
             for graph in graphs:
                 complete(graph, self._spec["features"])
         else:

@@ -97,7 +97,7 @@ class MoleculeData(GraphData):
         graphs = []
         for place, row in enumerate(self.table):
             smiles = row.get(found.smiles)
-            where = f"{row.where} ({smiles})" if smiles else row.where
+            where = f"{row.where} ({_short(str(smiles))})" if smiles else row.where
             try:
                 if smiles is None:
                     raise BadInput(f"column {found.smiles} is empty; fill it in or delete the row")
@@ -155,7 +155,7 @@ class MoleculeData(GraphData):
         self.classes = self.order_classes(problems, words.values())
         for graph in graphs:
             if graph.id not in words:
-                graph.y = torch.full((1, 1 if self.trained is None else len(self.classes)), float("nan"))
+                graph.y = torch.full((1,), float("nan"))
             elif words[graph.id] in self.classes:
                 graph.y = torch.tensor([self.classes.index(words[graph.id])])
             else:
@@ -172,6 +172,11 @@ class MoleculeData(GraphData):
     def digest_of(self, graph: Data) -> int:
         """By the molecule, whatever it is called."""
         return digest(self._canonical[graph.id])
+
+
+def _short(smiles: str) -> str:
+    """The beginning of a long SMILES."""
+    return smiles if len(smiles) <= 60 else f"{smiles[:59]}…"
 
 
 def _word(value: Any) -> str:

@@ -119,7 +119,7 @@ class PyGData(GraphData):
         self.classes = self.order_classes(problems, counts.elements())
         for graph, (value,) in zip(graphs, found.values.tolist(), strict=True):
             if value != value:  # to be predicted
-                graph.y = torch.full((1, max(1, len(self.classes))), float("nan"))
+                graph.y = torch.full((1,), float("nan"))
             elif names[value] in self.classes:
                 graph.y = torch.tensor([self.classes.index(names[value])])
             else:

@@ -132,9 +132,12 @@ def test_missing_labels_count_for_nothing(table):
     np.testing.assert_allclose(values.spec["target_std"], np.nanstd(train, 0), rtol=1e-6)
 
 
-def test_rows_without_a_target_are_to_be_predicted(table):
-    data = MoleculeData(table(smiles=[*MANY, "CCF"], y=[*range(30), ""]), num_folds=3, task="regression")
+@pytest.mark.parametrize("y", [np.linspace(0, 1, 30), [0, 1] * 15, ["a", "b", "c"] * 10])
+def test_rows_without_a_target_are_to_be_predicted(table, y):
+    data = MoleculeData(table(smiles=[*MANY, "CCF"], y=[*y, ""]), num_folds=3)
     data.setup()
+    (batch,) = data.loader(data.still("predict"), False)
+    assert batch.y.isnan().all()
     assert [sample.id for sample in data.samples("predict")] == ["set-31"]
     assert data.datasets["predict"][0].x.shape[1] == data.spec["channels"]
 

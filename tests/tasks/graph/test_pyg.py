@@ -93,8 +93,9 @@ def test_a_target_for_each_node_is_none_for_the_graph():
         PyGData(graphs).setup()
 
 
-def test_graphs_without_a_target_are_to_be_predicted():
-    data = PyGData([*rings(SHAPES["int (1,)"][0]), ring(4), ring(5, torch.tensor([NAN]))], num_folds=3)
+@pytest.mark.parametrize("shape", ["int (1,)", "int (1, 1)", "float (1,)"])
+def test_graphs_without_a_target_are_to_be_predicted(shape):
+    data = PyGData([*rings(SHAPES[shape][0]), ring(4), ring(5, torch.tensor([NAN]))], num_folds=3)
     data.setup()
     assert [sample.id for sample in data.samples("predict")] == ["graph-21", "graph-22"]
 
