@@ -153,7 +153,7 @@ class OwnNetwork(nn.Module):
             lengths: Valid frames or samples, (B,).
         """
         found: dict[int, Tensor] = {}
-        for length in lengths.unique().tolist():
+        for length in sorted(set(lengths.tolist())):
             rows = (lengths == length).nonzero().flatten()
             features = self._features(x[rows][..., :length])
             self._counts[length] = features.shape[3]

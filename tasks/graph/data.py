@@ -27,7 +27,7 @@ from tasks.graph.features import complete, conform, feature_scale, learn_feature
 from tasks.graph.names import read_names
 from tasks.graph.parts import describe_targets, divide, without_marks
 from tasks.graph.raw import label_names, read_tu
-from tasks.graph.transforms import describe_transforms, transformed
+from tasks.graph.transforms import describe_transforms, own_edges, transformed
 
 _DEGREES = 64  # highest degree of graphs without features, where the user names none
 
@@ -256,7 +256,7 @@ class GraphData(PoolingData):
         spec["label_columns"] = [i for i, (mean, std) in enumerate(plain) if mean == 0 and std == 1]
         if self.colours is not None:
             together = Batch.from_data_list(train)
-            labels, edges = together.x[:, spec["label_columns"]], together.edge_index
+            labels, edges = together.x[:, spec["label_columns"]], own_edges(together)
             counted = count_colours(labels, edges, together.batch, self.colours)
             spec["colours"] = {"rounds": self.colours, **counted}
         spec["degree_histogram"] = in_degrees.bincount().tolist()  # PNA scales by the training graphs' degrees

@@ -2,6 +2,7 @@
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -53,7 +54,7 @@ def draw_molecule(smiles: str, values: Tensor, path: Path, *, title: str, label:
     lines = title.splitlines()
     top = _LINE * len(lines) + 12
     drawing = rdMolDraw2D.MolDraw2DSVG(_BAR[0] - 24, _HEIGHT)
-    options = drawing.drawOptions()
+    options: Any = drawing.drawOptions()
     options.useBWAtomPalette()
     options.highlightBondWidthMultiplier = 14
     options.clearBackground = False
@@ -64,7 +65,7 @@ def draw_molecule(smiles: str, values: Tensor, path: Path, *, title: str, label:
     )  # fmt: skip
     drawing.FinishDrawing()
     inner = drawing.GetDrawingText().partition("?>")[2].replace("<svg ", f'<svg x="0" y="{top}" ', 1)
-    limit = float(scale.norm.vmax or 1.0)
+    limit = scale.get_clim()[1] or 1.0
     body = "\n".join([_title(lines), inner, _bar(top, limit, label)])
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top + _HEIGHT}" width="{_WIDTH}" '

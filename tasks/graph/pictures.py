@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
@@ -94,7 +96,7 @@ def _write_names(axes: Axes, places: np.ndarray, names: Sequence[str], colours: 
         axes.annotate(name[:4], place, ha="center", va="center", zorder=4, **text)
 
 
-def _draw_edges(axes: Axes, edge_index: Tensor, places: np.ndarray, kinds: Kinds | None) -> list[Line2D]:
+def _draw_edges(axes: Axes, edge_index: Tensor, places: np.ndarray, kinds: Kinds | None) -> list[Artist]:
     """Draw lines and arrows; returns what the legend has to say of them."""
     width = float(np.clip(400 / max(edge_index.shape[1], 1), 0.25, 1.2))
     arrows = one_way(edge_index).numpy()
@@ -110,7 +112,8 @@ def _draw_edges(axes: Axes, edge_index: Tensor, places: np.ndarray, kinds: Kinds
     if kinds is None:
         axes.add_collection(LineCollection(list(places[edges]), colors="0.6", linewidths=width, zorder=1))
         return []
-    of, legend = kinds.of.numpy()[first], []
+    of = kinds.of.numpy()[first]
+    legend: list[Artist] = []
     for kind, name in enumerate(kinds.names):
         chosen = places[edges[of == kind]]  # (K, 2, 2)
         if not len(chosen):
@@ -118,7 +121,7 @@ def _draw_edges(axes: Axes, edge_index: Tensor, places: np.ndarray, kinds: Kinds
         if name in _BONDS:
             _draw_bonds(axes, chosen, *_BONDS[name], width)
             continue
-        look = {"color": _SHADES[kind % len(_SHADES)], "linestyle": _STYLES[kind % len(_STYLES)]}
+        look: dict[str, Any] = {"color": _SHADES[kind % len(_SHADES)], "linestyle": _STYLES[kind % len(_STYLES)]}
         axes.add_collection(LineCollection(list(chosen), linewidths=1.3 * width, zorder=1, **look))
         legend.append(Line2D([], [], label=name, **look))
     return legend

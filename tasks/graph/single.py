@@ -52,8 +52,8 @@ def read_graph(source: str, spec: dict[str, Any]) -> Data:
     name, _, number = Path(source).name.rpartition("-")
     if not name or not number.isdigit():
         raise BadInput(f"{source}: expected a folder and a graph's name in predictions.csv, such as data/MUTAG-17")
-    reading = spec.get("reading")
-    if "attributes" not in (reading or {}):
+    reading = spec.get("reading") or {}
+    if "attributes" not in reading:
         raise BadInput(f"{source}: the model was not trained on a TU folder, whose features it would need; run predict")
     root = Path(source).parent
     if root.name == name and not (root / name).is_dir():

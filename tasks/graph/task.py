@@ -19,7 +19,7 @@ from tasks.graph.features import own_columns
 from tasks.graph.floors import graph_floors, molecule_floors
 from tasks.graph.names import edge_kinds, node_names
 from tasks.graph.networks import WITH_EDGES, Conv, OwnNetwork, build_model
-from tasks.graph.transforms import real
+from tasks.graph.transforms import own_edges, real
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 
@@ -131,7 +131,7 @@ class GraphTask(PoolingTask):
             x = x.relu()  # (N, hidden)
         if self.colours is not None:
             labels = batch.x[:, self.spec["label_columns"]]
-            x = torch.cat([x, self.colours(labels, batch.edge_index, batch.batch)], 1)
+            x = torch.cat([x, self.colours(labels, own_edges(batch), batch.batch)], 1)
         return x, sets
 
     place_names = ("node",)

@@ -30,7 +30,7 @@ def describe_transforms(
     Raises:
         BadInput: If one cannot be made.
     """
-    several = [transform] if isinstance(transform, str) else list(transform or ())
+    several: list[Any] = [transform] if isinstance(transform, str) else list(transform or ())
     if arguments and len(several) != 1:
         raise BadInput(
             f"transform_args are for one transform, got {len(several)}; give several as a list of class_path and "
@@ -135,6 +135,12 @@ def _repeatable() -> Iterator[None]:
             yield
         finally:
             np.random.set_state(state)  # noqa: NPY002
+
+
+def own_edges(batch: Data) -> Tensor:
+    """The edges without those of virtual nodes, (2, E)."""
+    edges: Tensor = batch.edge_index
+    return edges[:, ~batch.virtual[edges].any(0)] if "virtual" in batch else edges
 
 
 def real(graph: Data, *values: Tensor) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@ import pickle
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,6 +15,9 @@ from tasks.data.problems import BadInput
 
 _NAMED = 8  # tensors that a line names
 _HOLDERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "encoder", "params")
+
+
+Own = TypeVar("Own", bound="FromWeights")
 
 
 class FromWeights(LightningModule):
@@ -58,7 +61,7 @@ class FromWeights(LightningModule):
                 "in evaluation mode"
             )
 
-    def train(self, mode: bool = True) -> "FromWeights":
+    def train(self: Own, mode: bool = True) -> Own:
         """As a module does; what is frozen stays in evaluation mode."""
         super().train(mode)
         if self.frozen:

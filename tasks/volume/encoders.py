@@ -178,17 +178,17 @@ def own_encoder(path: str, arguments: dict[str, Any], in_channels: int) -> Encod
         ValueError: If it cannot be built, fails on cubes of 64 and 96 voxels, or returns no grid of features.
     """
     network = OwnNetwork(path, arguments, in_channels)
-    grids = []
+    grids: list[tuple[int, ...]] = []
     for side in (64, 96):
         found = try_out(path, network, torch.zeros(1, in_channels, *[side] * 3))
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         if not isinstance(found, Tensor) or found.ndim != 5:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(
                 f"encoder {path}: expected features on a grid, (B, C, d, h, w), got {shape}; give a network without "
                 "its own pooling and head, or wrap it in a module of yours that returns what comes before them"
             )
-        grids.append(shape)
-    channels = int(grids[0][1])
+        grids.append(tuple(found.shape))
+    channels = grids[0][1]
     if any(large <= small for small, large in zip(grids[0][2:], grids[1][2:], strict=True)):
         raise ValueError(f"encoder {path}: expected a grid that grows with the image, got {grids[0]} and {grids[1]}")
     stride = tuple(32 / (large - small) for small, large in zip(grids[0][2:], grids[1][2:], strict=True))

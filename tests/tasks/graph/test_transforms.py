@@ -88,6 +88,13 @@ def test_a_virtual_node_passes_messages_on_and_is_not_pooled():
     assert torch.isclose(task(far)[1:], logits[1:]).all()
 
 
+def test_colours_do_not_see_it():
+    """Through a virtual node every node would be everyone's neighbour."""
+    data, plain = bonds(f"{T}.VirtualNode", colours=2, degrees=0), bonds(colours=2, degrees=0)
+    assert set(plain.spec["colours"]["names"]) <= set(data.spec["colours"]["names"])
+    assert len(data.spec["colours"]["names"]) - len(plain.spec["colours"]["names"]) <= 3  # its own
+
+
 def test_it_is_as_pyg_makes_it():
     data, plain = bonds(f"{T}.VirtualNode", degrees=0), bonds(degrees=0)
     for graph, before in zip(data.datasets["train"], plain.datasets["train"], strict=True):
