@@ -12,6 +12,7 @@ import torch
 
 from tasks.data.problems import BadInput
 from tasks.pretrain import load_pretrained
+from tasks.pretrain.task import build, described
 from tasks.task.base import PoolingTask
 
 
@@ -128,6 +129,12 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
         return task
     except (ImportError, AttributeError, RuntimeError, TypeError, ValueError, KeyError) as error:
         raise BadInput(f"{path}: cannot build its task {class_path} ({first_line(error)})") from error
+
+
+def untrained(task: PoolingTask, spec: dict[str, Any]) -> PoolingTask:
+    """A task of the same options with new weights, for data of a ``spec``, where the other is."""
+    same = described(task)
+    return build({**same, "init_args": {**same["init_args"], "spec": spec}}).to(task.device)
 
 
 @contextmanager

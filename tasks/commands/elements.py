@@ -10,11 +10,14 @@ from matplotlib.colors import to_rgb
 from torch import Tensor
 from torch.utils.data import Subset
 
+from tasks.commands.checkpoints import untrained
 from tasks.commands.tables import write_csv
 from tasks.data.base import PoolingData
 from tasks.frozen.elements import PALETTE, Elements, agreement, element_sample
 from tasks.maps.thresholds import otsu
 from tasks.task.base import PoolingTask
+
+RANDOM = ", random network"
 
 
 def draw_elements(task: PoolingTask, data: PoolingData, folder: Path, *, samples: int, clusters: int) -> Path:
@@ -22,7 +25,8 @@ def draw_elements(task: PoolingTask, data: PoolingData, folder: Path, *, samples
 
     Components and clusters are fitted to the training part (the test part, where there is none to train on), without
     labels. What is known of elements is the task's `truth`, and where the task shows an intensity
-    (`PoolingTask.rival_maps`) which elements are bright, by Otsu's threshold: tissue and air, sound and silence.
+    (`PoolingTask.rival_maps`) which elements are bright, by Otsu's threshold: tissue and air, sound and silence. The
+    same is measured of the network with random weights.
 
     Args:
         task: A trained task.
@@ -34,9 +38,12 @@ def draw_elements(task: PoolingTask, data: PoolingData, folder: Path, *, samples
     Returns:
         The folder of the pictures.
     """
-    task.eval()
-    fitted = "train" if "train" in data.datasets else "test"
-    elements = Elements(element_sample(task, data.loader(data.still(fitted), False)), clusters)
+    torch.manual_seed(0)
+    tasks = {"": task.eval(), RANDOM: untrained(task, task.spec).eval()}
+    fitted = data.still("train" if "train" in data.datasets else "test")
+    elements = {
+        name: Elements(element_sample(one, data.loader(fitted, False)), clusters) for name, one in tasks.items()
+    }
     palette = torch.tensor([to_rgb(colour) for colour in PALETTE])
     test: Any = data.still("test")
     drawn = set(torch.linspace(0, len(test) - 1, min(samples, len(test))).round().long().tolist())
@@ -45,8 +52,14 @@ def draw_elements(task: PoolingTask, data: PoolingData, folder: Path, *, samples
     rows: list[dict[str, Any]] = []
     for batch in data.loader(Subset(test, range(len(test))), False):
         batch = task.transfer_batch_to_device(batch, task.device, 0)
-        colours, labels = elements.colours(task, batch), elements.labels(task, batch)
-        known = {name: agreement(labels, truth) for name, truth in _known(task, batch).items()}
+        colours = elements[""].colours(task, batch)
+        both = {name: elements[name].labels(one, batch) for name, one in tasks.items()}
+        labels = both[""]
+        known = {
+            what + name: agreement(found, truth)
+            for what, truth in _known(task, batch).items()
+            for name, found in both.items()
+        }
         for number, name in enumerate(task.ids(batch)):
             if len(rows) in drawn:
                 panels = {
@@ -56,12 +69,15 @@ def draw_elements(task: PoolingTask, data: PoolingData, folder: Path, *, samples
                 task.paint(batch, number, panels, name, pictures / (re.sub(r"[^\w.-]", "_", name) + ".png"))
             rows.append({"id": name, **{what: values[number] for what, values in known.items()}})
     write_csv(folder / "elements.csv", rows)
-    for what in list(rows[0])[1:]:
-        values = [row[what] for row in rows]
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        print(f"{clusters} clusters and {what}: adjusted Rand index {statistics.fmean(values):.2f}{spread}")
+    for what in [name for name in list(rows[0])[1:] if not name.endswith(RANDOM)]:
+        own, random = (_spread([row[name] for row in rows]) for name in (what, what + RANDOM))
+        print(f"{clusters} clusters and {what}: adjusted Rand index {own}, of a random network {random}")
     print(f"{len(drawn)} pictures: {pictures}")
     return pictures
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.fmean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def _known(task: PoolingTask, batch: Any) -> dict[str, list[Tensor]]:

@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from tasks.commands.checkpoints import checkpoint, load_task, read
+from tasks.commands.checkpoints import checkpoint, load_task, read, untrained
 from tasks.commands.checkpoints import fits as check_fits
 from tasks.commands.cli import plan
 from tasks.commands.probe_fits import fits
@@ -24,7 +24,6 @@ from tasks.frozen.budgets import budgets, distinct
 from tasks.frozen.features import readout
 from tasks.frozen.probing import Probes, Row, Table
 from tasks.outputs.predictions import without_nan
-from tasks.pretrain.task import build, described
 from tasks.task.base import PoolingTask
 
 
@@ -127,12 +126,6 @@ def _pool_options(args: list[str]) -> tuple[dict[str, Any], list[str]]:
     if found and not found.get("reduction"):
         raise BadInput(f"--pool: expected --pool.reduction beside --pool.{next(iter(found))}, got none; name a rule")
     return found, rest
-
-
-def untrained(task: PoolingTask, spec: dict[str, Any]) -> PoolingTask:
-    """A task of the same options with new weights, for data of a ``spec``, where the other is."""
-    same = described(task)
-    return build({**same, "init_args": {**same["init_args"], "spec": spec}}).to(task.device)
 
 
 def _frozen(probes: Probes, pool_options: dict[str, Any], known: dict[Path, Heard]) -> Iterator[tuple[Row, Table]]:

@@ -88,7 +88,7 @@ trainer: {accelerator: cpu}
     run = tmp_path / "runs/motifs/version_0"
     with (run / "elements.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [len(rows), list(rows[0])] == [6, ["id", "truth"]]
+    assert [len(rows), list(rows[0])] == [6, ["id", "truth", "truth, random network"]]
     mean = sum(float(row["truth"]) for row in rows) / 6
     out = capsys.readouterr().out
     assert f"2 clusters and truth: adjusted Rand index {mean:.2f} ± " in out

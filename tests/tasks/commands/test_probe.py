@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import ToyData, ToyTask
 
-from tasks.commands.probe import untrained
+from tasks.commands.checkpoints import untrained
 from tasks.commands.probe_tables import summary, tables
 from tasks.commands.seen import Heard, heard
 from tasks.data.problems import BadInput
