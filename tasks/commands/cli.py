@@ -317,8 +317,11 @@ def run_cli(
     first = (sys.argv[1:] if args is None else args)[:1]
     named = [name for name in subcommands if first == [name]] or subcommands  # the others' options need no parser
     own: dict[str, Any] = {name: common for name in named} if run else common
+    narrowed: type[AnyCLI] = type(
+        cli_class.__name__, (cli_class,), {"subcommands": staticmethod(lambda: _skipped(named))}
+    )
     with _error_first(), loading():
-        return type(cli_class.__name__, (cli_class,), {"subcommands": staticmethod(lambda: _skipped(named))})(
+        return narrowed(
             *classes,
             subclass_mode_model=subclasses,
             subclass_mode_data=subclasses,
