@@ -1,15 +1,19 @@
 """Graphs that are equal up to the order of their nodes, in two parts of a split, beside networkx' isomorphism test."""
 
+import json
+
 import networkx
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from torch_geometric.data import Data
 from torch_geometric.utils import to_networkx
 
 from tasks.data.describe import describe
 from tasks.data.problems import BadInput
-from tasks.graph import GraphData
+from tasks.graph import GraphData, GraphTask
 from tasks.graph.contents import graph_contents
+from tasks.outputs.callback import Outputs
 
 
 def random_graphs(count, nodes, seed=0, features=True):
@@ -82,6 +86,24 @@ def test_permuted_copies_across_parts_are_named():
         assert [line.split(":")[0] for line in said] == [
             f"left out of {part}, as a later part has their twins" for part in dropped.dropped
         ]
+
+
+def test_what_was_left_out_stands_in_the_summary(tmp_path):
+    data = Copied(num_folds=5, on_leak="drop")
+    task = GraphTask(data.spec, hidden=4, layers=1)
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    outputs = Outputs(maps=0, every=0, bootstrap=0)
+    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, callbacks=[outputs], **quiet)
+    trainer.fit(task, data)
+    trainer.test(task, data)
+    told = json.loads((tmp_path / "summary.json").read_text())["run"]
+    assert told["dropped"] == data.dropped
+    assert [line for line in told["data"] if line.startswith("left out of train")]
 
 
 def test_data_for_a_model_keep_their_leaks_to_themselves_until_they_are_not_refused(caplog):
