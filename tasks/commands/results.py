@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tasks.commands.runs import numbered
-from tasks.commands.tables import write_csv
+from tasks.commands.tables import read_json, write_csv
 from tasks.data.problems import BadInput
 from tasks.task.certainty import LOWER_IS_BETTER
 
@@ -95,13 +95,20 @@ def _make(name: str, row: Row, chosen: argparse.Namespace) -> bool:
     finally:
         started["minutes"] += (time.monotonic() - begin) / 60
         clock.write_text(json.dumps(started) + "\n")
-    if code:
+    done = numbered({"root": folder.parent, "name": name}, "crossval", True)
+    if code or not complete(done):
         return False
-    found = measured(numbered({"root": folder.parent, "name": name}, "crossval", True), row["metric"])
+    found = measured(done, row["metric"])
     state = {"minutes": round(started["minutes"], 1), "commit": started["commit"], "versions": versions()}
     note(name, {**found, **state})
     clock.write_text(json.dumps({**started, "done": True}) + "\n")
     return True
+
+
+def complete(folder: Path) -> bool:
+    """Whether each fold has run with each seed; one that was told to end (SIGTERM) ends without an error."""
+    asked = read_json(folder / "crossval.json")
+    return len(_read(folder / "crossval.csv")) == len(asked["folds"]) * len(asked["seeds"])
 
 
 def measured(folder: Path, metric: str) -> Row:

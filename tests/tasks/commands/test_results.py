@@ -50,6 +50,7 @@ def crossval(folder):
     floors = {"majority": (0.3, 0.3), "degrees": (0.4, 0.6)}
     rows = [{"fold": k, "floor": name, "acc": acc} for name, both in floors.items() for k, acc in enumerate(both)]
     write_csv(folder / "floors.csv", rows)
+    (folder / "crossval.json").write_text(json.dumps({"folds": [0, 1], "seeds": [0, 1]}))
 
 
 def record(tmp_path):
@@ -124,6 +125,22 @@ def test_unknown_rows_and_failures_end_in_an_error(house, tmp_path, monkeypatch)
     with pytest.raises(SystemExit, match="results: toy did not finish; what went wrong stands above"):
         main(["results", "--data", str(tmp_path / "data")])
     assert record(tmp_path)[0]["mean"] == "0.7"
+
+
+def test_a_row_that_was_ended_before_its_last_fold_is_not_noted(house, tmp_path, monkeypatch):
+    run = results.subprocess.run
+
+    def ended(command, **kwargs):
+        code = run(command, **kwargs)
+        (tmp_path / "runs/results/toy/crossval_0/crossval.json").write_text('{"folds": [0, 1, 2], "seeds": [0, 1]}')
+        return code
+
+    monkeypatch.setattr(results.subprocess, "run", ended)
+    results.note("toy", {"mean": 0.7, "folds": 10, "seeds": 1})
+    with pytest.raises(SystemExit, match="toy did not finish"):
+        main(["results", "--data", str(tmp_path / "data")])
+    assert record(tmp_path)[0]["mean"] == "0.7"
+    assert not json.loads((tmp_path / "runs/results/toy/state.json").read_text())["done"]
 
 
 def test_the_rows_of_the_project_name_configs_that_are_there():
