@@ -1,26 +1,37 @@
 """Which graphs train, validate and test, where that is not drawn at random, and what their targets are like."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from tasks.data.problems import Problems
+from tasks.data.problems import OnBad, Problems
 from tasks.data.split_files import pick, read_splits
 from tasks.data.splits import PARTS, hold_out
-
-if TYPE_CHECKING:
-    from tasks.graph.data import GraphData
 
 _DRAWN = (None, "random", "stratified", "scaffold")
 
 
+class Divides(Protocol):
+    """What is asked of data: how they are to be divided."""
+
+    split: str | None
+    splits: str | None
+    fold: int
+    val: float
+    seed: int
+    on_bad: OnBad
+
+    def parts(self, targets: list[float], stratify: bool, problems: Problems) -> dict[str, list[int]]:
+        """Parts that are drawn."""
+
+
 def divide(
-    data: "GraphData", graphs: Sequence[Data], targets: list[float], single: bool, problems: Problems
+    data: Divides, graphs: Sequence[Data], targets: list[float], single: bool, problems: Problems
 ) -> dict[str, list[int]]:
-    """The numbers of the graphs that train, validate and test, by what `GraphData` was asked for.
+    """The numbers of the graphs that train, validate and test, by what the data were asked for.
 
     Args:
         data: Whose ``splits``, ``split``, ``fold``, ``val`` and ``seed`` say how.

@@ -8,7 +8,7 @@ from toy import ROOT
 # What a room may use beside itself; a modality may use all but the commands, which find it by its class path.
 ROOMS = {
     "data": set(),
-    "task": {"data"},
+    "task": {"data", "extras"},
     "maps": {"task", "data"},
     "outputs": {"task", "data"},
     "frozen": {"task", "data"},
