@@ -111,8 +111,8 @@ def count_colours(labels: Tensor, edge_index: Tensor, index: Tensor, rounds: int
         [1, 1, 1, 2]
     """
     colours = torch.stack(weisfeiler_leman(labels, edge_index, rounds), 1)
-    names, numbers = colours.unique(return_inverse=True)
-    pairs = (index[:, None] * len(names) + numbers).unique()  # one of each graph and colour
+    names, numbers = torch.unique(colours, return_inverse=True)
+    pairs = torch.unique(index[:, None] * len(names) + numbers)  # one of each graph and colour
     return {"names": names.tolist(), "graphs": (pairs % len(names)).bincount().tolist()}
 
 

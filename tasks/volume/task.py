@@ -62,7 +62,7 @@ class VolumeTask(PoolingTask):
     ):
         sizes: dict[str, Any] = {"width": width, "depth": depth, "levels": levels, "norm": norm, "dropout": dropout}
         built = build_encoder(encoder, spec["channels"], encoder_args, **sizes)
-        cells = {"levels": pyramid_levels}  # None is left out
+        cells: dict[str, Any] = {"levels": pyramid_levels}  # None is left out
         super().__init__(spec, layout="b c [d h w]", channels=built.channels, **cells, **options)
         self.save_hyperparameters()
         # Weights that lie channels last make convolutions hand on features that do: up to 1.6 times as fast a step.
