@@ -76,7 +76,7 @@ def probe(args: list[str]) -> Path:
             everyone[fold] = {path: heard(path, data) for path in paths}
             for about, table in _frozen(probes, pool_options, everyone[fold]):
                 bar.set_postfix_str(f"fold {fold}, {about['features']}")
-                rows += [{"fold": fold, **about, **row} for row in probes.measure(table, wanted)]  # type: ignore[arg-type]
+                rows += [{"fold": fold, **about, **row} for row in probes.measure(table, wanted)]
             folder.mkdir(parents=True, exist_ok=True)
             write_csv(folder / "probe.csv", rows)
     if chosen.scratch or chosen.finetune:
