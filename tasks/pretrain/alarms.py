@@ -67,7 +67,7 @@ def knn(train: Tensor, known: Tensor, test: Tensor, truth: Tensor, kind: str, ne
         neighbours: How many vote, at most n.
 
     Example:
-        >>> x = torch.tensor([[1.0, 0.1], [1.0, 0.2], [-1.0, 0.1], [-1.0, 0.2]])
+        >>> x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [-1.0, 0.0], [-2.0, 0.0]])
         >>> knn(x, torch.tensor([0, 0, 1, 1]), x, torch.tensor([0, 0, 1, 1]), "binary", neighbours=2)
         1.0
     """
