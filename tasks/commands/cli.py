@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from tasks.commands.checkpoints import checkpoint, fits, load_task, loading, read
+from tasks.commands.checkpoints import checkpoint, fits, load_task, loading, pretrained, read
 from tasks.commands.configs import read_configs
 from tasks.commands.floor_tables import floors_of_run
 from tasks.commands.seen import ALLOW, check, expect, heard, unseen
@@ -92,6 +92,11 @@ class CLI(LightningCLI):
         config["ckpt_path"] = str(path)
         self.stored = read(path)
         fits(path, self.stored, config["model"]["class_path"])
+        if pretrained(self.stored):
+            raise BadInput(
+                f"{path}: expected a checkpoint that fit wrote, got one of pretrain, whose head has learned nothing; "
+                f"begin a training with it: fit --model.pretrained {path}"
+            )
         if subcommand != "fit":
             self._say_ignored(path, config["model"]["init_args"])
             super()._parse_ckpt_path()

@@ -1,5 +1,6 @@
 """``python -m tasks pretrain -c CONFIG --model.objective ntxent``: train a config's encoder and pool without labels."""
 
+import argparse
 import inspect
 import json
 import re
@@ -7,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from docstring_parser import parse  # comes with jsonargparse[signatures]
 from lightning.pytorch.cli import LightningArgumentParser
 
-from tasks.commands.checkpoints import checkpoint, read
+from tasks.commands.checkpoints import checkpoint, fits, pretrained, read
 from tasks.commands.cli import CLI, DEFAULTS, run_cli
 from tasks.commands.configs import read_configs
 from tasks.data.base import PoolingData
+from tasks.data.problems import BadInput
 from tasks.outputs.callback import run_folder
 from tasks.outputs.checkpoints import Last, continue_history, history
 from tasks.outputs.curves import draw_curves
@@ -42,6 +45,12 @@ class PretrainCLI(CLI):
             path = checkpoint(config["ckpt_path"], config["run"])
             config["ckpt_path"] = str(path)
             self.stored = read(path)
+            fits(path, self.stored, config["model"]["task"]["class_path"])
+            if not pretrained(self.stored):
+                raise BadInput(
+                    f"{path}: expected a checkpoint that pretrain wrote, got one of fit; leave --ckpt_path out, or "
+                    "give --run.name of the pretraining to go on with"
+                )
 
     def keep(self, trainer: Any) -> None:
         """Keep the last epoch's state alone: there is no label to call an epoch the best by."""
@@ -86,8 +95,11 @@ def pretrain(args: list[str]) -> Path | None:
             ``--model.task.widths``) and data (``--data.root``). The same holds for what stands in a config.
 
     Returns:
-        The run's folder; nothing where nothing is trained (``--print_config``).
+        The run's folder; nothing where nothing is trained (``--print_config``, ``--help``).
     """
+    if not args or args[0] in ("-h", "--help"):
+        options().print_help()
+        return None
     configs, flags = split_configs(args)
     merged: dict[str, Any] = {}
     for path in configs:
@@ -102,6 +114,22 @@ def pretrain(args: list[str]) -> Path | None:
         defaults=DEFAULTS.with_name("pretrain.yaml"),
     )
     return run_folder(cli.trainer)
+
+
+def options() -> argparse.ArgumentParser:
+    """What it takes beside the flags of `fit`, as the classes themselves say it."""
+    own = argparse.ArgumentParser(prog="python -m tasks pretrain", description=__doc__, usage="%(prog)s -c CONFIG ...",
+                                  epilog="All flags of fit, too: what is none of these goes to the config's own task "
+                                  "(--model) and data (--data).", allow_abbrev=False)  # fmt: skip
+    own.add_argument("-c", "--config", metavar="CONFIG", help="a config of fit; several go over each other")
+    own.add_argument("--ckpt_path", metavar="FILE", help="go on with a pretraining: a .ckpt file, or last")
+    for section, (_, kind) in INNER.items():
+        said = {one.arg_name: one.description or "" for one in parse(kind.__doc__ or "").params}
+        for name in own_options(kind):
+            default = inspect.signature(kind).parameters[name].default
+            text = " ".join(f"{said[name]} [{default}]".split()).replace("%", "%%")
+            own.add_argument(f"--{section}.{name}", metavar="VALUE", help=text)
+    return own
 
 
 def split_configs(args: list[str]) -> tuple[list[str], list[str]]:

@@ -11,7 +11,9 @@ import yaml
 from toy import ROOT
 
 from tasks.__main__ import main
-from tasks.pretrain.task import load_pretrained
+from tasks.commands.pretrain import own_options
+from tasks.pretrain.data import PretrainData
+from tasks.pretrain.task import PretrainTask, load_pretrained
 
 FLAGS = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.max_epochs=2"]
 
@@ -69,6 +71,39 @@ def test_it_goes_on_from_the_last_epoch(pretrain, tmp_path):
     assert all(torch.equal(value, rest[name]) for name, value in whole.items())
     curves = [(tmp_path / "runs" / "toy" / name / "metrics.csv").read_text() for name in ("whole", "rest")]
     assert len(curves[0].splitlines()) == len(curves[1].splitlines())
+
+
+def test_last_is_the_newest_run_of_that_name(pretrain, tmp_path, capsys):
+    common = ["--data.train=24", "--data.batch_size=8", "--model.objective=dino"]
+    pretrain(*common, "--trainer.max_epochs=1", "--run.version=first")
+    pretrain(*common, "--trainer.max_epochs=3", "--run.version=rest", "--ckpt_path=last")
+    rows = (tmp_path / "runs" / "toy" / "rest" / "metrics.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["epoch", "0", "1", "2"]
+    stored = torch.load(tmp_path / "runs" / "toy" / "rest" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert stored["global_step"] == 9
+    assert "Results: runs/toy/rest" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_fit_and_one_of_pretrain_are_not_mixed_up(pretrain, plain, tmp_path):
+    pretrain("--data.train=16", "--model.probe_every=0", "--trainer.max_epochs=1", "--run.name=free")
+    free = "runs/free/version_0/checkpoints/last.ckpt"
+    with pytest.raises(SystemExit, match=r"expected a checkpoint that fit wrote, got one of pretrain.*--model.pretr"):
+        plain("fit", f"--ckpt_path={free}")
+    with pytest.raises(SystemExit, match=r"expected a checkpoint that fit wrote, got one of pretrain"):
+        plain("test", f"--ckpt_path={free}")
+    plain("fit", "--trainer.max_epochs=1", "--floors=false")
+    with pytest.raises(SystemExit, match=r"expected a checkpoint that pretrain wrote, got one of fit; leave"):
+        pretrain("--ckpt_path=last")
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
+def test_help_names_its_own_options(args, capsys):
+    main(["pretrain", *args])
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("usage: python -m tasks pretrain -c CONFIG")
+    assert "--model.koleo VALUE Weight of KoLeo (dino). [0.1]" in out
+    for kind, section in ((PretrainTask, "model"), (PretrainData, "data")):
+        assert all(f"--{section}.{name} VALUE" in out for name in own_options(kind))
 
 
 @pytest.mark.parametrize(
