@@ -51,7 +51,7 @@ class Distil(Objective):
         temperature: float = 0.1,
         teacher_temperature: tuple[float, float] = (0.04, 0.07),
         temperature_warmup: float = 0.3,
-        koleo_weight: float = 0.1,
+        koleo_weight: float = 0.0,
         ibot_weight: float = 0.0,
         share: float = 0.3,
         tied: bool = False,

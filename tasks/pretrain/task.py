@@ -49,7 +49,7 @@ class PretrainTask(LightningModule):
         temperature_warmup: Share of the training in which it rises.
         half_life: Share of the training in which the teacher forgets half; its momentum rises to 1 at the end.
         freeze: Share of the training in which the prototypes do not learn.
-        koleo: Weight of KoLeo (dino).
+        koleo: Weight of KoLeo (dino); DINOv2 has .1, which did harm where it was measured (docs/labelfree.md).
         ibot: Weight of iBOT (dino).
         tied: One head for samples and elements (dino with ibot).
         mask: Share of a sample's elements that is hidden (masked, ibot).
@@ -76,7 +76,7 @@ class PretrainTask(LightningModule):
         temperature_warmup: float = 0.3,
         half_life: float = 0.05,
         freeze: float = 0.02,
-        koleo: float = 0.1,
+        koleo: float = 0.0,
         ibot: float = 0.0,
         tied: bool = False,
         mask: float = 0.5,

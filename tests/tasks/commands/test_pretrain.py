@@ -101,7 +101,7 @@ def test_help_names_its_own_options(args, capsys):
     main(["pretrain", *args])
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("usage: python -m tasks pretrain -c CONFIG")
-    assert "--model.koleo VALUE Weight of KoLeo (dino). [0.1]" in out
+    assert "--model.tied VALUE One head for samples and elements (dino with ibot). [False]" in out
     for kind, section in ((PretrainTask, "model"), (PretrainData, "data")):
         assert all(f"--{section}.{name} VALUE" in out for name in own_options(kind))
 
