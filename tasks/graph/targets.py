@@ -41,7 +41,7 @@ def read_targets(
     """Bring the targets of all graphs to one shape, and find out what they are.
 
     Args:
-        graphs: Graphs with an `id`; `y` is a number, (1,), (T,), (1, T), or missing.
+        graphs: Graphs with an `id`; `y` is a number, (1,), (T,), (1, T), as a tensor or what becomes one, or missing.
         problems: Takes graphs with another number of targets than most.
         task: Whether targets are classes or numbers; else by their values.
         columns: Which of several to use.
@@ -52,6 +52,8 @@ def read_targets(
     Raises:
         BadInput: If there is no such column, or classes are asked for that are none.
     """
+    for graph in graphs:
+        graph.y = None if graph.y is None else torch.as_tensor(graph.y)
     flat = [torch.empty(0) if graph.y is None else graph.y.reshape(-1) for graph in graphs]
     widths = [len(y) for y in flat if len(y)]
     width = max(set(widths), key=widths.count) if widths else len(columns or (0,))

@@ -30,6 +30,7 @@ SHAPES = {
     "int (1, 1)": ([torch.tensor([[n % 2]]) for n in range(20)], "binary", ["0", "1"]),
     "int (1,)": ([torch.tensor([n % 3]) for n in range(20)], "multiclass", ["0", "1", "2"]),
     "int ()": ([torch.tensor(n % 3 - 1) for n in range(20)], "multiclass", ["-1", "0", "1"]),
+    "numbers of Python": ([n % 2 for n in range(20)], "binary", ["0", "1"]),
     "float (1,)": ([torch.tensor([n / 7]) for n in range(20)], "regression", ["target 0"]),
     "float (1, 2) with NaN": (
         [torch.tensor([[n / 7, NAN if n % 3 == 0 else n / 5]]) for n in range(20)],
@@ -55,7 +56,7 @@ def test_targets_are_understood_in_every_shape(shape):
     known = {graph.id: graph.y for part in data.datasets.values() for graph in part}
     assert len(known) == 20
     for number, y in enumerate(targets, start=1):
-        y = y.reshape(-1).float()
+        y = torch.as_tensor(y).reshape(-1).float()
         if kind in ("binary", "multiclass"):
             y = torch.tensor([data.spec["classes"].index(f"{float(y):g}")], dtype=torch.float)
         torch.testing.assert_close(known[f"graph-{number}"].reshape(-1).float(), y, equal_nan=True)
