@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tasks.data.problems import BadInput
 from tasks.pretrain.alarms import mutual_information, used
 from tasks.pretrain.elements import Sizes, hide, rows, vectors
 from tasks.pretrain.heads import PrototypeHead
@@ -63,9 +64,9 @@ class Distil(Objective):
         self.temperature_warmup = temperature_warmup
         self.koleo_weight, self.ibot_weight = koleo_weight, ibot_weight
         if tied and ibot_weight and sizes.width != sizes.features:
-            raise ValueError(
-                f"expected pooled vectors of as many numbers as elements have for one head, got {sizes.width} and "
-                f"{sizes.features}; set --model.tied false"
+            raise BadInput(
+                "tied: expected pooled vectors of as many numbers as elements have for one head, got "
+                f"{sizes.width} and {sizes.features}; set --model.tied false"
             )
         options = {"hidden": hidden, "bottleneck": bottleneck}
         names = ["samples", *(["elements"] if ibot_weight and not tied else [])]

@@ -112,6 +112,10 @@ def test_help_names_its_own_options(args, capsys):
         (["--model.objective=jepa"], "jepa"),
         (["--data.heard=[trial]"], "expected heard of train, val, test, predict, got trial"),
         (["--model.depth=3"], "depth"),
+        (
+            ["--model.objective=dino", "--model.ibot=1", "--model.tied=true", "--model.reduction=[mean,max]"],
+            "error: tied: expected pooled vectors of as many numbers as elements have for one head, got ",
+        ),
         (["--ckpt_path=none.ckpt"], "checkpoint none.ckpt does not exist"),
     ],
 )

@@ -83,7 +83,7 @@ def test_options_that_cannot_be_are_told():
         make("dino", half_life=0)
     module, data = make("dino", ibot=1.0, tied=True, task_options={"reduction": ["mean", "max"]})
     sizes = measure(module.student, data.few())
-    with pytest.raises(ValueError, match="expected pooled vectors of as many numbers as elements have for one head"):
+    with pytest.raises(BadInput, match="expected pooled vectors of as many numbers as elements have for one head"):
         module.build_objective(sizes)
     with pytest.raises(BadInput, match="expected a checkpoint of a pretraining, got another"):
         load_pretrained(ordinary())
