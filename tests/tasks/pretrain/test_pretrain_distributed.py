@@ -72,10 +72,13 @@ def test_two_processes_equal_one(kind, ranks, monkeypatch):
     monkeypatch.setattr(reconstruct, "hide", hide_three)
     wanted, loss, centres = gradients(kind)
     assert wanted
+    rounding = 1e-5 * max(float(gradient.abs().max()) for gradient in wanted.values())  # sums in another order, float32
     for found, averaged, moved in (one[kind] for one in ranks):
         torch.testing.assert_close(averaged, loss)
         assert found.keys() == wanted.keys()
         for name, gradient in wanted.items():
-            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                found[name], gradient, rtol=1e-4, atol=rounding, msg=lambda m, n=name: f"{n}: {m}"
+            )
         for name, centre in centres.items():
             torch.testing.assert_close(moved[name], centre)
