@@ -15,7 +15,8 @@ from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import BadInput, Problems
 from tasks.extras import require
 from tasks.graph.data import GraphData
-from tasks.graph.understanding import PART_NAMES, Task, Understood, number, understand
+from tasks.graph.targets import Task
+from tasks.graph.understanding import PART_NAMES, Understood, number, understand
 
 
 class MoleculeData(GraphData):

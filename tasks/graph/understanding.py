@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 from tasks.data.manifest import Row
 from tasks.data.problems import BadInput
+from tasks.graph.targets import Task
 
-Task = Literal["classification", "regression"]
 SMILES = ("smiles", "canonical_smiles", "isosmiles", "structure", "mol", "molecule")
 IDS = ("id", "name", "mol_id", "molecule_id", "compound_id", "compound id", "cid", "index", "num", "no")
 SPLITS = ("split", "part", "fold", "set", "subset")

@@ -39,8 +39,6 @@ class Distil(Objective):
         freeze: Share of the training in which prototypes do not learn.
     """
 
-    taught = True
-
     def __init__(
         self,
         sizes: Sizes,

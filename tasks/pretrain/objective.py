@@ -20,16 +20,13 @@ class Step(NamedTuple):
 class Objective(nn.Module, ABC):
     """A loss without labels."""
 
-    taught = False
-    """Whether there is a teacher."""
-
     @abstractmethod
     def step(self, student: PoolingTask, teacher: PoolingTask | None, views: Sequence[Any], progress: float) -> Step:
         """The loss of a batch.
 
         Args:
             student: What is trained.
-            teacher: What follows it, where the objective is `taught`.
+            teacher: What follows it; None where the objective needs none.
             views: Batches of the same samples, the first two global.
             progress: How much of the training is over, 0 to 1.
         """
