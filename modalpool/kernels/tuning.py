@@ -2,7 +2,7 @@
 
 They decide what a call takes, in time or memory, and never a number of its result. Those of the CPU were tuned on one
 processor (AMD EPYC of the Zen 5 kind, one thread, torch 2.11; docs/speed.md has the race), those of the GPU are
-reasoned and have never met a card. They are read as ``tuning.NAME``, so one assignment changes them everywhere.
+reasoned, and measured once, on an H200. They are read as ``tuning.NAME``, so one assignment changes them everywhere.
 
 Three words: a *chunk* is what is cut off because the whole is large; a *run* is the elements of a set that one running
 sum adds up, for accuracy; a *tile*, Triton's word, is what a program of a GPU holds at a time.
@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 
-TRITON = os.environ.get("MODALPOOL_TRITON") == "1"
-"""Whether a GPU gets the Triton kernels. They have never run on a card, so it gets the definition unless asked."""
+TRITON = os.environ.get("MODALPOOL_TRITON") != "0"
+"""Whether a GPU gets the Triton kernels, where there is Triton; docs/speed.md has what they are worth on a card."""
 
 # --- a CPU: sizes, in values unless said otherwise
 

@@ -1,4 +1,4 @@
-"""The faster path of a GPU: Triton kernels, each value read once. No card has judged them: see `tuning.TRITON`."""
+"""The faster path of a GPU: Triton kernels, each value read once."""
 
 from modalpool.kernels.cuda.groups import Dense, Ragged
 

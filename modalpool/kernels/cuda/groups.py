@@ -58,11 +58,11 @@ def _sum(values: Tensor, where: Where, many: Many) -> Tensor:
     return z.reshape(*where.shape, *rest)
 
 
-def _max(values: Tensor, where: Where, many: Many) -> Tensor:
+def _extreme(values: Tensor, where: Where, many: Many, least: bool) -> Tensor:
     first = 1 if where.dims is None else where.dims[-1] + 1
     kept = 0 if many is None else many.ndim - first
     x = where.elements(values, kept)
-    top: Tensor = ops.set_max(x, where.times(many, kept), where.ptr, where.order, sloped(x))[0]
+    top: Tensor = ops.set_max(x, where.times(many, kept), where.ptr, where.order, sloped(x), least)[0]
     return top.reshape(*where.shape, *values.shape[first:])
 
 
@@ -88,7 +88,7 @@ def _soften(x: Tensor, scale: float, where: Where, many: Many) -> tuple[Tensor, 
 
 
 class _Launched(Group):
-    """Sums, maxima and softmax pooling as kernels, unjudged by any card: one read of x each."""
+    """Sums, maxima and softmax pooling as kernels: one read of x each."""
 
     @abstractmethod
     def _where(self, values: Tensor) -> Where:
@@ -107,8 +107,8 @@ class _Launched(Group):
         return self._plain().sum(values, many) if learned(many) else _sum(values, self._where(values), many)
 
     def extreme(self, values: Tensor, many: Many = None, *, least: bool) -> Tensor:
-        """One read, which counts ties too; a minimum is a maximum turned over."""
-        return -self.extreme(-values, many, least=False) if least else _max(values, self._where(values), many)
+        """One read, which counts ties too."""
+        return _extreme(values, self._where(values), many, least)
 
     def weighted_sum(self, weight: Tensor, values: Tensor, many: Many = None, *, exact_zeros: bool = False) -> Tensor:
         """One read, if channels share weights."""

@@ -140,25 +140,26 @@ def sum_backward(
     return (none if grad_x is None else grad_x), grad_weight.sum(-1).view(weight.shape).to(weight.dtype)
 
 
-def max_forward(x: Tensor, many: Given, ptr: Given, order: Given, ties: bool) -> tuple[Tensor, Tensor]:
-    """The maximum and its ties (nothing if they are not asked for)."""
+def max_forward(x: Tensor, many: Given, ptr: Given, order: Given, ties: bool, least: bool) -> tuple[Tensor, Tensor]:
+    """The maximum or minimum and its ties (nothing if they are not asked for)."""
     plan = _Plan(x, (many, ptr, order))
     groups, width = plan.groups, plan.width
     out = plan.new(groups, width)
     count = torch.empty_like(out) if ties else out.new_empty(0)
     if x.numel() == 0 or out.numel() == 0:
-        return out.fill_(-torch.inf), count.zero_()
+        return out.fill_(torch.inf if least else -torch.inf), count.zero_()
     (rooms,) = plan.rooms(groups * width)
     (tie_rooms,) = plan.rooms(groups * width if ties else 0, dtype=torch.int32)
     set_max.max_forward[(plan.programs,)](
-        *plan.elements, out, count, rooms, tie_rooms, groups, width, plan.tiles, TIES=ties, **plan.options
-    )
+        *plan.elements, out, count, rooms, tie_rooms, groups, width, plan.tiles,
+        TIES=ties, LEAST=least, **plan.options,
+    )  # fmt: skip
     if rooms is not None:
         programs, tiles, shape = plan.joint(groups * width)
         set_max.max_join[(programs,)](
             rooms, tie_rooms, plan.walk, out, count, groups * width, tiles, TIES=ties, **shape
         )
-    return out, count
+    return out.neg_() if least else out, count
 
 
 def max_backward(share: Tensor, top: Tensor, x: Tensor, many: Given, ptr: Given, order: Given) -> Tensor:

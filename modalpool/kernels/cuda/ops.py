@@ -135,12 +135,14 @@ set_sum.register_autograd(_differentiate_sum, setup_context=_keep_sum)
 # --- maximum
 
 
-def _fake_max(x: Tensor, many: Any, ptr: Tensor | None, order: Any, ties: bool) -> tuple[Tensor, Tensor]:
+def _fake_max(x: Tensor, many: Any, ptr: Tensor | None, order: Any, ties: bool, least: bool) -> tuple[Tensor, Tensor]:
     return _new(x, *_shape(x, ptr)), _new(x, *(_shape(x, ptr) if ties else (0,)))
 
 
-set_max = _op("set_max", f"(Tensor x, {SETS}, bool ties) -> (Tensor, Tensor)", launch.max_forward, _fake_max)
-"""The maximum, ``(S, G, D)``, and (for the gradient) how many elements attain it."""
+set_max = _op(
+    "set_max", f"(Tensor x, {SETS}, bool ties, bool least) -> (Tensor, Tensor)", launch.max_forward, _fake_max
+)
+"""The maximum or minimum, ``(S, G, D)``, and (for the gradient) how many elements attain it."""
 _max_backward = _op(
     "set_max_backward",
     f"(Tensor share, Tensor top, Tensor x, {SETS}) -> Tensor",
@@ -151,16 +153,21 @@ _max_backward = _op(
 
 def _keep_max(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     ctx.save_for_backward(*inputs[:4], *output)
+    ctx.least = inputs[5]
     ctx.mark_non_differentiable(output[1])
 
 
 def _differentiate_max(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
     x, *sets, top, ties = ctx.saved_tensors
-    again = _again(lambda x: _plainly(lambda group, x, many: group.max(x, many), (x,), *sets), x, None, (grad,), 3)
+
+    def compute(x: Tensor) -> Any:
+        return _plainly(lambda group, x, many: group.extreme(x, many, least=ctx.least), (x,), *sets)
+
+    again = _again(compute, x, None, (grad,), 4)
     if again is not None:
         return again
     share = grad / ties.clamp(min=1)
-    return _max_backward(share.contiguous(), top, x, *sets), *(None,) * 4
+    return _max_backward(share.contiguous(), top, x, *sets), *(None,) * 5
 
 
 set_max.register_autograd(_differentiate_max, setup_context=_keep_max)

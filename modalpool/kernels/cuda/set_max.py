@@ -1,4 +1,7 @@
-"""The maximum over sets, and how many elements share it: one read forward, one read and one write backward."""
+"""The maximum or minimum over sets, and how many elements share it: one read forward, one read and one write backward.
+
+A minimum is the maximum of what is turned over while it is read, so nothing is written down for it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from modalpool.kernels.cuda.walk import UNROLL, enter, enter_join, largest, load
 
 
 @triton.jit
-def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC, TIES):
+def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC, TIES, LEAST):
     """Go on with a tile: the larger of each lane, and how often it was seen."""
-    value, _, there, _, _ = load_values(walk, x, xs, many, ms, many_at, low, high, steps, d, D, float("-inf"), ACC)
+    away = float("inf") if LEAST else float("-inf")
+    value, _, there, _, _ = load_values(walk, x, xs, many, ms, many_at, low, high, steps, d, D, away, ACC)
+    if LEAST:
+        value = -value
     best = tl.maximum(top, value, propagate_nan=tl.PropagateNan.ALL)
     if TIES:
         ties = tl.where(best == top, ties, 0) + ((value == best) & there).to(tl.int32)
@@ -21,9 +27,9 @@ def _rise(top, ties, x, xs, many, ms, many_at, walk, low, high, steps, d, D, ACC
 @triton.jit
 def max_forward(
     x, xs, many, ms, walk, out, out_ties, rooms, tie_rooms, G, D, tiles,
-    TIES: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
+    TIES: tl.constexpr, LEAST: tl.constexpr, ACC: tl.constexpr, N: tl.constexpr, C: tl.constexpr,
 ):  # fmt: skip
-    """The maximum of one chunk: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
+    """The maximum of one chunk, of -x if it is the least: x ``(A, B, P, G, D)``, out ``(S, G, D)``."""
     g, d, _, owner, low, high, slot, alone, exists = enter(walk, tl.program_id(0).to(tl.int64), G, tiles, C)
     x += offset(walk, owner, g, x, xs)
     many_at = offset(walk, owner, g, many, ms)
@@ -32,7 +38,8 @@ def max_forward(
     ties = tl.zeros((N, C), tl.int32)
     for start in range(low, high, N * UNROLL):
         for u in tl.static_range(UNROLL):
-            top, ties = _rise(top, ties, x, xs, many, ms, many_at, walk, start + u * N, high, steps, d, D, ACC, TIES)
+            low_at = start + u * N
+            top, ties = _rise(top, ties, x, xs, many, ms, many_at, walk, low_at, high, steps, d, D, ACC, TIES, LEAST)
     best = largest(top)
     put(out, rooms, owner, slot, G * D, g * D + d, best, best, d < D, alone, exists)
     if TIES:

@@ -110,8 +110,8 @@ def sum_backward(
                 slope += share * above
                 if grad_weight is not None:
                     product = value * above
-                    if EXACT:
-                        product = tl.where(share == 0, 0.0, product)
+                    if EXACT:  # infinities and NaN that weigh nothing are not there
+                        product = tl.where((share == 0) & (value - value != 0), 0.0, product)
                     place = ((first + row) * K + k) * G + g
                     tl.store(grad_weight + place * tiles + pid % tiles, tl.sum(product, 1), mask=valid)
         if grad_x is not None:

@@ -7,7 +7,7 @@ elements wide: what is left over grows with the input and is as wide as it.
 import every
 import pytest
 import torch
-from every import BY_NAME, EVERY, make, needs_coords, one_each
+from every import BY_NAME, make, needs_coords, one_each
 from measure import peak_bytes
 
 from modalpool.kernels import tuning
@@ -74,10 +74,10 @@ def peaks(case, call):
     return [peak_bytes(function, device) / leaf.nbytes for function in (forward, both)]
 
 
-def check(case, call):
+def check(case, call, besides=0.0):
     forward, both = peaks(case, call)
-    assert forward < FORWARD
-    assert both < BACKWARD
+    assert forward < FORWARD + besides
+    assert both < BACKWARD + besides
 
 
 @one_each("form", FORMS)
@@ -94,16 +94,17 @@ def test_no_pool_needs_memory_of_the_size_of_its_input_in_any_form(case, form):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.skipif(not tuning.TRITON, reason="the definition has buffers of the size of its input: MODALPOOL_TRITON=1")
+@pytest.mark.skipif(not tuning.TRITON, reason="the definition has buffers of the size of its input: MODALPOOL_TRITON=0")
 @pytest.mark.parametrize("form", FORMS)
-@EVERY
+@every.every("it needs no memory of its input's size")
 def test_no_pool_needs_memory_of_the_size_of_its_input_on_a_gpu(case, form):
     call = lay(form, "cuda", length=2**15)
     pool = make(case, call.layout, channels=CHANNELS).cuda()
     arranged = pool.arrange(call.x, **needs_coords(pool, call))
     if pool.reduction.in_chunks(arranged.elements, arranged.sets):
         pytest.xfail("no kernel for a GPU, where nothing is reduced in chunks")
-    check(case, call)
+    # Torch's own sum, which plain dense sums are, has room for the results of its blocks: 128 MB on an H200.
+    check(case, call, peak_bytes(lambda: call.x.sum(1), "cuda") / call.x.nbytes if form == "last" else 0.0)
 
 
 WEIGHING = [BY_NAME[name] for name in ("max", "softmax")]

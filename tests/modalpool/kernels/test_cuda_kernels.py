@@ -37,8 +37,8 @@ else:  # the checks below are only collected
     from hypothesis import given, settings
     from hypothesis import strategies as st
 
-RULES = ["sum", "max", "soften", "attend", "weighted", "whole", "each"]
-QUICK = ["sum", "max", "soften", "weighted"]  # each has a kernel of its own
+RULES = ["sum", "max", "min", "soften", "attend", "weighted", "whole", "each", "sparse"]
+QUICK = ["sum", "max", "min", "soften", "weighted"]  # each has a kernel of its own
 SLOW = pytest.mark.slow
 
 
@@ -76,18 +76,16 @@ def by_hand(rule, x, sets, many, extra, *, scale=1.0):
         values, times = x[rows], many[rows]
         if rule == "sum":
             first.append((times[:, None] * values).sum(0))
-        elif rule == "max":
-            # Ties share: the mean of the elements that attain the maximum.
-            best = values == (values.amax(0) if len(rows) else 0)
+        elif rule in ("max", "min"):
+            # Ties share: the mean of the elements that attain the extreme.
+            best = values == (getattr(values, f"a{rule}")(0) if len(rows) else 0)
             shared = torch.where(best, values, 0.0).sum(0) / best.sum(0).clamp(min=1)
-            first.append(shared if len(rows) else x.new_full((channels,), -torch.inf))
-        elif rule in ("weighted", "each"):
+            nothing = -torch.inf if rule == "max" else torch.inf
+            first.append(shared if len(rows) else x.new_full((channels,), nothing))
+        elif rule in ("weighted", "each", "sparse"):
             share = extra[rows]  # (n, K, G)
             groups = values.unflatten(1, (share.shape[2], -1))
-            product = share[..., None] * groups[:, None]
-            if rule == "each":  # what weighs nothing is not there
-                product = torch.where(share[..., None] == 0, 0.0, product)
-            first.append(product.sum(0).flatten(1))
+            first.append((share[..., None] * groups[:, None]).sum(0).flatten(1))
         else:
             scores = values * scale if rule == "soften" else values @ extra.T
             scores = scores + times.log()[:, None]
@@ -107,20 +105,21 @@ def by_hand(rule, x, sets, many, extra, *, scale=1.0):
 
 def by_kernel(rule, x, segments, many, extra, *, scale=1.0):
     group = cuda.Ragged(segments)
-    if rule in ("sum", "max"):
+    if rule in ("sum", "max", "min"):
         return (getattr(group, rule)(x, many),)
     if rule == "soften":
         return group.soften(x, scale, many)
-    if rule in ("weighted", "each"):
-        return (group.weighted_sum(extra, x, many, exact_zeros=rule == "each"),)
+    if rule in ("weighted", "each", "sparse"):
+        return (group.weighted_sum(extra, x, many, exact_zeros=rule != "weighted"),)
     z, log_mass = group.attend(x, extra, many, queries=2, all_channels=rule == "whole")
     return z, log_mass.flatten(1)
 
 
 def extra_of(rule, count, channels, there):
     """Weights, which are zero where nothing is there, or the matrix of attention."""
-    if rule == "weighted":
-        return torch.randn(count, 2, 2 if channels % 2 == 0 else 1) * there[:, None, None]
+    if rule in ("weighted", "sparse"):
+        weight = torch.randn(count, 2, 2 if channels % 2 == 0 else 1) * there[:, None, None]
+        return weight if rule == "weighted" else weight.relu()
     if rule == "each":
         return torch.randn(count, 1, channels).relu() * there[:, None, None]
     heads = 2 if channels % 2 == 0 else 1
@@ -157,7 +156,7 @@ def check(rule, lengths, channels, *, dtype=torch.float32, many=None, ordered=Tr
     torch.manual_seed(seed)
     count = sum(lengths)
     x = torch.randn(count, channels).to(dtype)
-    if rule == "max":
+    if rule in ("max", "min"):
         x = (x * 2).round() / 2  # ties
     if turned:
         x = x.T.contiguous().T
@@ -244,6 +243,9 @@ def test_infinities_share_the_weight_and_nan_stays():
     top = cuda.Ragged(segments).max(x)
     torch.testing.assert_close(top[0].cpu(), torch.tensor([inf, 3.0, -inf, nan]), equal_nan=True)
     assert top[1].tolist() == [-inf] * 4
+    bottom = cuda.Ragged(segments).min(x)
+    torch.testing.assert_close(bottom[0].cpu(), torch.tensor([1.0, -inf, -inf, nan]), equal_nan=True)
+    assert bottom[1].tolist() == [inf] * 4
 
 
 @anywhere
@@ -320,7 +322,8 @@ def test_ops_keep_what_they_promise(ragged):
     sets = (many, ptr, order)
     torch.library.opcheck(ops.set_sum, (x, weight, *sets, True))
     torch.library.opcheck(ops.set_sum, (x, None, *sets, False))
-    torch.library.opcheck(ops.set_max, (x, *sets, True))
+    torch.library.opcheck(ops.set_max, (x, *sets, True, False))
+    torch.library.opcheck(ops.set_max, (x, *sets, True, True))
     torch.library.opcheck(ops.set_soften, (x, 1.5, *sets))
 
 
