@@ -111,7 +111,7 @@ def paint_spectrogram(
     """
     bands, frames = spectrum.shape
     figure = canvas(8, 1.4 + 2 * (1 + len(panels)))
-    all_axes = figure.subplots(1 + len(panels), 1, sharex=True)
+    all_axes = figure.subplots(1 + len(panels), 1, sharex=True, squeeze=False)[:, 0]
     extent = (-frame_s / 2, (frames - 0.5) * frame_s, -0.5, bands - 0.5)
     common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
     all_axes[0].imshow(spectrum.float().cpu().numpy(), cmap="gray_r", vmin=0, vmax=1, **common)

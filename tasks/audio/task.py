@@ -297,6 +297,16 @@ class AudioTask(PoolingTask):
             self._spectrum(batch, number), panels, path, title=title, frame_s=frame_s, frequencies=frequencies
         )
 
+    def show(self, batch: dict[str, Any], number: int, title: str, path: Path) -> list[Path]:
+        """Draw the spectrogram, and write the clip as WAV beside it."""
+        import soundfile
+
+        self.paint(batch, number, {}, title, path)
+        wave = batch["wave"][number, : int(batch["lengths"][number])].float().cpu().numpy()
+        heard = path.with_suffix(".wav")
+        soundfile.write(heard, wave, self.spectrogram.sample_rate)
+        return [heard]
+
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write map and spectrogram (F, T) with their times (s) and frequencies (Hz) as NumPy's ``.npz``."""
         path = stem.with_name(f"{stem.name}_map.npz")

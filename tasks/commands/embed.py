@@ -1,12 +1,9 @@
 """``python -m tasks embed -c CONFIG --ckpt_path best``: the vectors of all samples as a table to search in."""
 
 import argparse
-import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -15,7 +12,9 @@ from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
 from tasks.commands.elements import draw_elements
 from tasks.commands.seen import ALLOW, check, expect
+from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
+from tasks.search.table import VectorTable, has_arrow, write_table
 from tasks.task.embedding import stack_vectors
 
 
@@ -25,8 +24,8 @@ def embed(args: list[str]) -> Path:
     Training samples are taken without random changes (`tasks.data.base.PoolingData.still`). The table is
     ``embeddings.parquet`` where pyarrow is installed, with the columns id, part, target (in regression one a value) and
     vector, else ``embeddings.npz`` with arrays of the same names, ``vector`` being ``(N, D)``. Vectors are flat;
-    ``shape`` (in parquet's metadata) says what they were: channels, and the axes that the pool keeps. Where those
-    differ in length, as the frames of clips do, short ones end in zeros.
+    ``shape`` says what they were: channels, and the axes that the pool keeps. Where those differ in length, as the
+    frames of clips do, short ones end in zeros. The table names its checkpoint, by which `search` embeds a query.
 
     With ``--figures``, test samples are drawn with their elements in the colours of the features' first three principal
     components, and of clusters (`tasks.frozen.elements`); how well the clusters agree with what is known of the
@@ -52,8 +51,8 @@ def embed(args: list[str]) -> Path:
     own.add_argument("--clusters", type=int, default=4, help="clusters of the elements in the figures")
     chosen, rest = own.parse_known_args(args)
 
-    ending = chosen.format or ("parquet" if _arrow() else "npz")
-    if ending == "parquet" and not _arrow():
+    ending = chosen.format or ("parquet" if has_arrow() else "npz")
+    if ending == "parquet" and not has_arrow():
         raise BadInput("embed: --format parquet needs pyarrow: run pip install pyarrow, or leave it out for npz")
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
@@ -79,18 +78,20 @@ def embed(args: list[str]) -> Path:
             targets += list(task.target(batch).cpu())
     stacked = stack_vectors(vectors)
     flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
-    columns = {"id": ids, "part": where, **_targets(targets, data.spec)}
+    columns = {"part": where, **_targets(targets, data.spec)}
     table = run_of(path) / f"embeddings.{ending}"
-    (_write_parquet if ending == "parquet" else _write_npz)(table, columns, flat, shape)
+    about = {
+        "shape": shape,
+        "checkpoint": str(path),
+        "digest": digest_file(path),
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+    }
+    write_table(table, VectorTable(ids, flat, columns, about))
     print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
     if chosen.figures:
         draw_elements(task, data, table.parent, samples=chosen.figures, clusters=chosen.clusters)
     print(f"look at: {table}")
     return table
-
-
-def _arrow() -> bool:
-    return importlib.util.find_spec("pyarrow") is not None
 
 
 def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:
@@ -105,17 +106,3 @@ def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]
         else:
             words.append(names[int(target)])
     return {"target": words}
-
-
-def _write_npz(path: Path, columns: dict[str, list[Any]], vectors: np.ndarray, shape: list[int]) -> None:
-    arrays: dict[str, Any] = {name: np.array(column) for name, column in columns.items()}
-    np.savez_compressed(path, **arrays, vector=vectors, shape=np.array(shape))
-
-
-def _write_parquet(path: Path, columns: dict[str, list[Any]], vectors: np.ndarray, shape: list[int]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    column = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(vectors.reshape(-1)), vectors.shape[1])
-    table = pyarrow.table({**columns, "vector": column}).replace_schema_metadata({"shape": json.dumps(shape)})
-    parquet.write_table(table, path)

@@ -236,6 +236,11 @@ class GraphTask(PoolingTask):
         painted = dict(zip(panels, colours, strict=True))
         paint_graph(graph.edge_index, painted, path, title=title, names=self.node_names(graph))
 
+    def show(self, batch: Batch, number: int, title: str, path: Path) -> list[Path]:
+        """Draw the graph, all nodes in grey."""
+        self.paint(batch, number, {"": torch.full((batch[number].num_nodes, 3), 0.85)}, title, path)
+        return []
+
     def read(self, source: str) -> Batch:
         """One graph of a TU folder, ``FOLDER/NAME-17``, or one molecule, a SMILES, as a batch."""
         from tasks.graph.single import read_one

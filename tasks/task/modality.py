@@ -67,6 +67,11 @@ class Modality(ABC):
         """
         raise BadInput(f"{type(self).__name__} draws no elements: it has no `paint`; write one, or leave --figures out")
 
+    def show(self, batch: Any, number: int, title: str, path: Path) -> list[Path]:
+        """Draw sample ``number`` of a batch into a PNG without any map; return what was written to be heard."""
+        self.paint(batch, number, {}, title, path)
+        return []
+
     def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
         return []

@@ -111,7 +111,8 @@ def paint_slices(image: Tensor, panels: Mapping[str, Tensor], path: Path, *, tit
     rows |= {name: colours.cpu().numpy() for name, colours in panels.items()}
     widths = (zooms * grey.shape)[[1, 0, 0]]
     figure = canvas(8, 0.6 + 2.3 * len(rows))
-    for (row, colours), line in zip(rows.items(), figure.subplots(len(rows), 3, width_ratios=widths), strict=True):
+    lines = figure.subplots(len(rows), 3, width_ratios=widths, squeeze=False)
+    for (row, colours), line in zip(rows.items(), lines, strict=True):
         for axis, (panel, (name, _, _)) in enumerate(zip(line, PLANES, strict=True)):
             across, along = (i for i in range(3) if i != axis)
             cut = np.take(colours, colours.shape[axis] // 2, axis).swapaxes(0, 1)

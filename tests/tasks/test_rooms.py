@@ -13,7 +13,8 @@ ROOMS = {
     "outputs": {"task", "data"},
     "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
-    "commands": {"frozen", "pretrain", "outputs", "maps", "task", "data"},
+    "search": {"data", "extras"},
+    "commands": {"search", "frozen", "pretrain", "outputs", "maps", "task", "data"},
     **{modality: {"outputs", "maps", "task", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 
