@@ -14,7 +14,8 @@ ROOMS = {
     "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
     "search": {"data", "extras"},
-    "commands": {"search", "frozen", "pretrain", "outputs", "maps", "task", "data"},
+    "curate": {"search", "outputs", "data"},
+    "commands": {"curate", "search", "frozen", "pretrain", "outputs", "maps", "task", "data"},
     **{modality: {"outputs", "maps", "task", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 
