@@ -3,7 +3,7 @@
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class Everyone(NamedTuple):
 
     samples: list[Sample]
     parts: list[str]
-    digests: list[int]
+    contents: list[Hashable]
 
     @property
     def ids(self) -> list[str]:
@@ -59,7 +59,7 @@ def curate(args: list[str]) -> Path:
 
     Stages, each where it is asked for, one after the other, after Oquab et al. 2024 (arXiv 2304.07193, section 3):
 
-    - ``--duplicates``: samples of one content (`PoolingData.digests`), and with ``--vectors`` those whose whitened
+    - ``--duplicates``: samples of one content (`PoolingData.contents`), and with ``--vectors`` those whose whitened
       vectors are nearer than ``--near``; connected copies are a group, of which one stays (`representative`).
     - ``--decontaminate``: training and validation samples nearer to a test sample than test samples of other groups are
       to each other: the ``--clean`` quantile of these, or ``--threshold``.
@@ -139,11 +139,11 @@ def _everyone(data: PoolingData) -> Everyone:
     data.setup()
     samples: list[Sample] = []
     parts: list[str] = []
-    digests: list[int] = []
+    contents: list[Hashable] = []
     for part in data.datasets:
         own = data.samples(part)
-        samples, parts, digests = [*samples, *own], [*parts, *[part] * len(own)], [*digests, *data.digests(part)]
-    return Everyone(samples, parts, digests)
+        samples, parts, contents = [*samples, *own], [*parts, *[part] * len(own)], [*contents, *data.contents(part)]
+    return Everyone(samples, parts, contents)
 
 
 def _index(chosen: argparse.Namespace, everyone: Everyone) -> Index:
@@ -162,7 +162,7 @@ def _index(chosen: argparse.Namespace, everyone: Everyone) -> Index:
 
 def _duplicates(chosen: argparse.Namespace, everyone: Everyone, index: Index | None, left: dict[int, Left],
                 rows: list[Any], figures: list[Path]) -> None:  # fmt: skip
-    pairs: list[Pair] = same_content(everyone.digests)
+    pairs: list[Pair] = same_content(everyone.contents)
     equal = len(pairs)
     if chosen.near is not None and index is not None:
         near, similar = neighbours(index, np.arange(len(everyone.ids)), 10)

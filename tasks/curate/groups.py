@@ -1,7 +1,7 @@
 """Samples that are copies of each other, joined into groups of which one stays."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,20 +17,20 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def same_content(digests: Sequence[int]) -> list[Pair]:
+def same_content(contents: Sequence[Hashable]) -> list[Pair]:
     """Rows whose content is the same: each with the first of its kind.
 
     Example:
         >>> same_content([5, 7, 5, 5])
         [Pair(first=0, second=2, similarity=1.0), Pair(first=0, second=3, similarity=1.0)]
     """
-    first: dict[int, int] = {}
+    first: dict[Hashable, int] = {}
     found = []
-    for row, digest in enumerate(digests):
-        if digest in first:
-            found.append(Pair(first[digest], row, 1.0))
+    for row, content in enumerate(contents):
+        if content in first:
+            found.append(Pair(first[content], row, 1.0))
         else:
-            first[digest] = row
+            first[content] = row
     return found
 
 

@@ -4,7 +4,7 @@ import math
 import random
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -207,6 +207,10 @@ class PoolingData(LightningDataModule):
         """What tells each sample of a part from others, in their order: their content, whatever they are called."""
         still = self.still(part)
         return [digest_arrays(still[i]) for i in range(len(still))]  # type: ignore[arg-type]
+
+    def contents(self, part: str) -> Sequence[Hashable]:
+        """The same, whatever the order in which a sample lists its elements."""
+        return self.digests(part)
 
     def training(self) -> Trained:
         """What is trained on these data, as checkpoints say it."""

@@ -193,6 +193,7 @@ class GraphData(PoolingData):
         self._spec = self._describe(graphs, targets, parts, problems) if self.trained is None else self.trained.spec
         together = GraphSet([without_marks(graph) for graph in graphs])
         self._digests = {part: [digests[i] for i in numbers] for part, numbers in parts.items()}
+        self._contents = {part: [contents[i] for i in numbers] for part, numbers in parts.items()}
         self.datasets = {part: Subset(together, numbers) for part, numbers in parts.items()}
         self._samples = {part: [self._known(graphs[i]) for i in numbers] for part, numbers in parts.items()}
 
@@ -272,6 +273,11 @@ class GraphData(PoolingData):
     def digests(self, part: str) -> list[int]:
         """Of `digest_of`."""
         return self._digests[part]
+
+    def contents(self, part: str) -> Sequence[Hashable]:
+        """Of `contents_of` all graphs together; of those to be predicted, as they are read."""
+        found: dict[str, Sequence[Hashable]] = getattr(self, "_contents", {})
+        return found.get(part, self._digests[part])
 
     def collate(self, samples: Batch | Iterable[Data]) -> Batch:
         """One disjoint graph of many, PyG's `Batch`; the data's own sets give it at once."""

@@ -27,6 +27,8 @@ OWN = {
     "probe": {"--budgets", "--probes", "--folds", "--seeds", "--pool.reduction", "--pool.levels"},
     "diagnose": {"--samples"},
     "floors": {"--folds", "--parts"},
+    "search": {"--index", "--query", "-k"},
+    "curate": {"--out", "--vectors", "--near", "--relevant"},
 }  # flags with a value that a command has beside those of fit
 NO_TRAINING = [
     "--trainer.fast_dev_run=true",
@@ -94,6 +96,10 @@ def test_task_commands_parse(command, monkeypatch, capsys):
 
         options().parse_args(words[1:])
         return
+    if words[0] == "search" and "-c" not in words:  # of a table, which is not there
+        with pytest.raises(SystemExit, match=r"error: .*expected a table of vectors, got no such file"):
+            main(words)
+        return
     configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
     assert configs
     assert [config for config in configs if not (ROOT / config).is_file()] == []
@@ -101,7 +107,11 @@ def test_task_commands_parse(command, monkeypatch, capsys):
         return
     if words[0] == "explain":
         words = words[: words.index("--input")]
-    words = [word for word in words if word not in ("--resume", "--scratch", "--finetune")]
+    words = [
+        word
+        for word in words
+        if word not in ("--resume", "--scratch", "--finetune", "--duplicates", "--decontaminate", "--apply")
+    ]
     if words[0] in {*OWN, "explain"}:  # its own flags aside, it takes what fit takes
         own = OWN.get(words[0], set())
         words = ["fit", *(word for i, word in enumerate(words[1:], 1) if not {word, words[i - 1]} & own)]
