@@ -19,6 +19,7 @@ from tasks.audio.readout import PatternReadout
 from tasks.data.problems import BadInput
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
+from tasks.task.fingerprint import fingerprint
 from tasks.task.regularise import Mixture, own_share
 
 Axis = Literal["time", "frequency", "both"]
@@ -252,6 +253,11 @@ class AudioTask(PoolingTask):
         """Means of the spectrogram over the axis that is pooled, cepstral coefficients, and a coarse spectrogram."""
         x, frames = self.spectrogram(batch["wave"], batch["lengths"])
         return audio_floors(x[:, 0], frames, self.axis)
+
+    def fingerprints(self, batch: dict[str, Any]) -> list[Tensor]:
+        """How the bands of the spectrogram go up and down, wherever a clip begins and however loud it is."""
+        x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+        return [fingerprint(one[0, :, :count], [1]) for one, count in zip(x, frames.tolist(), strict=True)]
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any] | None:
         """Set hidden bins to silence; a waveform has none."""

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from tasks.commands.checkpoints import load_task
-from tasks.commands.cli import plan
+from tasks.commands.cli import Plan, plan
 from tasks.commands.show import Shower
 from tasks.commands.tables import write_csv
 from tasks.curate.distances import clean_threshold, nearest_elsewhere, neighbours
@@ -22,9 +25,11 @@ from tasks.outputs.files import whole
 from tasks.outputs.predictions import safe
 from tasks.search.index import Index
 from tasks.search.page import Row, write_page
-from tasks.search.table import read_table
+from tasks.search.table import VectorTable, read_table
+from tasks.task.embedding import stack_vectors
 
 SHOWN = 30  # groups on the page
+OF_SEEDS = 3  # nearest seeds whose mean similarity says how relevant a sample is
 
 
 class Everyone(NamedTuple):
@@ -59,18 +64,23 @@ def curate(args: list[str]) -> Path:
 
     Stages, each where it is asked for, one after the other, after Oquab et al. 2024 (arXiv 2304.07193, section 3):
 
-    - ``--duplicates``: samples of one content (`PoolingData.contents`), and with ``--vectors`` those whose whitened
-      vectors are nearer than ``--near``; connected copies are a group, of which one stays (`representative`).
+    - ``--duplicates``: samples of one content (`PoolingData.contents`), and those whose whitened vectors are nearer
+      than ``--near``; connected copies are a group, of which one stays (`representative`).
     - ``--decontaminate``: training and validation samples nearer to a test sample than test samples of other groups are
       to each other: the ``--clean`` quantile of these, or ``--threshold``.
-    - ``--relevant SEEDS``: what is not among the ``-k`` nearest of any seed, or not as near to one as ``--threshold``.
+    - ``--relevant SEEDS``: what is not among the ``-k`` nearest of any seed; with ``--threshold`` what is less similar
+      on average to its three nearest seeds.
+
+    Vectors are those of ``--vectors``, which `embed` writes, or fingerprints that need no network
+    (`tasks.task.fingerprint`); a network that was taught to ignore what tells copies apart finds them less well.
 
     The first run is a dry one: it writes the page and ``left_out.csv`` alone. ``--apply`` writes what is left, too: a
     copy of the table of samples with their ``split`` (paths lead from the new place to the old files), or for data
     without a table ``splits.json``.
 
     Args:
-        args: What `fit` takes, ``--out DIR``, the flags above, and ``--vectors embeddings.parquet``, ``--whiten 64``.
+        args: What `fit` takes, ``--out DIR``, the flags above, and ``--whiten 64``: directions that whitening keeps, of
+            fingerprints 256, and at most a fifth as many as there are samples.
 
     Returns:
         The page, ``DIR/index.html``: how near samples are, and those that belong together side by side.
@@ -80,8 +90,10 @@ def curate(args: list[str]) -> Path:
     """
     own = argparse.ArgumentParser(prog="python -m tasks curate", description=__doc__, allow_abbrev=False)
     own.add_argument("--out", type=Path, required=True, help="folder of the report and of what is left")
-    own.add_argument("--vectors", type=Path, help="a table that embed wrote of these samples")
-    own.add_argument("--whiten", type=int, default=64, help="directions that PCA-whitening keeps; 0 = plain cosine")
+    own.add_argument("--vectors", type=Path, help="a table that embed wrote of these samples; else fingerprints")
+    own.add_argument(
+        "--whiten", type=int, help="directions that PCA-whitening keeps, 64, of fingerprints 256; 0 = none"
+    )
     own.add_argument("--duplicates", action="store_true", help="leave copies out")
     own.add_argument("--near", type=float, help="from which similarity vectors are copies; without it contents alone")
     own.add_argument("--decontaminate", action="store_true", help="leave out what is too near to a test sample")
@@ -95,14 +107,17 @@ def curate(args: list[str]) -> Path:
         raise BadInput(
             "curate: expected --duplicates, --decontaminate or --relevant FILE, got none; say what to look for"
         )
-    needed = [flag for flag, on in (("--near", chosen.near is not None), ("--decontaminate", chosen.decontaminate),
-                                    ("--relevant", chosen.relevant)) if on]  # fmt: skip
-    if needed and not chosen.vectors:
-        raise BadInput(f"curate: {', '.join(needed)} compares vectors; give --vectors FILE, which embed writes")
+    if chosen.relevant and not chosen.vectors:
+        raise BadInput("curate: --relevant compares what a network learned; give --vectors FILE, which embed writes")
 
-    data = plan(rest).datamodule
+    planned = plan(rest)
+    data = planned.datamodule
     everyone = _everyone(data)
-    index = _index(chosen, everyone) if chosen.vectors else None
+    index = None
+    if chosen.vectors:
+        index = _index(chosen, everyone)
+    elif chosen.near is not None or chosen.decontaminate:
+        index = _fingerprints(chosen, planned, everyone)
     chosen.out.mkdir(parents=True, exist_ok=True)
     left: dict[int, Left] = {}
     rows: list[tuple[str, str, list[tuple[int, dict[str, str]]]]] = []
@@ -157,7 +172,28 @@ def _index(chosen: argparse.Namespace, everyone: Everyone) -> Index:
             f"({', '.join(missing[:3])}); embed them by the same config"
         )
     order = [rows[name] for name in everyone.ids]
-    return Index.of(table._replace(ids=everyone.ids, vectors=table.vectors[order], columns={}), dims=chosen.whiten)
+    dims = 64 if chosen.whiten is None else chosen.whiten
+    return Index.of(table._replace(ids=everyone.ids, vectors=table.vectors[order], columns={}), dims=dims)
+
+
+def _fingerprints(chosen: argparse.Namespace, planned: Plan, everyone: Everyone) -> Index:
+    """What the samples are from afar, in their order."""
+    data = planned.datamodule
+    task = planned.build_task(data.spec).eval()
+    found: list[Tensor] = []
+    for part in data.datasets:
+        batches = data.loader(data.still(part), False)
+        for batch in tqdm(batches, desc=f"fingerprints of {part}", unit="batch", dynamic_ncols=True):
+            with torch.no_grad():
+                own = task.fingerprints(batch)
+            if own is None:
+                raise BadInput(
+                    f"curate: {type(task).__name__} has no fingerprints; give --vectors FILE, which embed writes, "
+                    "or --duplicates alone, which compares contents"
+                )
+            found += own
+    dims = min(256, len(found) // 5) if chosen.whiten is None else chosen.whiten
+    return Index.of(VectorTable(everyone.ids, stack_vectors(found).numpy()), dims=dims)
 
 
 def _duplicates(chosen: argparse.Namespace, everyone: Everyone, index: Index | None, left: dict[int, Left],
@@ -218,8 +254,8 @@ def _relevant(chosen: argparse.Namespace, everyone: Everyone, index: Index, left
             f"{chosen.relevant}: expected ids of the samples, got {len(unknown)} others: {', '.join(unknown[:5])}"
         )
     seeds = np.array([known[name] for name in names])
-    near, scores = _part(index, seeds).neighbours(np.asarray(index.vectors), 1)
-    best = scores[:, 0]
+    near, scores = _part(index, seeds).neighbours(np.asarray(index.vectors), OF_SEEDS)
+    best = scores.mean(1)
     best[seeds] = 1.0
     if chosen.threshold is not None:
         kept = set(np.flatnonzero(best >= chosen.threshold).tolist())
@@ -229,7 +265,7 @@ def _relevant(chosen: argparse.Namespace, everyone: Everyone, index: Index, left
     gone = [row for row in range(len(everyone.ids)) if row not in kept and row not in left]
     left.update({row: Left(row, "relevant", int(seeds[near[row, 0]]), float(best[row])) for row in gone})
     figures.append(
-        draw_histogram(chosen.out / "relevant.png", {"nearest seed": np.delete(best, seeds)}, chosen.threshold)
+        draw_histogram(chosen.out / "relevant.png", {"nearest seeds": np.delete(best, seeds)}, chosen.threshold)
     )
     print(f"relevant: {len(gone)} beside the question, {len(kept)} near one of {len(seeds)} seeds")
 

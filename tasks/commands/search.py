@@ -15,6 +15,7 @@ from tasks.commands.tables import write_csv
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
 from tasks.outputs.predictions import safe
+from tasks.outputs.report import write_report
 from tasks.search.index import Index
 from tasks.search.page import Row, write_page
 from tasks.search.table import read_table
@@ -103,6 +104,8 @@ def search(args: list[str]) -> Path:
     how = f"after whitening to {index.vectors.shape[1]} directions" if index.whitening else "plain"
     about = f"{len(index.ids)} vectors of {chosen.index.name}, cosine {how}, {index.kind}"
     page = write_page(folder / "index.html", "Nearest samples", about, rows)
+    if (folder.parent / "summary.json").is_file():  # of a run, whose report then leads here
+        write_report(folder.parent)
     print(f"look at: {page}")
     return folder
 

@@ -14,7 +14,10 @@ def draw_histogram(path: Path, values: Mapping[str, np.ndarray], threshold: floa
     axes = figure.subplots()
     for name, numbers in values.items():
         finite = numbers[np.isfinite(numbers)]
-        axes.hist(finite, bins=60, histtype="step", density=True, label=f"{name} ({len(finite)})")
+        bins = np.linspace(
+            finite.min(initial=0) - 0.01, finite.max(initial=0) + 0.01, 60
+        ).tolist()  # also where all are equal
+        axes.hist(finite, bins, histtype="step", density=True, label=f"{name} ({len(finite)})")
     if threshold is not None:
         axes.axvline(threshold, color="0.2", linestyle="--", label=f"threshold {threshold:.3f}")
     axes.set(xlabel="cosine similarity", ylabel="density")

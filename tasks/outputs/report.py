@@ -37,7 +37,7 @@ def write_report(folder: Path) -> Path:
         ("By class", _by_class(summary.get("per_class", {}))),
         *((f"By {column}", _by_value(values)) for column, values in summary.get("by", {}).items()),
         ("The worst mistakes, with their maps", _mistakes(summary.get("mistakes", []))),
-        ("All maps", _maps(folder / "maps" / "index.html")),
+        ("All maps, and searches", _pages(folder)),
         ("To make it again", _again(run)),
     ]
     page = Template(PAGE.read_text(encoding="utf-8")).substitute(
@@ -54,9 +54,10 @@ def _section(title: str, parts: Sequence[str]) -> str:
     return "\n".join([f"<h2>{escape(title)}</h2>", *parts]) if parts else ""
 
 
-def _maps(page: Path) -> Iterator[str]:
-    if page.is_file():
-        yield '<p><a href="maps/index.html">maps/index.html</a></p>'
+def _pages(folder: Path) -> Iterator[str]:
+    for page in sorted(folder.glob("*/index.html")):
+        place = page.relative_to(folder).as_posix()
+        yield f'<p><a href="{quote(place)}">{escape(place)}</a></p>'
 
 
 def _lines(lines: Sequence[str]) -> Iterator[str]:

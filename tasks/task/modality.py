@@ -132,6 +132,13 @@ class Modality(ABC):
         """
         return {}
 
+    def fingerprints(self, batch: Any) -> list[Tensor] | None:
+        """A vector of each sample that hardly differs for its copies (`tasks.task.fingerprint`), without any network.
+
+        None = copies are what `tasks.data.base.PoolingData.contents` says, or are found by a network's vectors.
+        """
+        return None
+
     def hide(self, batch: Any, hidden: list[Tensor]) -> Any:
         """A copy of the batch whose ``hidden`` elements say nothing, for deletion and insertion curves; None = cannot.
 

@@ -16,6 +16,7 @@ from tasks.maps.localisation import upsample
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
+from tasks.task.fingerprint import fingerprint
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.encoders import OwnNetwork, build_encoder
@@ -135,6 +136,10 @@ class VolumeTask(PoolingTask):
     def floors(self, batch: dict[str, Any]) -> dict[str, Sequence[Any]]:
         """The file's size, the image's brightness, its brightest and darkest spot, and the image in a few cells."""
         return volume_floors(unpadded(batch), batch["affine"], batch["path"])
+
+    def fingerprints(self, batch: dict[str, Any]) -> list[Tensor]:
+        """What each image is from afar, wherever it lies, mirrored left to right or not."""
+        return [fingerprint(image, [1, 2, 3], frequencies=5, mirrored=1) for image in unpadded(batch)]
 
     def hide(self, batch: dict[str, Any], hidden: list[Tensor]) -> dict[str, Any]:
         """Give hidden voxels their image's median intensity."""

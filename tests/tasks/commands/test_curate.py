@@ -92,9 +92,7 @@ def test_what_curate_cannot_do_is_said(clips):
         return str(stop.value)
 
     assert "expected --duplicates, --decontaminate or --relevant FILE, got none" in says()
-    assert "--near, --decontaminate compares vectors; give --vectors FILE" in says(
-        "--duplicates", "--near=0.9", "--decontaminate"
-    )
+    assert "--relevant compares what a network learned; give --vectors FILE" in says("--relevant", "seeds.txt")
     shutil.copy("vectors.npz", "few.npz")
     write_table(Path("few.npz"), VectorTable(["sounds/0.wav"], np.ones((1, 3), "f4")))
     assert "expected a vector of every sample, got none of 11 (sounds/1.flac, sounds/2.wav, sounds/3.wav)" in says(
@@ -104,6 +102,25 @@ def test_what_curate_cannot_do_is_said(clips):
     told = says("--vectors=vectors.npz", "--relevant=seeds.txt")
     assert "seeds.txt: expected ids of the samples, got 1 others: nobody" in told
     assert "no.txt: expected a file with an id of a seed" in says("--vectors=vectors.npz", "--relevant=no.txt")
+
+
+def test_copies_are_found_by_fingerprints_without_a_network(clips, capsys):
+    """A codec, a shift with another gain, and half the sampling rate; each beside eleven other noises."""
+    wave, rate = soundfile.read("sounds/5.wav")
+    soundfile.write("sounds/6.wav", 0.5 * np.roll(wave, 160), rate, subtype="PCM_16")
+    clips("--duplicates", "--near=0.6", "--whiten=8")
+    assert left() == {
+        "sounds/1.flac": ("duplicates", "sounds/0.wav"),
+        "sounds/5.wav": ("duplicates", "sounds/6.wav"),  # the validation part stays
+    }
+    assert "duplicates: 2 copies in 2 groups (1 of the same content)" in capsys.readouterr().out
+
+
+def test_graphs_have_no_fingerprints(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["-c", str(ROOT / "configs/graph/motifs.yaml"), "--data.train=12", "--data.val=4", "--data.test=4"]
+    with pytest.raises(SystemExit, match=r"GraphTask has no fingerprints; give --vectors FILE"):
+        main(["curate", "--out", "out", "--duplicates", "--near=0.9", *flags])
 
 
 def test_graphs_without_a_table_get_a_split_file(tmp_path, monkeypatch, capsys):

@@ -53,6 +53,23 @@ def test_a_walk_from_samples_to_those_like_them(walked, capsys):
     assert all(picture.name in page for picture in pictures)
     sounds = sorted(Path("found/samples").glob("*.wav"))
     assert len(sounds) == (4 if "audio" in flags[1] else 0)
+    main(["search", "--index", str(table), "--query", asked, "-k", "1"])  # into the run's folder, whose report says so
+    assert '<a href="search_0/index.html">' in table.with_name("report.html").read_text()
+    main(
+        [
+            "curate",
+            "--out",
+            "curated",
+            "--vectors",
+            str(table),
+            "--near=0.9",
+            "--duplicates",
+            "--decontaminate",
+            "--threshold=0.9",
+            *flags,
+        ]
+    )
+    assert "samples" in Path("curated/index.html").read_text()
     if sounds:  # the clip itself is a query, too, and finds itself
         main(["search", "--index", str(table), "--query", str(sounds[0]), "-k", "1", "--output", "heard"])
         (row,) = answers(Path("heard"))
