@@ -10,6 +10,8 @@ import torchaudio
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tasks.audio.times import Unit
+
 Fill = Literal["wrap", "silence"]
 
 
@@ -25,7 +27,9 @@ class Clip(TypedDict):
     truth: list[tuple[float, float, float, float]]
 
 
-def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None) -> Tensor:
+def read_clip(
+    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None, unit: Unit = "seconds"
+) -> Tensor:
     """Read a recording, or a part of it, as mono at a sampling rate.
 
     Channels are averaged; another rate is converted by torchaudio's band-limited interpolation (J. O. Smith, Digital
@@ -34,8 +38,9 @@ def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: flo
     Args:
         path: A file that libsndfile reads: wav, flac, ogg, mp3 and others.
         sample_rate: Samples per second of the result, in Hz.
-        start: Where to start, in seconds.
-        duration: How much to read, in seconds; everything up to the end unless given.
+        start: Where to start.
+        duration: How much to read; everything up to the end unless given.
+        unit: Of both: seconds, or samples of the file.
 
     Returns:
         (S,) samples, full scale being ±1.
@@ -48,6 +53,8 @@ def read_clip(path: Path, *, sample_rate: int, start: float = 0.0, duration: flo
     try:
         with soundfile.SoundFile(path) as file:
             rate, frames = file.samplerate, file.frames
+            if unit == "samples":
+                start, duration = start / rate, None if duration is None else duration / rate
             first, count = _part(start, duration, frames, rate)
             file.seek(first)
             data = file.read(count, dtype="float32", always_2d=True)
@@ -74,8 +81,8 @@ def _part(start: float, duration: float | None, frames: int, rate: int) -> tuple
         raise ValueError(f"start: expected 0 to {seconds:.3f} s (the file's length), got {start:g}; correct the row")
     first = round(start * rate)
     count = frames - first if duration is None else round(duration * rate)
-    # Lengths in tables are rounded: half a millisecond beyond the end is not an error.
-    if count <= 0 or first + count > frames + rate / 2000:
+    # Lengths in tables are rounded, to hundredths of a second: so much beyond the end is not an error.
+    if count <= 0 or first + count > frames + rate / 100:
         raise ValueError(
             f"duration: expected more than 0 and at most {seconds - start:.3f} s after start {start:g} s "
             f"(the file has {seconds:.3f} s), got {duration:g}; correct the row"

@@ -9,20 +9,21 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from tasks.audio.base import Recordings
-from tasks.audio.clips import Clip, Clips, Fill, read_clip
+from tasks.audio.clips import Clip, Clips, Fill
 from tasks.audio.rows import (
     Target,
-    clip_name,
     fold_numbers,
     given_parts,
     labels_of,
     number,
     read_targets,
 )
+from tasks.audio.tables import Table
+from tasks.audio.times import Unit, clip_name
 from tasks.data.base import Sample
 from tasks.data.digests import digest
 from tasks.data.leaks import Identity
-from tasks.data.manifest import Row, read_manifest
+from tasks.data.manifest import Row
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, hold_out, split
 
@@ -30,12 +31,20 @@ from tasks.data.splits import PARTS, check_classes, hold_out, split
 class AudioManifest(Recordings):
     """Recordings listed in a CSV, TSV, JSON or JSONL file with the columns path and label, one row a clip.
 
-    Further columns: ``start`` and ``duration`` (seconds) for a part of a file, ``split`` (train, val, test), ``fold``.
+    Further columns: ``start`` and ``duration`` or ``end`` (`tasks.audio.times`) for a part of a file, ``split`` (train,
+    val, test, or predict for a row without a label), ``fold``.
     Who is tested: the rows with split ``test``; else the held-out fold; else one of five stratified folds. Validation
-    rows have the split ``val``; where there is none, they are drawn from the training rows, class by class.
+    rows have the split ``val``; where there is none, they are drawn from the training rows, class by class. For a model
+    that was trained on others, every row with a label tests unless it is marked otherwise, and every row is predicted.
 
     Args:
-        manifest: The table; paths in it start at its own folder.
+        manifest: The table, or a folder whose files' names say what they are (`tasks.audio.folders`).
+        pattern: In a folder, what the names are made of, such as ``{label}_{speaker}_{take}.wav``.
+        path_column: Column of the paths; None = the first of path, file, wav, filename, audio and others
+            (`tasks.audio.paths`) that there is.
+        root: Where paths start that are not absolute; None = the table's own folder.
+        strip: Beginning of paths that is left out, where the table is from another machine.
+        times: What starts and ends count: seconds, or samples of the file.
         label: Column of the label. Several labels of one clip are written ``drums|bass``.
         fold_column: Column of the folds; it goes before a column ``split``. None = ``fold``, where there is no
             ``split``. Whole numbers are the folds' numbers; other names are numbered from 0 in sorted order.
@@ -58,6 +67,11 @@ class AudioManifest(Recordings):
         self,
         manifest: str,
         *,
+        pattern: str | None = None,
+        path_column: str | None = None,
+        root: str | None = None,
+        strip: str | None = None,
+        times: Unit = "seconds",
         label: str = "label",
         fold_column: str | None = None,
         apart: list[int] | None = None,
@@ -72,20 +86,19 @@ class AudioManifest(Recordings):
         **base: Any,
     ):
         super().__init__(**base)
-        self.manifest, self.label, self.fold_column = manifest, label, fold_column
+        self.manifest = manifest
+        self.table = Table(manifest, pattern=pattern, path_column=path_column, root=root, strip=strip, times=times)
+        self.label, self.fold_column = label, fold_column
         self.group, self.copies = group, copies
         self.apart = list(apart or [])
         self.val, self.target, self.sample_rate = val, target, sample_rate
         self.shift, self.test_shift, self.shift_fill = shift, test_shift, shift_fill
-        self._rows: list[Row] = []
 
     def rows(self) -> list[Row]:
-        """The table's rows, read once."""
-        if not self._rows:
-            named = (self.fold_column, self.group, self.copies)
-            required = ["path", self.label] + [column for column in named if column]
-            self._rows = read_manifest(self.manifest, required=required)
-        return self._rows
+        """The table's rows, read once; their paths are in the column ``path``, whatever the table calls it."""
+        named = (self.label, self.fold_column, self.group, self.copies)
+        # What only training needs, another corpus may lack.
+        return self.table.rows([column for column in named if column and self.trained is None])
 
     @property
     def folds(self) -> list[int]:
@@ -105,7 +118,7 @@ class AudioManifest(Recordings):
     @property
     def _column(self) -> str | None:
         """The column of the folds, if they are what divides the rows."""
-        if self.fold_column is not None:
+        if self.fold_column is not None and (self.trained is None or self._has(self.fold_column)):
             return self.fold_column
         return "fold" if self._has("fold") and not self._has("split") else None
 
@@ -123,7 +136,8 @@ class AudioManifest(Recordings):
             self.trained.accept("multiclass" if self.target == "class" else self.target)
             known, self.sample_rate = self.trained.spec["classes"], self.trained.spec["sample_rate"]
         waves = self._read(rows, problems)
-        usable = [row for row in rows if row.number in waves]
+        asked = [row for row in rows if row.number in waves and self._asked(row)]
+        usable = [row for row in rows if row.number in waves and not self._asked(row)]
         targets, classes = read_targets(usable, self.label, self.target, partial(self.order_classes, problems), known)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
@@ -139,16 +153,21 @@ class AudioManifest(Recordings):
             counts = self._class_counts(parts, targets, classes, problems)
         problems.finish(total=len(rows))
 
-        for name in PARTS:
+        if asked:
+            parts["predict"] = asked
+            say = rank_zero_info if self.trained is None else self.unsaid.append
+            say(f"{self.manifest}: {len(asked)} without a label are left to predict")
+        nothing = torch.tensor([torch.nan])
+        for name, members in parts.items():
             clips = [
-                Clip(wave=waves[row.number], target=targets[row.number], id=clip_name(row), truth=[])
-                for row in parts[name]
+                Clip(wave=waves[row.number], target=targets.get(row.number, nothing), id=clip_name(row), truth=[])
+                for row in members
             ]
             self.datasets[name] = self._dataset(clips, name)
-            groups: Sequence[str | None] = self._groups(parts[name]) or [None] * len(clips)
+            groups: Sequence[str | None] = self._groups(members) or [None] * len(clips)
             self._samples[name] = [
-                Sample(clip_name(row), group, row, targets[row.number])
-                for row, group in zip(parts[name], groups, strict=True)
+                Sample(clip_name(row), group, row, targets.get(row.number))
+                for row, group in zip(members, groups, strict=True)
             ]
         if self.trained is not None:
             self._spec = dict(self.trained.spec)
@@ -168,14 +187,15 @@ class AudioManifest(Recordings):
     def _identity(self, row: Row, *, waves: dict[int, Tensor], targets: dict[int, Tensor]) -> Identity:
         keys: dict[str, Hashable] = {
             "content": digest(waves[row.number].numpy().tobytes()),
-            "file": str(row.get(self.copies) or row.resolve()) if self.copies else str(row.resolve()),
+            "file": str((self.copies and row.get(self.copies)) or self.table.files[row.number]),
         }
-        if self.group:
+        if self.group and row.get(self.group) is not None:
             keys[self.group] = str(row[self.group])
         return Identity(clip_name(row), row.where, keys, tuple(targets[row.number].flatten().tolist()))
 
     def _has(self, column: str) -> bool:
-        return any(row.get(column) is not None for row in self.rows())
+        """Whether any row that trains or tests says something there."""
+        return any(row.get(column) is not None for row in self.rows() if str(row.get("split")).lower() != "predict")
 
     def _dataset(self, clips: Sequence[Clip], part: str) -> Clips:
         training = part == "train"
@@ -203,21 +223,37 @@ class AudioManifest(Recordings):
         waves = {}
         for row in rows:
             try:
-                for column in ("path", self.label, *([self.group] if self.group else [])):
-                    if row.get(column) is None:
-                        raise ValueError(f"{column} is empty; fill it in or delete the row")
-                if self.target == "regression":
-                    number(row, self.label)
-                for label in labels_of(row, self.label, self.target) if self.trained else ():
-                    if self.trained and (wrong := self.trained.unknown(label)):
-                        raise ValueError(wrong)
-                start, duration = number(row, "start") or 0.0, number(row, "duration")
-                waves[row.number] = read_clip(
-                    row.resolve(), sample_rate=self.sample_rate, start=start, duration=duration
-                )
+                self._check_cells(row)
+                waves[row.number] = self.table.hear(row, sample_rate=self.sample_rate)
             except ValueError as error:
                 problems.add(row.where, str(error))
         return waves
+
+    def _check_cells(self, row: Row) -> None:
+        """Look at what a row says beside its sound.
+
+        Raises:
+            ValueError: If something is missing or cannot be.
+        """
+        asked = self._asked(row)
+        needed = ["path", *([] if asked else [self.label])]
+        if self.group and self._has(self.group):
+            needed.append(self.group)
+        for column in needed:
+            if row.get(column) is None:
+                raise ValueError(f"{column} is empty; fill it in or delete the row")
+        if asked:
+            return
+        if self.target == "regression":
+            number(row, self.label)
+        for label in labels_of(row, self.label, self.target) if self.trained else ():
+            if self.trained and (wrong := self.trained.unknown(label)):
+                raise ValueError(wrong)
+
+    def _asked(self, row: Row) -> bool:
+        """Whether a row is only to be predicted: it is marked so, or has no label, and a model has one to give."""
+        marked = str(row.get("split") or "").lower() == "predict"
+        return marked or (self.trained is not None and row.get(self.label) is None)
 
     def _parts(
         self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems, *, new: bool
@@ -281,7 +317,7 @@ class AudioManifest(Recordings):
         return [float(targets[row.number].flatten()[0]) for row in rows]
 
     def _groups(self, rows: Sequence[Row]) -> list[str] | None:
-        if self.group:
+        if self.group and self._has(self.group):
             return [str(row[self.group]) for row in rows]
         files = [str((self.copies and row.get(self.copies)) or row["path"]) for row in rows]
         # Pieces of a file stay together, where there are files enough to divide; else they are leaks, and said to be.

@@ -97,8 +97,3 @@ def given_parts(
         if not parts[name]:
             problems.stop("column split", f"expected a usable row with '{name}', got none; mark some")
     return parts
-
-
-def clip_name(row: Row) -> str:
-    """The clip's name in predictions.csv: its path, and its start where it is a part of a file."""
-    return str(row["path"]) + (f"@{row['start']}" if row.get("start") is not None else "")

@@ -1,0 +1,75 @@
+"""A table or folder of recordings: its rows, and the sound that each means."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from tasks.audio.clips import read_clip
+from tasks.audio.folders import read_folder
+from tasks.audio.paths import locate, path_column
+from tasks.audio.times import Unit, part_of, unfold
+from tasks.data.manifest import Row, read_manifest
+
+
+class Table:
+    """The rows of a table or folder, read once, and where their sounds are.
+
+    Args:
+        path: The table, or a folder (`tasks.audio.folders`).
+        pattern: In a folder, what the names of files are made of.
+        path_column: Column of the paths; None = whichever there is (`tasks.audio.paths`).
+        root: Where paths start; None = the table's folder.
+        strip: Beginning of paths that is left out.
+        times: What starts and ends count.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        pattern: str | None,
+        path_column: str | None,
+        root: str | None,
+        strip: str | None,
+        times: Unit,
+    ):
+        self.path, self.pattern, self.path_column = Path(path), pattern, path_column
+        self.folder = Path(root) if root else self.path if self.path.is_dir() else self.path.parent
+        self.strip, self.times = strip, times
+        self.files: dict[int, Path] = {}  # of the rows that were heard, by their numbers
+        self._rows: list[Row] = []
+
+    def rows(self, required: Sequence[str] = ()) -> list[Row]:
+        """The rows; their paths are in the column ``path``, whatever the table calls it.
+
+        Args:
+            required: Columns that must be there.
+
+        Raises:
+            BadInput: If the table cannot be read, or lacks a column.
+        """
+        if not self._rows:
+            if self.path.is_dir():
+                rows = read_folder(self.path, self.pattern, required=required)
+            else:
+                rows = read_manifest(self.path, required=required)
+            column = path_column(rows, self.path_column, self.path.name)
+            if "samples" in [unfold(row, column) for row in rows]:
+                self.times = "samples"
+            for row in rows:
+                row["path"] = row.get(column)
+            self._rows = rows
+        return self._rows
+
+    def hear(self, row: Row, *, sample_rate: int) -> Tensor:
+        """The samples of a row's part of its file, (S,).
+
+        Raises:
+            ValueError: If the row or the file cannot be used.
+        """
+        if not isinstance(row["path"], (str, int)):
+            raise ValueError(f"path: expected a path, or an object with file, got {row['path']}; correct the row")
+        file = self.files[row.number] = locate(str(row["path"]), self.folder, self.strip)
+        start, duration, unit = part_of(row, self.times)
+        return read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit)
