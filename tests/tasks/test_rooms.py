@@ -8,15 +8,16 @@ from toy import ROOT
 # What a room may use beside itself; a modality may use all but the commands, which find it by its class path.
 ROOMS = {
     "data": set(),
-    "task": {"data", "extras"},
+    "tiles": set(),
+    "task": {"tiles", "data", "extras"},
     "maps": {"task", "data"},
     "outputs": {"task", "data"},
     "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
     "search": {"data", "extras"},
     "curate": {"search", "outputs", "data"},
-    "commands": {"curate", "search", "frozen", "pretrain", "outputs", "maps", "task", "data"},
-    **{modality: {"outputs", "maps", "task", "data", "extras"} for modality in ("graph", "audio", "volume")},
+    "commands": {"curate", "search", "frozen", "pretrain", "outputs", "maps", "task", "tiles", "data"},
+    **{modality: {"outputs", "maps", "task", "tiles", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 
 
