@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ class Parts:
         >>> from tasks.tiles import cut, field_of_view
         >>> net, x = nn.Conv1d(1, 4, 3, padding=1), torch.randn(1, 1, 100)
         >>> view = field_of_view(net, lambda net, x: net(x), (1, 1, 16), -1, largest=64)
-        >>> parts = Parts(cut([100], [100], [30], [view]), lambda read: net(x[..., *read]), (100,))
+        >>> parts = Parts(cut([100], [100], [30], [view]), lambda read: net(x[(..., *read)]), (100,))
         >>> pool = Pool("b c [t]", "std")
         >>> torch.allclose(parts.pooled(pool), pool(net(x)), atol=1e-6)
         True
@@ -35,7 +36,8 @@ class Parts:
     def __iter__(self) -> Iterator[tuple[Tile, Tensor]]:
         """The tiles, each with the features of its own cells."""
         for tile in self.tiles:
-            yield tile, self.encode(tile.read)[..., *tile.keep]
+            keep: Any = (..., *tile.keep)
+            yield tile, self.encode(tile.read)[keep]
 
     def features(self) -> Tensor:
         """The features of the whole: as large as they are, but nothing that came before them is."""
@@ -43,7 +45,8 @@ class Parts:
         for tile, x in self:
             if out is None:
                 out = x.new_empty(*x.shape[: x.ndim - len(self.cells)], *self.cells)
-            out[..., *tile.at] = x
+            at: Any = (..., *tile.at)
+            out[at] = x
         assert out is not None
         return out
 

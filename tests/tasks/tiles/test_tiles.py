@@ -85,7 +85,7 @@ def test_features_of_tiles_are_those_of_a_volume(name, options, sizes):
         whole = net(image)
         parts = Parts(
             cut(sizes, whole.shape[2:], (24, 24, 24), views),
-            lambda read: net(image[..., *read]),
+            lambda read: net(image[(..., *read)]),
             tuple(whole.shape[2:]),
         )
         torch.testing.assert_close(parts.features(), whole, rtol=1e-4, atol=1e-5)
@@ -118,7 +118,7 @@ def test_vectors_of_chunks_are_those_of_one_pass(layout, rule):
     with torch.no_grad():
         whole = net(x)
         cells = whole.shape[-1]
-        parts = Parts(cut([101], [cells], [20], [view]), lambda read: net(x[..., *read]), (cells,))
+        parts = Parts(cut([101], [cells], [20], [view]), lambda read: net(x[(..., *read)]), (cells,))
         torch.testing.assert_close(parts.pooled(pool), pool(whole), rtol=1e-5, atol=1e-5)
 
 
