@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from functools import partial
+from math import isnan
 from typing import Any
 
 import torch
@@ -10,14 +11,8 @@ from torch import Tensor
 
 from tasks.audio.base import Recordings
 from tasks.audio.clips import Clip, Clips, Fill
-from tasks.audio.rows import (
-    Target,
-    fold_numbers,
-    given_parts,
-    labels_of,
-    number,
-    read_targets,
-)
+from tasks.audio.labels import Labels, Target
+from tasks.audio.rows import fold_numbers, given_parts
 from tasks.audio.tables import Table
 from tasks.audio.times import Unit, clip_name
 from tasks.data.base import Sample
@@ -25,7 +20,7 @@ from tasks.data.digests import digest
 from tasks.data.leaks import Identity
 from tasks.data.manifest import Row
 from tasks.data.problems import BadInput, Problems
-from tasks.data.splits import PARTS, check_classes, hold_out, split
+from tasks.data.splits import PARTS, hold_out, split
 
 
 class AudioManifest(Recordings):
@@ -45,7 +40,8 @@ class AudioManifest(Recordings):
         root: Where paths start that are not absolute; None = the table's own folder.
         strip: Beginning of paths that is left out, where the table is from another machine.
         times: What starts and ends count: seconds, or samples of the file.
-        label: Column of the label. Several labels of one clip are written ``drums|bass``.
+        label: Column of the label; several tags of a clip are written ``drums|bass``, or as a list in JSON, an empty
+            cell is none. Or the columns of zeros and ones that are a tag each, as a list or as ``tag_*``.
         fold_column: Column of the folds; it goes before a column ``split``. None = ``fold``, where there is no
             ``split``. Whole numbers are the folds' numbers; other names are numbered from 0 in sorted order.
         apart: Folds that are in no training set and in no cross-validation, such as recordings from another source;
@@ -55,7 +51,9 @@ class AudioManifest(Recordings):
         copies: Column that is empty for recordings and holds the recording's path for what was made from it (another
             rendering, a transposition). Copies only train, and never where their recording validates or tests.
         val: Share of the training rows that validates.
-        target: What a label is: one class, several classes, or a number.
+        target: What a label is: one class, several tags, or a number. None = tags where cells look so, else a class.
+        separator: Stands between the tags of a cell.
+        tags: The tags to learn; others are not looked at. None = all.
         sample_rate: Samples per second that every recording is converted to, in Hz.
         shift: Longest random shift in training, in seconds.
         test_shift: Longest random shift in validation and test, in seconds; a clip has the same one at every look.
@@ -72,13 +70,15 @@ class AudioManifest(Recordings):
         root: str | None = None,
         strip: str | None = None,
         times: Unit = "seconds",
-        label: str = "label",
+        label: str | list[str] = "label",
         fold_column: str | None = None,
         apart: list[int] | None = None,
         group: str | None = None,
         copies: str | None = None,
         val: float = 0.1,
-        target: Target = "class",
+        target: Target | None = None,
+        separator: str = "|",
+        tags: list[str] | None = None,
         sample_rate: int = 16000,
         shift: float = 0.0,
         test_shift: float = 0.0,
@@ -92,11 +92,13 @@ class AudioManifest(Recordings):
         self.group, self.copies = group, copies
         self.apart = list(apart or [])
         self.val, self.target, self.sample_rate = val, target, sample_rate
+        self.separator, self.tags = separator, tags
         self.shift, self.test_shift, self.shift_fill = shift, test_shift, shift_fill
 
     def rows(self) -> list[Row]:
         """The table's rows, read once; their paths are in the column ``path``, whatever the table calls it."""
-        named = (self.label, self.fold_column, self.group, self.copies)
+        labels = [self.label] if isinstance(self.label, str) else self.label
+        named = (*(label for label in labels if "*" not in label), self.fold_column, self.group, self.copies)
         # What only training needs, another corpus may lack.
         return self.table.rows([column for column in named if column and self.trained is None])
 
@@ -131,14 +133,16 @@ class AudioManifest(Recordings):
         """
         rows = self.rows()
         problems = Problems(self.manifest, on_bad=self.on_bad)
-        known = None
+        known, target = None, self.target
         if self.trained is not None:
-            self.trained.accept("multiclass" if self.target == "class" else self.target)
-            known, self.sample_rate = self.trained.spec["classes"], self.trained.spec["sample_rate"]
+            known, self.sample_rate, kind = (self.trained.spec[name] for name in ("classes", "sample_rate", "kind"))
+            target = target or ("class" if kind in ("binary", "multiclass") else kind)
+            self.trained.accept("multiclass" if target == "class" else target)
+        self.labels = Labels(rows, self.label, target=target, separator=self.separator, tags=self.tags)
         waves = self._read(rows, problems)
         asked = [row for row in rows if row.number in waves and self._asked(row)]
         usable = [row for row in rows if row.number in waves and not self._asked(row)]
-        targets, classes = read_targets(usable, self.label, self.target, partial(self.order_classes, problems), known)
+        targets, classes = self.labels.read(usable, partial(self.order_classes, problems), known)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if usable:
             new = self.all_new([digest(waves[row.number].numpy().tobytes()) for row in usable])
@@ -150,13 +154,12 @@ class AudioManifest(Recordings):
             parts = self.without_leaks(parts, partial(self._identity, waves=waves, targets=targets), problems)
         counts = []
         if parts["train"] and self.trained is None:
-            counts = self._class_counts(parts, targets, classes, problems)
+            counts = self.labels.count(parts, targets, classes, problems)
         problems.finish(total=len(rows))
+        self._say(usable, asked, targets)
 
         if asked:
             parts["predict"] = asked
-            say = rank_zero_info if self.trained is None else self.unsaid.append
-            say(f"{self.manifest}: {len(asked)} without a label are left to predict")
         nothing = torch.tensor([torch.nan])
         for name, members in parts.items():
             clips = [
@@ -173,16 +176,32 @@ class AudioManifest(Recordings):
             self._spec = dict(self.trained.spec)
             return
         self._spec = {
-            "kind": self.target if self.target != "class" else "binary" if len(classes) == 2 else "multiclass",
+            "kind": ("binary" if len(classes) == 2 else "multiclass")
+            if self.labels.target == "class"
+            else self.labels.target,
             "classes": classes,
             "channels": 1,
             "sample_rate": self.sample_rate,
             "train_size": len(parts["train"]),
             "class_counts": counts,
         }
-        if self.target == "regression":
+        if self.labels.target == "multilabel":
+            known_of = torch.stack([targets[row.number] for row in parts["train"]]).isfinite()
+            self._spec["known_counts"] = known_of.sum(0).tolist()
+        if self.labels.target == "regression":
             values = torch.stack([targets[row.number] for row in parts["train"]]).double()
             self._spec |= {"target_mean": values.mean(0).tolist(), "target_std": values.std(0).clamp(min=1e-8).tolist()}
+
+    def _say(self, usable: Sequence[Row], asked: Sequence[Row], targets: dict[int, Tensor]) -> None:
+        """Say what the table is taken for; of data for a model, once they are not refused."""
+        bare = sum(self.labels.target == "multilabel" and not bool((targets[row.number] != 0).any()) for row in usable)
+        for text in (
+            self.labels.said,
+            f"{bare} clips have no tag and count as negatives of all" if bare else "",
+            f"{len(asked)} without a label are left to predict" if asked else "",
+        ):
+            if text:
+                (rank_zero_info if self.trained is None else self.unsaid.append)(text)
 
     def _identity(self, row: Row, *, waves: dict[int, Tensor], targets: dict[int, Tensor]) -> Identity:
         keys: dict[str, Hashable] = {
@@ -191,7 +210,8 @@ class AudioManifest(Recordings):
         }
         if self.group and row.get(self.group) is not None:
             keys[self.group] = str(row[self.group])
-        return Identity(clip_name(row), row.where, keys, tuple(targets[row.number].flatten().tolist()))
+        target = tuple(None if isnan(one) else one for one in targets[row.number].flatten().tolist())
+        return Identity(clip_name(row), row.where, keys, target)
 
     def _has(self, column: str) -> bool:
         """Whether any row that trains or tests says something there."""
@@ -236,24 +256,21 @@ class AudioManifest(Recordings):
             ValueError: If something is missing or cannot be.
         """
         asked = self._asked(row)
-        needed = ["path", *([] if asked else [self.label])]
+        empty = {"path": row.get("path") is None, self.labels.column: not asked and self.labels.lacking(row)}
         if self.group and self._has(self.group):
-            needed.append(self.group)
-        for column in needed:
-            if row.get(column) is None:
-                raise ValueError(f"{column} is empty; fill it in or delete the row")
+            empty[self.group] = row.get(self.group) is None
+        if names := [name for name, bare in empty.items() if bare]:
+            raise ValueError(f"{' and '.join(names)} is empty; fill it in or delete the row")
         if asked:
             return
-        if self.target == "regression":
-            number(row, self.label)
-        for label in labels_of(row, self.label, self.target) if self.trained else ():
-            if self.trained and (wrong := self.trained.unknown(label)):
+        for name in self.labels.names(row):
+            if self.trained and (wrong := self.trained.unknown(name)):
                 raise ValueError(wrong)
 
     def _asked(self, row: Row) -> bool:
         """Whether a row is only to be predicted: it is marked so, or has no label, and a model has one to give."""
         marked = str(row.get("split") or "").lower() == "predict"
-        return marked or (self.trained is not None and row.get(self.label) is None)
+        return marked or (self.trained is not None and self.labels.lacking(row))
 
     def _parts(
         self, rows: Sequence[Row], targets: dict[int, Tensor], problems: Problems, *, new: bool
@@ -272,7 +289,7 @@ class AudioManifest(Recordings):
             return {"train": [], "val": [], "test": list(rows)}
         numbers = split(
             self._strata(rows, targets), groups=self._groups(rows), fold=self.fold, val=self.val, seed=self.seed,
-            stratify=self.target == "class",
+            stratify=self.labels.target == "class",
         )  # fmt: skip
         return {name: [rows[i] for i in numbers[name]] for name in PARTS}
 
@@ -309,7 +326,7 @@ class AudioManifest(Recordings):
             return parts
         train, val = hold_out(
             self._strata(rows, targets), groups=self._groups(rows), share=self.val, seed=self.seed,
-            stratify=self.target == "class",
+            stratify=self.labels.target == "class",
         )  # fmt: skip
         return {**parts, "train": [rows[i] for i in train], "val": [rows[i] for i in val]}
 
@@ -322,17 +339,3 @@ class AudioManifest(Recordings):
         files = [str((self.copies and row.get(self.copies)) or row["path"]) for row in rows]
         # Pieces of a file stay together, where there are files enough to divide; else they are leaks, and said to be.
         return files if self.copies or 2 < len(set(files)) < len(files) else None
-
-    def _class_counts(
-        self, parts: dict[str, list[Row]], targets: dict[int, Tensor], classes: list[str], problems: Problems
-    ) -> list[int]:
-        if self.target == "regression":
-            return []
-        if self.target == "class" and len(classes) < 2:
-            problems.stop(
-                f"column {self.label}", f"expected at least two classes, got {', '.join(classes)}; add the others"
-            )
-        labels = {name: [targets[row.number] for row in rows] for name, rows in parts.items()}
-        if self.target == "multilabel":
-            labels = {name: [hit for row in rows for hit in row.nonzero().flatten()] for name, rows in labels.items()}
-        return check_classes({name: [int(label) for label in rows] for name, rows in labels.items()}, classes, problems)

@@ -5,7 +5,7 @@ import random
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from tasks.data.balance import balanced
 from tasks.data.buckets import Buckets
 from tasks.data.crops import Crops, Whole
 from tasks.data.digests import digest_arrays
@@ -53,6 +54,8 @@ class PoolingData(LightningDataModule):
         on_bad: What to do with samples that cannot be used: raise one error that lists them all, or skip them.
         buckets: Divide the training samples by size into so many buckets; every batch comes from one, so that its
             samples are of similar size and little of it is padding (`tasks.data.buckets`). 1 = all together.
+        sampling: Show all training samples once an epoch, or draw as many with replacement, each class or label as
+            often as the others (`tasks.data.balance`); the task's ``balance`` weighs the loss instead.
         labelled: Training samples of each class that keep their labels; below 1 a share of each class's. They are shown
             so often that an epoch is as long as with all; the others are used by `consistency` alone. None = all.
         labelled_seed: Seed of their draw; None = ``seed``.
@@ -75,6 +78,7 @@ class PoolingData(LightningDataModule):
         seed: int = 0,
         on_bad: OnBad = "raise",
         buckets: int = 1,
+        sampling: Literal["all", "balanced"] = "all",
         labelled: int | float | None = None,
         labelled_seed: int | None = None,
         positive: str | None = None,
@@ -82,16 +86,12 @@ class PoolingData(LightningDataModule):
         case_matters: bool = False,
     ):
         super().__init__()
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.fold = fold
-        self.seed = seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.fold, self.seed = fold, seed
         self.on_bad: OnBad = on_bad
-        self.buckets = buckets
-        self.labelled = labelled
-        self.labelled_seed = seed if labelled_seed is None else labelled_seed
-        self.positive = positive
-        self.positive_because = ""
+        self.buckets, self.sampling = buckets, sampling
+        self.labelled, self.labelled_seed = labelled, seed if labelled_seed is None else labelled_seed
+        self.positive, self.positive_because = positive, ""
         self.case_matters = case_matters
         self.on_leak: OnLeak = on_leak
         self.leaked: set[str] | None = (
@@ -268,7 +268,9 @@ class PoolingData(LightningDataModule):
         if self._order_seed is None:
             self._order_seed = torch.initial_seed()  # the training's: epochs have seeds of their own later
         seed = seed_of(self._order_seed, number)
-        if self.buckets == 1:
+        if self.sampling == "balanced":
+            order: Shuffle = balanced(self, seed=seed)
+        elif self.buckets == 1:
             order = Shuffle(size, seed=seed)
         else:
             still = self.still("train")

@@ -38,6 +38,9 @@ def describe(data: PoolingData) -> Iterator[str]:
         if len(groups) < len(samples) and groups:
             parts.append(f"{len(groups)} groups")
         yield f"{part}: " + "; ".join(parts)
+        if spec["kind"] == "multilabel" and counts:
+            odd += _one_sided(data, part)
+            continue
         absent = [name for name in spec["classes"] if counts and not counts[name]]
         if absent and spec["kind"] != "regression":
             what = ", ".join(absent[:_NAMED]) + (", …" if len(absent) > _NAMED else "")
@@ -59,6 +62,16 @@ def class_counts(data: PoolingData, part: str) -> Counter[str]:
         hits = torch.stack([torch.as_tensor(target) for target in targets]) > 0
         return Counter(dict(zip(classes, hits.sum(0).tolist(), strict=True)))
     return Counter(classes[int(target)] for target in targets)
+
+
+def _one_sided(data: PoolingData, part: str) -> list[str]:
+    """A line for labels that no sample of a part has, or none lacks, if there are any."""
+    hits = torch.stack([torch.as_tensor(sample.target) for sample in data.samples(part)])
+    named = []
+    for what, value in (("no sample has", 1), ("none lacks", 0)):
+        if names := [name for name, hit in zip(data.spec["classes"], (hits == value).any(0), strict=True) if not hit]:
+            named.append(f"{what} {', '.join(names[:_NAMED])}" + (", …" if len(names) > _NAMED else ""))
+    return [f"in {part} {'; '.join(named)}: ap and auroc are means over the other labels"] if named else []
 
 
 def _alike(groups: Iterable[str | None]) -> Iterator[str]:

@@ -15,12 +15,13 @@ MISSING = {"", "n/a", "N/A", "#N/A", "NA", "<NA>", "NaN", "nan", "NULL", "null",
 
 
 class Row(dict[str, Any]):
-    """One row of a manifest: its columns, and where it stands."""
+    """One row of a manifest: its columns, where it stands, and which of its cells are ``blank``, not ``n/a``."""
 
     def __init__(self, values: dict[str, Any], *, manifest: Path, number: int):
-        super().__init__(values)
+        super().__init__({key: _value(value) for key, value in values.items()})
         self.manifest = manifest
         self.number = number
+        self.blank = {key for key, value in values.items() if isinstance(value, str) and not value.strip()}
 
     @property
     def where(self) -> str:
@@ -74,10 +75,7 @@ def read_manifest(path: str | Path, *, required: Sequence[str] = ("path", "label
             f"manifest {path.name}: expected the column{'s' * (len(missing) > 1)} {', '.join(missing)}, got {columns}; "
             "rename the columns, or name yours in the config"
         )
-    return [
-        Row({key: _value(value) for key, value in record.items()}, manifest=path, number=number)
-        for number, record in enumerate(records, start=1)
-    ]
+    return [Row(record, manifest=path, number=number) for number, record in enumerate(records, start=1)]
 
 
 def _value(value: Any) -> Any:

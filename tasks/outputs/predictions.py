@@ -216,6 +216,12 @@ def report(summary: dict[str, Any]) -> Iterator[str]:
     p = summary.get("permutation_test", {}).get("p", {})
     for name, result in summary["test"].items():
         yield f"test {_with_interval(name, result)}" + (f", p = {p[name]:.3g}" if name in p else "")
+    if summary["kind"] == "multilabel":
+        without = [name for name, one in summary.get("per_class", {}).items() if one["auroc"] is None]
+        if without:
+            few = ", ".join(without[:12]) + (", ..." if len(without) > 12 else "")
+            share = f"{len(without)} of {len(summary['classes'])} labels"
+            yield f"test ap and auroc leave out {share}, which all or none of the samples have: {few}"
     if p:
         test = summary["permutation_test"]
         yield f"p: {test['permutations']} permutations of the labels of {test['shuffled']}"

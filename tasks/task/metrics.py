@@ -175,7 +175,7 @@ class _MultilabelAP(MultilabelAveragePrecision):
         super().update(preds, _known(target))
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        return _mean_over_labels(self, binary_average_precision, zeros=False)
+        return _mean_over_labels(self, binary_average_precision)
 
 
 class _MultilabelAUROC(MultilabelAUROC):
@@ -183,18 +183,18 @@ class _MultilabelAUROC(MultilabelAUROC):
         super().update(preds, _known(target))
 
     def compute(self) -> Tensor:  # type: ignore[override]
-        return _mean_over_labels(self, binary_auroc, zeros=True)
+        return _mean_over_labels(self, binary_auroc)
 
 
-def _mean_over_labels(metric: Any, score: Callable[..., Tensor], *, zeros: bool) -> Tensor:
-    """The mean of a score of each label's known samples, over labels that have ones and, where needed, ``zeros``.
+def _mean_over_labels(metric: Any, score: Callable[..., Tensor]) -> Tensor:
+    """The mean of a score of each label's known samples, over labels that some have and some lack.
 
     Torchmetrics' own score fails at a label of which nothing is known.
     """
     preds, target = dim_zero_cat(metric.preds), dim_zero_cat(metric.target)
     found = []
     for p, t in zip(preds.T, target.T, strict=True):
-        if (t == 1).any() and (not zeros or (t == 0).any()):
+        if (t == 1).any() and (t == 0).any():
             found.append(score(p[t >= 0], t[t >= 0], validate_args=False))
     return torch.stack(found).mean() if found else torch.full((), torch.nan, device=preds.device)
 
