@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from tasks.audio.times import Unit
 
 Fill = Literal["wrap", "silence"]
+_GONE = 1e-3  # of the power, 30 dB below it: what is left of it is not the sound any more
 
 
 class Clip(TypedDict):
@@ -28,7 +29,13 @@ class Clip(TypedDict):
 
 
 def read_clip(
-    path: Path, *, sample_rate: int, start: float = 0.0, duration: float | None = None, unit: Unit = "seconds"
+    path: Path,
+    *,
+    sample_rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    unit: Unit = "seconds",
+    channel: int | None = None,
 ) -> Tensor:
     """Read a recording, or a part of it, as mono at a sampling rate.
 
@@ -41,12 +48,14 @@ def read_clip(
         start: Where to start.
         duration: How much to read; everything up to the end unless given.
         unit: Of both: seconds, or samples of the file.
+        channel: Which channel is read, from 0; None = the mean of all.
 
     Returns:
         (S,) samples, full scale being ±1.
 
     Raises:
-        ValueError: If the file is missing, unreadable, truncated or silent, holds NaN or inf, or ends before the part.
+        ValueError: If the file is missing, unreadable or truncated, holds NaN or inf, or ends before the part, or if
+            nothing is left to hear: it is silent or constant, its channels cancel, or all is above half the rate.
     """
     if not path.is_file():
         raise ValueError("file does not exist; correct the path or leave it out")
@@ -64,12 +73,36 @@ def read_clip(
         ) from error
     if len(data) < count:
         raise ValueError(f"truncated: expected {count} samples from its header, got {len(data)}; copy the file again")
-    wave = torch.from_numpy(data).mean(1)
+    wave = _mono(torch.from_numpy(data), channel)
+    converted = _resample(wave, rate, sample_rate)
+    if converted.square().mean() < _GONE * wave.square().mean():
+        raise ValueError(
+            f"nearly all of it is above {sample_rate / 2:g} Hz and lost at {sample_rate} Hz; raise --data.sample_rate, "
+            "or leave it out"
+        )
+    return converted
+
+
+def _mono(channels: Tensor, channel: int | None) -> Tensor:
+    """One channel of (S, C), or the mean of all."""
+    total = channels.shape[1]
+    if channel is not None and not 0 <= channel < total:
+        raise ValueError(f"channel: expected 0 to {total - 1}, as the file has {total}, got {channel}; choose another")
+    wave = channels.mean(1) if channel is None else channels[:, channel]
     if not wave.isfinite().all():
         raise ValueError(f"{int((~wave.isfinite()).sum())} samples are NaN or inf; export the file again")
+    loudness = channels.square().mean()
+    if channel is None and wave.square().mean() < _GONE * loudness:
+        raise ValueError(
+            f"its {total} channels cancel each other in their mean (one is another turned around); take one of them "
+            "with --data.channel 0"
+        )
     if not wave.any():
-        raise ValueError("silent: every sample is zero; choose another part or leave it out")
-    return _resample(wave, rate, sample_rate)
+        quiet = " in this channel" if loudness > 0 else ""
+        raise ValueError(f"silent{quiet}: every sample is zero; choose another part or leave it out")
+    if len(wave) > 1 and bool((wave == wave[0]).all()):
+        raise ValueError(f"constant: every sample is {float(wave[0]):.3g}; choose another part or leave it out")
+    return wave
 
 
 def _part(start: float, duration: float | None, frames: int, rate: int) -> tuple[int, int]:

@@ -40,6 +40,7 @@ class AudioManifest(Recordings):
         root: Where paths start that are not absolute; None = the table's own folder.
         strip: Beginning of paths that is left out, where the table is from another machine.
         times: What starts and ends count: seconds, or samples of the file.
+        channel: The channel of each file that is read, from 0; None = the mean of all.
         label: Column of the label; several tags of a clip are written ``drums|bass``, or as a list in JSON, an empty
             cell is none. Or the columns of zeros and ones that are a tag each, as a list or as ``tag_*``.
         fold_column: Column of the folds; it goes before a column ``split``. None = ``fold``, where there is no
@@ -70,6 +71,7 @@ class AudioManifest(Recordings):
         root: str | None = None,
         strip: str | None = None,
         times: Unit = "seconds",
+        channel: int | None = None,
         label: str | list[str] = "label",
         fold_column: str | None = None,
         apart: list[int] | None = None,
@@ -87,7 +89,9 @@ class AudioManifest(Recordings):
     ):
         super().__init__(**base)
         self.manifest = manifest
-        self.table = Table(manifest, pattern=pattern, path_column=path_column, root=root, strip=strip, times=times)
+        self.table = Table(
+            manifest, pattern=pattern, path_column=path_column, root=root, strip=strip, times=times, channel=channel
+        )
         self.label, self.fold_column = label, fold_column
         self.group, self.copies = group, copies
         self.apart = list(apart or [])
@@ -194,11 +198,13 @@ class AudioManifest(Recordings):
 
     def _say(self, usable: Sequence[Row], asked: Sequence[Row], targets: dict[int, Tensor]) -> None:
         """Say what the table is taken for; of data for a model, once they are not refused."""
+        low, least = self.table.lower(self.sample_rate), min(self.table.rates.values(), default=0)
         bare = sum(self.labels.target == "multilabel" and not bool((targets[row.number] != 0).any()) for row in usable)
         for text in (
             self.labels.said,
             f"{bare} clips have no tag and count as negatives of all" if bare else "",
             f"{len(asked)} without a label are left to predict" if asked else "",
+            f"{low}; --data.sample_rate {least} takes no more than all have" if low and self.trained is None else low,
         ):
             if text:
                 (rank_zero_info if self.trained is None else self.unsaid.append)(text)

@@ -60,7 +60,7 @@ def to_bins(
     """Bring maps of the network's cells to the bins of each clip's own spectrogram.
 
     Args:
-        maps: (B, F', T').
+        maps: (B, F', T'); rows that each stand for all bands, such as cepstral coefficients, are summed.
         frames: Number of frames of each clip.
         cells: Number of cells of each clip along time; what lies beyond is cut off and changes nothing before.
         bands: Number of mel bands F.
@@ -70,6 +70,8 @@ def to_bins(
     Returns:
         For each clip (F, frames).
     """
+    if stride[0] >= bands:
+        maps = maps.sum(1, keepdim=True)
     return [
         upsample(one[:, :valid], (bands, count), stride=stride, first=first)
         for one, count, valid in zip(maps, frames, cells, strict=True)

@@ -1,8 +1,10 @@
 """A table or folder of recordings: its rows, and the sound that each means."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import soundfile
 from torch import Tensor
 
 from tasks.audio.clips import read_clip
@@ -22,6 +24,7 @@ class Table:
         root: Where paths start; None = the table's folder.
         strip: Beginning of paths that is left out.
         times: What starts and ends count.
+        channel: The channel that is read; None = the mean of all.
     """
 
     def __init__(
@@ -33,10 +36,12 @@ class Table:
         root: str | None,
         strip: str | None,
         times: Unit,
+        channel: int | None,
     ):
         self.path, self.pattern, self.path_column = Path(path), pattern, path_column
         self.folder = Path(root) if root else self.path if self.path.is_dir() else self.path.parent
-        self.strip, self.times = strip, times
+        self.strip, self.times, self.channel = strip, times, channel
+        self.rates: dict[Path, int] = {}  # of the files that were heard
         self.files: dict[int, Path] = {}  # of the rows that were heard, by their numbers
         self._rows: list[Row] = []
 
@@ -72,4 +77,19 @@ class Table:
             raise ValueError(f"path: expected a path, or an object with file, got {row['path']}; correct the row")
         file = self.files[row.number] = locate(str(row["path"]), self.folder, self.strip)
         start, duration, unit = part_of(row, self.times)
-        return read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit)
+        wave = read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit, channel=self.channel)
+        if file not in self.rates:
+            self.rates[file] = soundfile.info(file).samplerate
+        return wave
+
+    def lower(self, sample_rate: int) -> str:
+        """A line for files whose own rate is lower than what they are converted to; nothing where there is none."""
+        low = Counter(rate for rate in self.rates.values() if rate < sample_rate)
+        if not low:
+            return ""
+        rates = ", ".join(f"{count} at {rate} Hz" for rate, count in sorted(low.items()))
+        some = "; classes that have more of them can be told by that" if low.total() < len(self.rates) else ""
+        return (
+            f"{low.total()} of {len(self.rates)} files have a lower rate than {sample_rate} Hz ({rates}): above half "
+            f"of their rate their spectrograms are empty{some}"
+        )

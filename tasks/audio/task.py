@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.audio.cepstrum import Network, prepared
 from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.encoder import OwnNetwork, SpectrogramNet, valid_frames
 from tasks.audio.floors import audio_floors
@@ -52,6 +53,8 @@ class AudioTask(PoolingTask):
         hop_ms: Time between frames in ms.
         f_min: Lowest frequency of the spectrogram in Hz.
         range_db: Range below a clip's peak that is kept, in dB.
+        mfcc: Give the network so many cepstral coefficients (`tasks.audio.cepstrum`); 0 = the bands as they are.
+        standardise: Bring each band, or coefficient, to mean 0 and variance 1 over its clip.
         pitch: Augmentation: largest random transposition, in semitones.
         colour_db: Augmentation: random smooth gain over frequency, standard deviation in dB.
         noise_db: Augmentation: independent noise on the spectrogram, standard deviation in dB.
@@ -86,6 +89,8 @@ class AudioTask(PoolingTask):
         hop_ms: float = 10.0,
         f_min: float = 30.0,
         range_db: float = 80.0,
+        mfcc: int = 0,
+        standardise: bool = False,
         pitch: float = 0.0,
         colour_db: float = 0.0,
         noise_db: float = 0.0,
@@ -101,14 +106,14 @@ class AudioTask(PoolingTask):
         rate, own = spec["sample_rate"], None
         if encoder is not None:
             hop = round(hop_ms * rate / 1000)
-            own = OwnNetwork(encoder, encoder_args or {}, mels=mels, hop=hop, sample_rate=rate)
+            own = OwnNetwork(encoder, encoder_args or {}, mels=mfcc or mels, hop=hop, sample_rate=rate)
             if own.waveform and any((pitch, colour_db, noise_db, mask_bands, mask_frames)):
                 raise ValueError(
                     "pitch, colour_db, noise_db, mask_bands and mask_frames change spectrograms, and the encoder takes "
                     "waveforms; set them to 0"
                 )
         self.axis, self.bands = pool, mels
-        self.rows, frames = (mels, 1.0) if own is None else (own.bands, own.cell[1])
+        self.rows, frames = (mfcc or mels, 1.0) if own is None else (own.bands, own.cell[1])
         self.pattern = {
             "hidden": pattern_channels,
             "layers": pattern_layers,
@@ -132,15 +137,11 @@ class AudioTask(PoolingTask):
             mask_bands=mask_bands,
             mask_frames=mask_frames,
         )
-        self.encoder: SpectrogramNet | OwnNetwork = own or SpectrogramNet(
-            widths,
-            stride=STRIDES[pool],
-            halvings=halvings,
-            relative=relative,
-            onsets=onsets,
-            position=position,
+        network = own or SpectrogramNet(
+            widths, stride=STRIDES[pool], halvings=halvings, relative=relative, onsets=onsets, position=position,
             dropout=dropout,
-        )
+        )  # fmt: skip
+        self.encoder: Network = prepared(network, mels, mfcc=mfcc, standardise=standardise)
 
     def build_head(self) -> nn.Module:
         """Read the axis that is left: linear over frequency, templates over time."""
@@ -195,7 +196,8 @@ class AudioTask(PoolingTask):
         """The centres of the network's cells, (1, F', T', 2)."""
         (high, long), (low, early) = self.encoder.cell, self.encoder.first
         known = self.spectrogram.frequencies().to(x.device, torch.float)
-        place = (low + high * torch.arange(x.shape[2], device=x.device)).clamp(0, len(known) - 1)
+        place = low + high * torch.arange(x.shape[2], device=x.device)
+        place = (place % len(known)).clamp(max=len(known) - 1)  # what stands for all bands is in their middle
         below, above = known[place.floor().long()], known[place.ceil().long()]
         bands = below + (place - place.floor()) * (above - below)
         frame_s = self.spectrogram.hop / self.spectrogram.sample_rate

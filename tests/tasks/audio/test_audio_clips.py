@@ -146,3 +146,42 @@ def test_a_batch_keeps_lengths_and_pads_with_zeros():
     assert batch["wave"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert batch["lengths"].tolist() == [3, 5]
     assert batch["id"] == ["a", "a"]
+
+
+NOISE = np.random.default_rng(3).standard_normal(RATE) * 0.1
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.stack([NOISE, -NOISE], 1), "its 2 channels cancel each other in their mean .* with --data.channel 0"),
+        (np.stack([NOISE, -NOISE * 0.99], 1), "its 2 channels cancel each other"),
+        (np.full(RATE, 0.25), "constant: every sample is 0.25; choose another part"),
+    ],
+    ids=["antiphase", "nearly antiphase", "constant"],
+)
+def test_what_is_lost_on_the_way_to_mono_is_said(tmp_path, samples, message):
+    path = write(tmp_path, samples)
+    with pytest.raises(ValueError, match=message):
+        read_clip(path, sample_rate=RATE)
+
+
+def test_a_channel_may_be_chosen(tmp_path):
+    path = write(tmp_path, np.stack([NOISE, -NOISE, 0 * NOISE], 1), subtype="FLOAT")
+    for number, sign in enumerate((1, -1)):
+        found = read_clip(path, sample_rate=RATE, channel=number)
+        torch.testing.assert_close(found, torch.from_numpy(NOISE * sign).float())
+    with pytest.raises(ValueError, match="silent in this channel: every sample is zero"):
+        read_clip(path, sample_rate=RATE, channel=2)
+    with pytest.raises(ValueError, match="channel: expected 0 to 2, as the file has 3, got 3; choose another"):
+        read_clip(path, sample_rate=RATE, channel=3)
+    half = write(tmp_path, np.stack([NOISE, 0 * NOISE], 1), subtype="FLOAT")
+    torch.testing.assert_close(read_clip(half, sample_rate=RATE), torch.from_numpy(NOISE / 2).float())
+
+
+def test_a_sound_above_the_new_rate_is_said_to_be_lost(tmp_path):
+    path = write(tmp_path, sine(7000, 1, RATE))
+    with pytest.raises(
+        ValueError, match=r"nearly all of it is above 4000 Hz and lost at 8000 Hz; raise --data.sample_r"
+    ):
+        read_clip(path, sample_rate=8000)

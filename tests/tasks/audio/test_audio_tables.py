@@ -190,3 +190,18 @@ def test_folders_may_be_classes(tones):
         ("100 Hz/03.wav", "100 Hz"),
     ]
     assert len(rows) == 12
+
+
+def test_files_that_leave_bands_empty_are_said(tones, caplog):
+    for one in tones.rows[:5]:
+        wave, _ = soundfile.read(tones.folder / one["path"])
+        tones.write(one["path"], wave[::2], rate=8000)
+    with caplog.at_level("INFO"):
+        AudioManifest(tones.manifest(), fold=1).setup()
+    said = "\n".join(record.getMessage() for record in caplog.records)
+    assert "5 of 12 files have a lower rate than 16000 Hz (5 at 8000 Hz): above half of their rate their" in said
+    assert "classes that have more of them can be told by that; --data.sample_rate 8000 takes no more than" in said
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        AudioManifest(tones.manifest(), fold=1, sample_rate=8000).setup()
+    assert "lower rate" not in "\n".join(record.getMessage() for record in caplog.records)
