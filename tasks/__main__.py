@@ -21,6 +21,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
   python -m tasks search --index embeddings.parquet --query ID|FILE|SMILES      the samples that are most like one
   python -m tasks curate -c CONFIG --out DIR --duplicates       copies, leaks and what is beside the question
+  python -m tasks match -c CONFIG -c configs/audio/match.yaml    two towers: samples and what is said of them
   python -m tasks judge -c CONFIG --ckpt_path best              maps beside the truth and other maps
   python -m tasks diagnose -c CONFIG --ckpt_path best           what pool and network do to patterns, mixtures, shifts
   python -m tasks results --data DIR [--only mutag]             the numbers of the README, each by its command
@@ -29,7 +30,7 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
 
 _COMMANDS = (
     "results", "crossval", "compare", "floors", "heads", "embed", "judge", "diagnose", "explain", "pretrain", "probe",
-    "search", "curate",
+    "search", "curate", "match",
 )  # fmt: skip
 
 # Said by Lightning of small data on a laptop, or of its own innards; nothing a user should do anything about.

@@ -3,8 +3,6 @@
 import argparse
 import inspect
 import json
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from tasks.commands.checkpoints import checkpoint, fits, pretrained, read
 from tasks.commands.cli import CLI, DEFAULTS, run_cli
-from tasks.commands.configs import read_configs
+from tasks.commands.inner import given, own_options
 from tasks.data.base import PoolingData
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import run_folder
@@ -22,9 +20,6 @@ from tasks.outputs.curves import draw_curves
 from tasks.outputs.files import whole
 from tasks.pretrain.data import PretrainData
 from tasks.pretrain.task import PretrainTask
-
-SECTIONS = ("run", "model", "data", "trainer", "seed_everything", "ckpt_path")
-"""What pretraining takes of a config that `fit` takes, too: there is no test, no best epoch and nothing to stop by."""
 
 INNER = {"model": ("task", PretrainTask), "data": ("source", PretrainData)}
 """Where a config's own model and data stand inside of those of pretraining."""
@@ -100,13 +95,8 @@ def pretrain(args: list[str]) -> Path | None:
     if not args or args[0] in ("-h", "--help"):
         options().print_help()
         return None
-    configs, flags = split_configs(args)
-    merged: dict[str, Any] = {}
-    for path in configs:
-        merged = deep_merge(merged, nested(read_configs([path])))
-    given = [f"--config={json.dumps(merged)}"] if merged else []
     cli = run_cli(
-        ["fit", *given, *map(inner_flag, flags)],
+        ["fit", *given(args, INNER)],
         cli_class=PretrainCLI,
         subcommands=("fit",),
         classes=(PretrainTask, PretrainData),
@@ -130,76 +120,3 @@ def options() -> argparse.ArgumentParser:
             text = " ".join(f"{said[name]} [{default}]".split()).replace("%", "%%")
             own.add_argument(f"--{section}.{name}", metavar="VALUE", help=text)
     return own
-
-
-def split_configs(args: list[str]) -> tuple[list[str], list[str]]:
-    """The config files among arguments, and the rest.
-
-    Example:
-        >>> split_configs(["-c", "a.yaml", "--model.lr", "1", "--config=b.yaml"])
-        (['a.yaml', 'b.yaml'], ['--model.lr', '1'])
-    """
-    configs, rest, waiting = [], [], False
-    for one in args:
-        if waiting:
-            configs.append(one)
-        elif one.startswith(("--config=", "-c=")):
-            configs.append(one.partition("=")[2])
-        elif one not in ("-c", "--config"):
-            rest.append(one)
-        waiting = not waiting and one in ("-c", "--config")
-    return configs, rest
-
-
-def nested(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of `fit` as one of pretraining: its model and data inside of those, but for options that are theirs.
-
-    Example:
-        >>> nested({"model": {"class_path": "my.Task", "init_args": {"hidden": 8, "depth": 2}}, "early_stopping": {}})
-        {'model': {'hidden': 8, 'task': {'class_path': 'my.Task', 'init_args': {'depth': 2}}}}
-    """
-    made = {name: config[name] for name in SECTIONS if name in config}
-    for section, (name, kind) in INNER.items():
-        values = dict(made.get(section) or {})
-        if values and name not in values:
-            options = dict(values.pop("init_args", {}))
-            outer = {option: options.pop(option) for option in own_options(kind) if option in options}
-            outer |= {option: values.pop(option) for option in own_options(kind) if option in values}
-            inside = {**values, **({"init_args": options} if options else {})}
-            made[section] = {**outer, **({name: inside} if inside else {})}
-    return made
-
-
-def inner_flag(flag: str) -> str:
-    """A flag of `fit` as one of pretraining.
-
-    Example:
-        >>> inner_flag("--data.root=x"), inner_flag("--model.lr"), inner_flag("--model.init_args.depth=3")
-        ('--data.source.root=x', '--model.lr', '--model.task.init_args.depth=3')
-    """
-    found = re.match(r"--(model|data)(?=[.=]|$)(?:\.(\w+))?", flag)
-    if found is None or found[2] in own_options(INNER[found[1]][1]):
-        return flag
-    name = INNER[found[1]][0]
-    return flag if found[2] == name else flag.replace(f"--{found[1]}", f"--{found[1]}.{name}", 1)
-
-
-def own_options(kind: type) -> list[str]:
-    """The options of a class."""
-    return [name for name in inspect.signature(kind).parameters if name not in ("task", "source")]
-
-
-def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two trees of settings, the second over the first.
-
-    Example:
-        >>> deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
-        {'a': {'b': 1, 'c': 3}}
-    """
-    merged = dict(below)
-    for name, value in above.items():
-        earlier = merged.get(name)
-        if isinstance(earlier, Mapping) and isinstance(value, Mapping):
-            value = deep_merge(earlier, value)
-        merged[name] = value
-    return merged

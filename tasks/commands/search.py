@@ -14,6 +14,7 @@ from tasks.commands.show import Shower
 from tasks.commands.tables import write_csv
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
+from tasks.match.task import Queries, load_match
 from tasks.outputs.predictions import safe
 from tasks.outputs.report import write_report
 from tasks.search.index import Index
@@ -36,8 +37,9 @@ def search(args: list[str]) -> Path:
 
     Vectors are compared by their cosine after PCA-whitening (`tasks.search.whitening`), fitted to the table. A query
     is an id of the table, which is left out of its own answer, or what `explain` reads: a sound file, a NIfTI file, a
-    graph ``FOLDER/NAME-17``, a SMILES; that is embedded by the checkpoint which the table names. Up to 100 000 vectors
-    all are compared; of more, faiss asks an index (`tasks.search.approximate`), which ``--save`` keeps.
+    graph ``FOLDER/NAME-17``, a SMILES; that is embedded by the checkpoint which the table names. In a table of `match`
+    a query that is neither an id nor a file is a text. Up to 100 000 vectors all are compared; of more, faiss asks an
+    index (`tasks.search.approximate`), which ``--save`` keeps.
 
     Args:
         args: ``--index`` (a table or a saved folder), ``--query ONE [MORE ...]``, ``-k 10``, ``--whiten 64``
@@ -55,7 +57,7 @@ def search(args: list[str]) -> Path:
     own.add_argument("--index", type=Path, required=True, help="embeddings.parquet or .npz, or a folder of --save")
     own.add_argument("--query", nargs="+", default=[], help="ids of the table, files, graphs as FOLDER/NAME-17, SMILES")
     own.add_argument("-k", type=int, default=10, help="how many neighbours")
-    own.add_argument("--whiten", type=int, default=64, help="directions that PCA-whitening keeps; 0 = plain cosine")
+    own.add_argument("--whiten", type=int, help="directions that PCA-whitening keeps; 64, of two towers 0 = plain")
     own.add_argument(
         "--kind", choices=("exact", "HNSW", "IVF", "IVF-SQ8"), help="by the number of vectors unless given"
     )
@@ -64,8 +66,9 @@ def search(args: list[str]) -> Path:
     own.add_argument("--ckpt_path", default="", help="what embeds a query that is no id; the table's unless given")
     own.add_argument("--output", type=Path, help="where to write; search_N beside the index unless given")
     chosen, rest = own.parse_known_args(args)
-    if chosen.k < 1 or chosen.whiten < 0:
-        raise BadInput(f"search: expected -k from 1 and --whiten from 0, got {chosen.k} and {chosen.whiten}")
+    for name, value, least in (("-k", chosen.k, 1), ("--whiten", chosen.whiten, 0)):
+        if value is not None and value < least:
+            raise BadInput(f"search: expected {name} from {least}, got {value}")
     if not chosen.query and not chosen.save:
         raise BadInput("search: expected --query or --save, got neither; say what is looked for")
 
@@ -114,7 +117,9 @@ def _index(chosen: argparse.Namespace) -> Index:
     if chosen.index.is_dir():
         index = Index.load(chosen.index)
     else:
-        index = Index.of(read_table(chosen.index), dims=chosen.whiten, kind=chosen.kind)
+        table = read_table(chosen.index)
+        usual = 0 if table.about.get("match") else 64  # two towers learned what angles mean, between them, too
+        index = Index.of(table, dims=usual if chosen.whiten is None else chosen.whiten, kind=chosen.kind)
     if chosen.add:
         index.append(read_table(chosen.add))
     return index
@@ -125,7 +130,7 @@ def _queries(chosen: argparse.Namespace, index: Index, *, draw: bool) -> tuple[l
     rows = {name: number for number, name in enumerate(index.ids)}
     given = chosen.ckpt_path or index.about.get("checkpoint", "")
     unknown = [name for name in chosen.query if name not in rows]
-    task = None
+    task, towers = None, None
     if unknown or draw:
         if not given:
             raise BadInput(f"{chosen.index} does not say which checkpoint made it; give --ckpt_path FILE")
@@ -136,13 +141,20 @@ def _queries(chosen: argparse.Namespace, index: Index, *, draw: bool) -> tuple[l
                 f"{path} is not the checkpoint that made {chosen.index} (its content is another); embed the samples "
                 "again, or give --ckpt_path of the one that did"
             )
-        task = load_task(path, index.about.get("task"))
+        if index.about.get("match"):
+            towers = Queries(load_match(path))
+            task = towers.match.first
+        else:
+            task = load_task(path, index.about.get("task"))
     queries, wrong = [], []
     for name in chosen.query:
         if name in rows:
             queries.append(Query(name, np.asarray(index.vectors[rows[name]]), rows[name]))
             continue
         try:
+            if towers is not None:
+                queries.append(Query(name, index.prepare(towers.vector(name).numpy()[None])[0]))
+                continue
             assert task is not None
             batch = task.read(name)
             with torch.no_grad():

@@ -24,7 +24,8 @@ class VectorTable(NamedTuple):
     columns: Mapping[str, list[Any]] = {}
     """What else is known of each: part, target, ..."""
     about: Mapping[str, Any] = {}
-    """Of the table: ``shape`` of a vector before it was made flat, ``checkpoint`` that made it and its ``digest``."""
+    """Of the table: ``shape`` of a vector before it was made flat, ``checkpoint`` that made it and its ``digest``, and
+    ``match`` if that has two towers."""
 
     def row(self, name: str) -> int:
         """The row of an id.
@@ -100,7 +101,7 @@ def _from_parquet(path: Path) -> VectorTable:
     else:
         vectors = np.empty((0, 0), np.float32)
     metadata = {key.decode(): value.decode() for key, value in (read.schema.metadata or {}).items()}
-    own = {"shape", "checkpoint", "digest", "task"}
+    own = {"shape", "checkpoint", "digest", "task", "match"}
     about = {name: json.loads(value) for name, value in metadata.items() if name in own}
     columns = {name: read.column(name).to_pylist() for name in read.column_names if name not in ("id", "vector")}
     return VectorTable([str(one) for one in read.column("id").to_pylist()], vectors, columns, about)

@@ -131,9 +131,11 @@ def test_every_config_parses_and_says_its_command(path, monkeypatch, capsys):
 
     name = f"configs/{path.parent.name}/{path.name}"
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    said = re.findall(rf"python -m tasks (fit|crossval|pretrain) ((?:-c \S+ )*-c {name})(?= |$)", header, re.MULTILINE)
+    said = re.findall(
+        rf"python -m tasks (fit|crossval|pretrain|match) ((?:-c \S+ )*-c {name})(?= |$)", header, re.MULTILINE
+    )
     assert said
-    command = "pretrain" if said[0][0] == "pretrain" else "fit"
+    command = "fit" if said[0][0] == "crossval" else said[0][0]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["tasks"])
     with pytest.raises(SystemExit) as stopped:

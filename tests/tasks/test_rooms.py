@@ -14,9 +14,10 @@ ROOMS = {
     "outputs": {"task", "data"},
     "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
+    "match": {"pretrain", "task", "data"},
     "search": {"data", "extras"},
     "curate": {"search", "outputs", "data"},
-    "commands": {"curate", "search", "frozen", "pretrain", "outputs", "maps", "task", "tiles", "data"},
+    "commands": {"match", "curate", "search", "frozen", "pretrain", "outputs", "maps", "task", "tiles", "data"},
     **{modality: {"outputs", "maps", "task", "tiles", "data", "extras"} for modality in ("graph", "audio", "volume")},
 }
 

@@ -87,7 +87,7 @@ def test_what_cannot_be_searched_is_said(walked, capsys):
         return str(stop.value)
 
     assert "expected --query or --save, got neither" in says()
-    assert "expected -k from 1 and --whiten from 0, got 0 and 64" in says("--query", read.ids[0], "-k", "0")
+    assert "expected -k from 1, got 0" in says("--query", read.ids[0], "-k", "0")
     both = says("--query", "nowhere/X-1", "nothing.txt")
     assert both.startswith("error: these queries cannot be answered:")
     assert "nowhere/X-1: neither an id of the index nor readable" in both
