@@ -12,13 +12,14 @@ HELP = """Train, test and explain pooled classifiers and regressors on graphs, a
   python -m tasks test -c CONFIG --ckpt_path best               test the newest run's best checkpoint
   python -m tasks predict -c CONFIG --ckpt_path FILE            predictions and maps
   python -m tasks explain --ckpt_path FILE --input FILE ...     prediction, picture and map of a file
+  python -m tasks predict --ckpt_path FILE --input FILE ... [--window 1.0]      predictions of files; curves and events
   python -m tasks crossval -c CONFIG [--seeds 0,1,2]            every fold: mean, sd and rows
   python -m tasks compare -c CONFIG --reductions mean,max,attention:heads=4     pools on the same folds and seeds
   python -m tasks floors -c CONFIG                              what simple baselines reach on the same folds
   python -m tasks heads -c CONFIG [--hidden 0,256]              pooled head beside flatten + fully connected layers
   python -m tasks pretrain -c CONFIG --model.objective ntxent   train its encoder without labels: ntxent, dino, masked
   python -m tasks probe -c CONFIG --ckpt_path best              frozen features beside their floors, with few labels
-  python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples as one table
+  python -m tasks embed -c CONFIG --ckpt_path best              the vectors of all samples, or of --input FILE
   python -m tasks search --index embeddings.parquet --query ID|FILE|SMILES      the samples that are most like one
   python -m tasks curate -c CONFIG --out DIR --duplicates       copies, leaks and what is beside the question
   python -m tasks match -c CONFIG -c configs/audio/match.yaml    two towers: samples and what is said of them
@@ -54,7 +55,9 @@ def main(args: list[str] | None = None) -> None:
         print(HELP)
         return
     try:
-        if given[0] in _COMMANDS:  # each in its own file, under its own name
+        if given[0] in _COMMANDS or (
+            given[0] == "predict" and "--input" in given
+        ):  # each in its own file, under its own name
             if given[0] != "pretrain":  # other processes of it are started by what is there
                 sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
             getattr(importlib.import_module(f"tasks.commands.{given[0]}"), given[0])(given[1:])

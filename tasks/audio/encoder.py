@@ -74,10 +74,11 @@ class SpectrogramNet(nn.Module):
         """Cells along time of a clip of so many frames."""
         return (length - 1) // self.cell[1] + 1
 
-    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode a batch of spectrograms."""
+    def forward(self, x: Tensor, frames: Tensor, mean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Encode a batch of spectrograms; of a part of a clip, ``mean`` is that of the whole, (B, 1, F, 1)."""
         if self.relative:
-            x = zero_beyond(x - x.sum(-1, keepdim=True) / frames[:, None, None, None], frames)
+            mean = x.sum(-1, keepdim=True) / frames[:, None, None, None] if mean is None else mean
+            x = zero_beyond(x - mean, frames)
         if self.onsets:
             x = torch.cat([x, x.diff(dim=-1, prepend=x[..., :1]).clamp(min=0)], 1)
         x = self.norm(x)

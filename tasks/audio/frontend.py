@@ -50,16 +50,24 @@ class LogMel(nn.Module):
 
     def forward(self, wave: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the spectrogram; frames beyond a clip's length are zero."""
-        with torch.autocast(
-            wave.device.type, enabled=False
-        ):  # the squares of quiet samples underflow in half precision
-            power = self.mel(wave.float())  # (B, F, T)
+        power = self.power(wave)
         frames = self.count(lengths)
         keep = (torch.arange(power.shape[-1], device=power.device) < frames[:, None])[:, None]  # (B, 1, T)
         power = power * keep
-        peak = power.amax((1, 2), keepdim=True).clamp(min=1e-20)
-        level = 1 + 10 / self.range_db * (power / peak).clamp(min=1e-12).log10()
-        return (level.clamp(min=0) * keep)[:, None], frames
+        return (self.level(power, power.amax((1, 2), keepdim=True)) * keep)[:, None], frames
+
+    def power(self, wave: Tensor) -> Tensor:
+        """Power in each band, (B, F, T)."""
+        with torch.autocast(
+            wave.device.type, enabled=False
+        ):  # the squares of quiet samples underflow in half precision
+            power: Tensor = self.mel(wave.float())
+        return power
+
+    def level(self, power: Tensor, peak: Tensor) -> Tensor:
+        """Level of each bin below the peak of its clip, (B, 1, 1), between 0 and 1."""
+        level = 1 + 10 / self.range_db * (power / peak.clamp(min=1e-20)).clamp(min=1e-12).log10()
+        return level.clamp(min=0)
 
     def count(self, lengths: Tensor) -> Tensor:
         """Number of frames of clips of so many samples."""

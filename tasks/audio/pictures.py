@@ -13,6 +13,8 @@ from tasks.audio.sounds import Box
 from tasks.outputs.drawing import TRUTH, bar, canvas, centred, outline_legend, save
 
 _TICKS = (62.5, 125, 250, 500, 1000, 2000, 4000, 8000, 16000)  # Hz
+_COLUMNS = 1500
+"""Frames that a picture has room for."""
 
 
 def draw_spectrogram(
@@ -47,6 +49,10 @@ def draw_spectrogram(
         ``path``.
     """
     spectrum, evidence = spectrum.float().cpu(), evidence.float().cpu()
+    if spectrum.shape[1] > _COLUMNS:
+        together = -(-spectrum.shape[1] // _COLUMNS)
+        spectrum, frame_s = _fewer(spectrum, together, torch.amax), frame_s * together
+        evidence = _fewer(evidence, together, torch.sum)
     bands, frames = spectrum.shape
     time_curve, band_curve = pooled != "time", pooled != "frequency"
     figure = canvas(9, 5.6 if time_curve else 4.6)
@@ -125,6 +131,12 @@ def paint_spectrogram(
     all_axes[-1].set_xlabel("time (s)")
     figure.suptitle(title, fontsize=10)
     return save(figure, path)
+
+
+def _fewer(x: Tensor, together: int, join: Callable[..., Tensor]) -> Tensor:
+    """Columns of (F, T), so many as one."""
+    padded = torch.nn.functional.pad(x, (0, -x.shape[1] % together))
+    return join(padded.reshape(len(x), -1, together), dim=2)
 
 
 def _curve(fill: Callable[..., Any], places: Tensor, sums: Tensor) -> None:

@@ -2,24 +2,19 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tasks.audio.cepstrum import Network, prepared
-from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.encoder import OwnNetwork, SpectrogramNet, valid_frames
+from tasks.audio.files import AudioFiles
 from tasks.audio.floors import audio_floors
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
-from tasks.data.problems import BadInput
-from tasks.task.base import PoolingTask
-from tasks.task.decisions import Decision
 from tasks.task.fingerprint import fingerprint
 from tasks.task.regularise import Mixture, own_share
 
@@ -28,7 +23,7 @@ LAYOUTS = {"time": "b c f [t]", "frequency": "b c [f] t", "both": "b c [f t]"}
 STRIDES = {"time": (1, 2), "frequency": (2, 1), "both": (2, 2)}  # (frequency, time): only what is pooled gets coarser
 
 
-class AudioTask(PoolingTask):
+class AudioTask(AudioFiles):
     """Classify or rate recordings by their log-mel spectrogram, pooled over time, over frequency, or over both.
 
     Over time one vector per frequency is left, which a linear layer reads: what the sound is like, not when (timbre).
@@ -159,6 +154,10 @@ class AudioTask(PoolingTask):
 
     def features(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Element features (B, C, F, T) and the number of valid frames (B,)."""
+        if "long" in batch:
+            (long,) = batch["long"]
+            x = long.parts.features()
+            return x, torch.tensor([x.shape[-1]], device=x.device)
         if "spectrogram" in batch:
             x = batch["spectrogram"]
             frames = self.spectrogram.count(batch["lengths"])
@@ -242,7 +241,7 @@ class AudioTask(PoolingTask):
         """Maps of the network's cells, (B, F', T'), to the bins (F, frames) of each clip's spectrogram."""
         frames = self.spectrogram.count(batch["lengths"]).tolist()
         lengths = batch["lengths"].tolist() if self.encoder.waveform else frames
-        cells = [self.encoder.count(length) for length in lengths]
+        cells = list(batch["long"][0].parts.cells) if "long" in batch else [self.encoder.count(n) for n in lengths]
         stride, first = self.encoder.cell, self.encoder.first
         return to_bins(maps, frames=frames, cells=cells, bands=self.bands, stride=stride, first=first)
 
@@ -278,69 +277,6 @@ class AudioTask(PoolingTask):
     def with_inputs(self, batch: dict[str, Any], x: Tensor) -> dict[str, Any]:
         """Another spectrogram; if it is as long as the batch's own, each clip keeps its valid frames, else all are."""
         return {**batch, "spectrogram": x}
-
-    def draw(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, path: Path) -> None:
-        """Draw the spectrogram with the map over it, see `tasks.audio.pictures`."""
-        from tasks.audio.pictures import draw_spectrogram
-
-        draw_spectrogram(
-            self._spectrum(batch, number),
-            shown,
-            path,
-            title=decision.title,
-            label=decision.label,
-            frame_s=self.spectrogram.hop / self.spectrogram.sample_rate,
-            frequencies=self.spectrogram.frequencies(),
-            pooled=self.axis,
-            truth=batch["truth"][number],
-        )
-
-    def paint(self, batch: dict[str, Any], number: int, panels: Mapping[str, Tensor], title: str, path: Path) -> None:
-        """Draw the spectrogram, and below it each panel on the same axes."""
-        from tasks.audio.pictures import paint_spectrogram
-
-        frame_s = self.spectrogram.hop / self.spectrogram.sample_rate
-        frequencies = self.spectrogram.frequencies()
-        paint_spectrogram(
-            self._spectrum(batch, number), panels, path, title=title, frame_s=frame_s, frequencies=frequencies
-        )
-
-    def show(self, batch: dict[str, Any], number: int, title: str, path: Path) -> list[Path]:
-        """Draw the spectrogram, and write the clip as WAV beside it."""
-        import soundfile
-
-        self.paint(batch, number, {}, title, path)
-        wave = batch["wave"][number, : int(batch["lengths"][number])].float().cpu().numpy()
-        heard = path.with_suffix(".wav")
-        soundfile.write(heard, wave, self.spectrogram.sample_rate)
-        return [heard]
-
-    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
-        """Write map and spectrogram (F, T) with their times (s) and frequencies (Hz) as NumPy's ``.npz``."""
-        path = stem.with_name(f"{stem.name}_map.npz")
-        frames = np.arange(shown.shape[1])
-        np.savez_compressed(
-            path,
-            map=shown.cpu().numpy(),
-            spectrogram=self._spectrum(batch, number).cpu().numpy(),
-            times=frames * self.spectrogram.hop / self.spectrogram.sample_rate,
-            frequencies=self.spectrogram.frequencies().numpy(),
-        )
-        return [path]
-
-    def read(self, source: str) -> dict[str, Any]:
-        """A sound file as a batch."""
-        try:
-            wave = read_clip(Path(source), sample_rate=self.spec["sample_rate"])
-        except ValueError as error:
-            raise BadInput(f"{source}: {error}") from error
-        return collate_clips([Clip(wave=wave, target=torch.tensor([torch.nan]), id=Path(source).name, truth=[])])
-
-    def _spectrum(self, batch: dict[str, Any], number: int) -> Tensor:
-        """The spectrogram (F, T) of one clip of a batch."""
-        lengths = batch["lengths"][number : number + 1]
-        x: Tensor = self.spectrogram(batch["wave"][number : number + 1, : int(lengths)], lengths)[0]
-        return x[0, 0]
 
     @property
     def cell(self) -> int:

@@ -1,6 +1,7 @@
 """``python -m tasks embed -c CONFIG --ckpt_path best``: the vectors of all samples as a table to search in."""
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from tqdm import tqdm
 from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
 from tasks.commands.elements import draw_elements
+from tasks.commands.inputs import file_options, open_task, read_inputs, result_folder, window_options
 from tasks.commands.seen import ALLOW, check, expect
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
 from tasks.search.table import VectorTable, has_arrow, write_table
+from tasks.task.base import PoolingTask
 from tasks.task.embedding import stack_vectors
 
 
@@ -27,20 +30,25 @@ def embed(args: list[str]) -> Path:
     ``shape`` says what they were: channels, and the axes that the pool keeps. Where those differ in length, as the
     frames of clips do, short ones end in zeros. The table names its checkpoint, by which `search` embeds a query.
 
+    With ``--input FILE ...`` it is the vectors of files, however long, and with ``--window`` those of windows in time,
+    with the columns recording, onset and offset (s).
+
     With ``--figures``, test samples are drawn with their elements in the colours of the features' first three principal
     components, and of clusters (`tasks.frozen.elements`); how well the clusters agree with what is known of the
     elements is printed and written to ``elements.csv``.
 
     Args:
         args: What `test` takes, and ``--parts train,val,test``, ``--format parquet|npz``, ``--figures 8``,
-            ``--clusters 4``.
+            ``--clusters 4``; or ``--input FILE ...``, ``--window 1.0``, ``--hop 0.5``, and what `explain` takes.
 
     Returns:
-        The table, in the folder of the run that wrote the checkpoint.
+        The table, in the folder of the run that wrote the checkpoint, or that ``--output`` names.
 
     Raises:
         BadInput: If there is no such checkpoint, part or library.
     """
+    if "--input" in args:
+        return embed_files(args)
     own = argparse.ArgumentParser(prog="python -m tasks embed", description=__doc__, epilog="All flags of test, too.",
                                   allow_abbrev=False)  # fmt: skip
     own.add_argument("--ckpt_path", default="best", help="a .ckpt file, or best or last of the newest run")
@@ -51,9 +59,7 @@ def embed(args: list[str]) -> Path:
     own.add_argument("--clusters", type=int, default=4, help="clusters of the elements in the figures")
     chosen, rest = own.parse_known_args(args)
 
-    ending = chosen.format or ("parquet" if has_arrow() else "npz")
-    if ending == "parquet" and not has_arrow():
-        raise BadInput("embed: --format parquet needs pyarrow: run pip install pyarrow, or leave it out for npz")
+    ending = _ending(chosen.format)
     planned = plan(rest)
     path = checkpoint(chosen.ckpt_path, planned.config["run"])
     task, data = load_task(path, planned.config["model"]["class_path"]), planned.datamodule
@@ -80,18 +86,70 @@ def embed(args: list[str]) -> Path:
     flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
     columns = {"part": where, **_targets(targets, data.spec)}
     table = run_of(path) / f"embeddings.{ending}"
-    about = {
-        "shape": shape,
-        "checkpoint": str(path),
-        "digest": digest_file(path),
-        "task": f"{type(task).__module__}.{type(task).__qualname__}",
-    }
-    write_table(table, VectorTable(ids, flat, columns, about))
+    write_table(table, VectorTable(ids, flat, columns, _about(task, path, shape)))
     print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
     if chosen.figures:
         draw_elements(task, data, table.parent, samples=chosen.figures, clusters=chosen.clusters)
     print(f"look at: {table}")
     return table
+
+
+def embed_files(args: list[str]) -> Path:
+    """The same for files: a vector of each, or of each of its windows."""
+    own = file_options("embed", __doc__)
+    window_options(own)
+    own.add_argument("--format", choices=("parquet", "npz"), help="parquet if pyarrow is installed unless given")
+    chosen = own.parse_args(args)
+    ending = _ending(chosen.format)
+    path, task = open_task(chosen)
+    ids: list[str] = []
+    vectors: list[Tensor] = []
+    columns: dict[str, list[Any]] = {}
+    if chosen.window is None:
+        batches = iter(read_inputs(task, chosen.input))
+    else:
+        columns = {"recording": [], "onset": [], "offset": []}
+        batches = _windows(task, chosen.input, chosen.window, chosen.hop or chosen.window / 2, columns)
+    for batch in batches:
+        batch = task.transfer_batch_to_device(batch, task.device, 0)
+        with torch.no_grad():
+            vectors += list(task.pooled(batch)[0].float().cpu())
+        ids += task.ids(batch)
+    stacked = stack_vectors(vectors)
+    flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
+    table = result_folder(chosen, path, "embedded") / f"embeddings.{ending}"
+    write_table(table, VectorTable(ids, flat, columns, _about(task, path, shape)))
+    print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
+    print(f"look at: {table}")
+    return table
+
+
+def _windows(
+    task: PoolingTask, sources: list[str], window: float, hop: float, columns: dict[str, list[Any]]
+) -> Iterator[Any]:
+    """Batches of windows, whose times go into the columns."""
+    for source in sources:
+        for begins, ends, batch in task.windows(source, window, hop):
+            columns["recording"] += [Path(source).name] * len(begins)
+            columns["onset"] += begins
+            columns["offset"] += ends
+            yield batch
+
+
+def _ending(given: str | None) -> str:
+    if given == "parquet" and not has_arrow():
+        raise BadInput("embed: --format parquet needs pyarrow: run pip install pyarrow, or leave it out for npz")
+    return given or ("parquet" if has_arrow() else "npz")
+
+
+def _about(task: PoolingTask, path: Path, shape: list[int]) -> dict[str, Any]:
+    """What the table is about."""
+    return {
+        "shape": shape,
+        "checkpoint": str(path),
+        "digest": digest_file(path),
+        "task": f"{type(task).__module__}.{type(task).__qualname__}",
+    }
 
 
 def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:

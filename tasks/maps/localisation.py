@@ -60,12 +60,14 @@ def upsample(
         where = ((torch.arange(wanted, dtype=torch.float64) - start) / step).clamp(0, cells - 1)
         low = where.floor().long().clamp(max=max(cells - 2, 0))
         share = where - low
-        matrix = torch.zeros(wanted, cells, dtype=torch.float64)
-        matrix[torch.arange(wanted), low] += 1 - share
-        matrix[torch.arange(wanted), (low + 1).clamp(max=cells - 1)] += share
+        high = (low + 1).clamp(max=cells - 1)
+        maps = maps.movedim(axis, -1)
         if totals:
-            matrix = matrix / matrix.sum(0).clamp(min=torch.finfo(torch.float64).tiny)
-        maps = (maps.movedim(axis, -1) @ matrix.T.to(maps)).movedim(-1, axis)
+            given = share.new_zeros(cells).index_add_(0, low, 1 - share).index_add_(0, high, share)
+            maps = maps * torch.where(given > 0, 1 / given, 0.0).to(maps)
+        low, high, share = low.to(maps.device), high.to(maps.device), share.to(maps)
+        maps = (maps.index_select(-1, low) * (1 - share)).addcmul_(maps.index_select(-1, high), share)
+        maps = maps.movedim(-1, axis)
     return maps
 
 

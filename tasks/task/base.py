@@ -146,8 +146,8 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
 
     def forward(self, batch: Any) -> Tensor:
         """Logits of a batch, (B, outputs); standardised values in regression."""
-        x, sets = self.encode(batch)
-        return self.readout(sets)(self.pool(x, **sets))
+        z, sets = self.pooled(batch)
+        return self.readout(sets)(z)
 
     def predictions(self, logits: Tensor) -> Tensor:
         """Turn logits into what is reported: (B, K) probabilities, or (B, T) values in original units."""

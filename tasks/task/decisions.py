@@ -68,6 +68,8 @@ class Decision:
     """Sum of the map."""
     missing: float
     """What map and bias miss of the value; zero where maps are exact."""
+    predictions: tuple[float, ...] = ()
+    """What is said of all classes, labels or values."""
     partly: bool = False
     """Whether some of several labels or values are not known."""
 
@@ -133,6 +135,7 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
                 id=name,
                 target=_words(task, target[i]) if known else "",
                 prediction=_words(task, predictions[i] if task.kind == "regression" else _choice(task, predictions[i])),
+                predictions=tuple(predictions[i].tolist()),
                 partly=known and not bool(target[i].isfinite().all()),
                 sure=math.nan if task.kind == "regression" else float(predictions[i].max()),
                 loss=float(task.loss(evidence.logits[i : i + 1], target[i : i + 1])) if known else math.nan,

@@ -1,7 +1,7 @@
 """What a modality writes of a task: how batches are encoded, and what their elements are and look like."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from modalpool import Pool
 from tasks.data.problems import BadInput
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
+from tasks.tiles import Parts
 
 Counts = Mapping[int, int]
 """How often each of some words, whole numbers, is in a sample."""
@@ -105,6 +106,32 @@ class Modality(ABC):
             _, sets = self.encode(batch)
             return [maps[sets["index"] == i] for i in range(sets["dim_size"])]
         return list(maps)
+
+    # What is too large to be encoded at once: `tasks.tiles`.
+
+    tile: float | None = None
+    """Size of a tile in the modality's unit, where `read` and `encode` are to work by tiles; None = its own choice."""
+
+    def in_parts(self, batch: Any) -> tuple[Parts, dict[str, Any]] | None:
+        """The parts of a batch of one that is encoded by tiles, and the pool's keyword arguments; None = at once."""
+        return None
+
+    def pooled(self, batch: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Pooled vectors, and the pool's keyword arguments; what is too large to be encoded at once comes in parts."""
+        whole = self.in_parts(batch)
+        if whole is not None:
+            parts, sets = whole
+            return parts.pooled(self.pool), sets
+        x, sets = self.encode(batch)
+        return self.pool(x, **sets), sets
+
+    def windows(self, source: str, window: float, hop: float) -> Iterator[tuple[list[float], list[float], Any]]:
+        """Cut a file into windows of ``window`` seconds, one every ``hop``: when they begin and end, in s, as batches.
+
+        Raises:
+            BadInput: If it cannot be used, or has no time.
+        """
+        raise BadInput(f"{type(self).__name__} has no windows in time; leave --window out")
 
     # Truth and rivals of the maps: `python -m tasks judge`.
 
