@@ -1,5 +1,6 @@
 """Files into the audio task and out of it: recordings of any length; pictures, maps with times and frequencies."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.cepstrum import Network
 from tasks.audio.frontend import LogMel
+from tasks.audio.heard import write_heard
 from tasks.audio.long import CHUNK, Long
 from tasks.audio.stream import Stream
 from tasks.audio.windows import windows_of
@@ -57,6 +59,7 @@ class AudioFiles(PoolingTask):
             label=decision.label,
             frame_s=self.spectrogram.hop / self.spectrogram.sample_rate,
             frequencies=self.spectrogram.frequencies(),
+            range_db=self.spectrogram.range_db,
             pooled=self.axis,
             truth=batch["truth"][number],
         )
@@ -80,17 +83,34 @@ class AudioFiles(PoolingTask):
         return [heard]
 
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
-        """Write map and spectrogram (F, T) with their times (s) and frequencies (Hz) as NumPy's ``.npz``."""
-        path = stem.with_name(f"{stem.name}_map.npz")
+        """Write map and spectrogram as NumPy's ``.npz``, and as WAV the clip and what in it speaks for and against.
+
+        The arrays: ``map`` (F, T), each bin's share of the logit; ``spectrogram_db`` (F, T), dB below the clip's peak;
+        ``times`` (T,) in s and ``frequencies`` (F,) in Hz.
+        """
+        path, front = stem.with_name(f"{stem.name}_map.npz"), self.spectrogram
         frames = np.arange(shown.shape[1])
         np.savez_compressed(
             path,
             map=shown.cpu().numpy(),
-            spectrogram=self._spectrum(batch, number).cpu().numpy(),
-            times=frames * self.spectrogram.hop / self.spectrogram.sample_rate,
-            frequencies=self.spectrogram.frequencies().numpy(),
+            spectrogram_db=((self._spectrum(batch, number) - 1) * front.range_db).cpu().numpy(),
+            times=frames * front.hop / front.sample_rate,
+            frequencies=front.frequencies().numpy(),
         )
-        return [path]
+        length = int(batch["lengths"][number])
+        if 2 * front.hop > front.mel.win_length:  # windows that overlap by less than half cannot be turned back
+            return [path]
+        return [*write_heard(functools.partial(self._samples, batch, number), length, shown, front, stem), path]
+
+    def _samples(self, batch: dict[str, Any], number: int, first: int, last: int) -> Tensor:
+        """Samples of one clip, from one number to another, zeros beyond its ends."""
+        if "long" in batch:
+            long: Long = batch["long"][0]
+            return long.stream.read(first, last)
+        length = int(batch["lengths"][number])
+        low, high = max(first, 0), max(min(last, length), max(first, 0))
+        wave: Tensor = batch["wave"][number, low:high]
+        return torch.nn.functional.pad(wave, (low - first, last - low - len(wave)))
 
     def read(self, source: str) -> dict[str, Any]:
         """A sound file as a batch; what is longer than two chunks of ``tile`` seconds is read chunk by chunk."""

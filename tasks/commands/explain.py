@@ -17,7 +17,8 @@ def explain(args: list[str]) -> Path:
     ``FOLDER/NAME-17``, or for a model of molecules a SMILES. All are read and checked before the first is predicted.
 
     Args:
-        args: ``--input FILE [FILE ...]``, ``--ckpt_path FILE`` or ``-c CONFIG --ckpt_path best``, ``--output FOLDER``.
+        args: ``--input FILE [FILE ...]``, ``--ckpt_path FILE`` or ``-c CONFIG --ckpt_path best``, ``--output FOLDER``,
+            ``--class NAME``, ``--tile SIZE``.
 
     Returns:
         The folder, with a picture and a map for each input, ``index.html`` and ``predictions.csv``.
@@ -25,14 +26,18 @@ def explain(args: list[str]) -> Path:
     Raises:
         BadInput: Naming every input that cannot be used, or why the checkpoint cannot.
     """
-    chosen = file_options("explain", __doc__).parse_args(args)
+    own = file_options("explain", __doc__)
+    own.add_argument(
+        "--class", dest="about", help="class, label or value that maps are about; the predicted one unless given"
+    )
+    chosen = own.parse_args(args)
     path, task = open_task(chosen)
     batches = read_inputs(task, chosen.input)
     folder = result_folder(chosen, path, "explained")
     gallery, rows = Gallery(folder), []
     for batch in batches:
         batch = task.transfer_batch_to_device(batch, task.device, 0)
-        (entry,) = gallery.add(task, batch, limit=1)
+        (entry,) = gallery.add(task, batch, limit=1, about=chosen.about)
         target = task.target(batch)[0].cpu() if entry.decision.target else None
         rows.append(Row(entry.decision.id, torch.tensor(entry.decision.predictions), target))
         print(entry.decision.title)

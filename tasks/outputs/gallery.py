@@ -41,7 +41,9 @@ class Gallery:
         self.folder = folder
         self.entries: list[Entry] = []
 
-    def add(self, task: PoolingTask, batch: Any, *, limit: int, epoch: int | None = None) -> list[Entry]:
+    def add(
+        self, task: PoolingTask, batch: Any, *, limit: int, epoch: int | None = None, about: str | None = None
+    ) -> list[Entry]:
         """Draw up to ``limit`` samples of a batch.
 
         Args:
@@ -50,6 +52,7 @@ class Gallery:
             limit: Largest number of samples.
             epoch: Epochs trained so far, for pictures of a model in training: they go to a folder of their own, and
                 only pictures are written, no maps.
+            about: The class, label or value that maps are to be about; None = what is predicted.
 
         Returns:
             The new entries.
@@ -58,7 +61,7 @@ class Gallery:
         folder = self.folder if epoch is None else self.folder / f"epoch_{epoch:03d}"
         folder.mkdir(parents=True, exist_ok=True)
         added: list[Entry] = []
-        for number, (decision, shown) in enumerate(zip(*decide(task, batch), strict=True)):
+        for number, (decision, shown) in enumerate(zip(*decide(task, batch, about), strict=True)):
             if number == limit:
                 break
             picture = self._free(folder / f"{file_name(decision.id)}.png")
@@ -123,10 +126,17 @@ class Gallery:
         data = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in keys.items())
         rows = "".join(f"<div><dt>{name}</dt><dd>{escape(text)}</dd></div>" for name, text in facts.items() if text)
         files = " ".join(f'<a href="{self._link(file)}">{escape(file.name)}</a>' for file in entry.files)
+        players = "".join(
+            f'<figure><audio controls preload="none" src="{self._link(file)}"></audio>'
+            f"<figcaption>{escape(file.stem.rpartition('_')[2])}</figcaption></figure>"
+            for file in entry.files
+            if file.suffix == ".wav"
+        )
+        players = players and f'<div class="strip">{players}</div>'
         return (
             f'<article {data}><h3>{escape(decision.id)}</h3><a href="{link}">'
             f'<img src="{link}" alt="{escape(decision.title)}" loading="lazy"></a>'
-            f"<dl>{rows}</dl><p>{files}</p></article>"
+            f"<dl>{rows}</dl>{players}<p>{files}</p></article>"
         )
 
     def _strips(self, entries: list[Entry]) -> Iterable[str]:

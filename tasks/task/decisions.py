@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tasks.data.problems import BadInput
 from tasks.task.evidence import Evidence
 
 _LONGEST = 60  # letters of a sample's name in a title
@@ -108,15 +109,17 @@ def number_text(value: float) -> str:
 
 
 @torch.no_grad()
-def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
+def decide(task: Decides, batch: Any, about: str | None = None) -> tuple[list[Decision], list[Tensor]]:
     """What a task decides about each sample of a batch, and the signed maps of why.
 
     The map is that of the predicted class or of the likeliest label; in a binary task the one there is, evidence for
-    the second class; in regression that of the first value.
+    the second class; in regression that of the first value. ``about`` names another: of the first of two classes
+    the map is the second's with the other sign.
 
     Args:
         task: A task in evaluation mode.
         batch: A batch of its data; where a target is NaN it is not known.
+        about: The class, label or value that maps are to be about.
 
     Returns:
         The decisions, and the maps on the grid of each sample's input, each element's share of the value.
@@ -126,10 +129,18 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
     values = predictions if task.kind == "regression" else evidence.logits
     single = task.kind in ("binary", "regression")
     outputs = predictions.new_zeros(len(predictions), dtype=torch.long) if single else predictions.argmax(1)
+    sign = 1.0
+    if about is not None:
+        if about not in task.classes:
+            raise BadInput(f"expected a class of {', '.join(task.classes)}, got {about}")
+        if task.kind == "binary":
+            sign = 1.0 if about == task.classes[1] else -1.0
+        else:
+            outputs = torch.full_like(predictions[:, 0], task.classes.index(about), dtype=torch.long)
     decisions = []
     for i, (name, output) in enumerate(zip(task.ids(batch), outputs.tolist(), strict=True)):
         known = bool(target[i].isfinite().any())
-        about, label = _about(task, output)
+        what, label = _about(task, output, sign)
         decisions.append(
             Decision(
                 id=name,
@@ -139,14 +150,14 @@ def decide(task: Decides, batch: Any) -> tuple[list[Decision], list[Tensor]]:
                 partly=known and not bool(target[i].isfinite().all()),
                 sure=math.nan if task.kind == "regression" else float(predictions[i].max()),
                 loss=float(task.loss(evidence.logits[i : i + 1], target[i : i + 1])) if known else math.nan,
-                about=about,
+                about=what,
                 label=label,
-                value=float(values[i, output]),
-                sum=float(evidence.sums[i, output]),
-                missing=float(evidence.missing[i, output]),
+                value=sign * float(values[i, output]),
+                sum=sign * float(evidence.sums[i, output]),
+                missing=sign * float(evidence.missing[i, output]),
             )
         )
-    return decisions, [one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
+    return decisions, [sign * one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
 
 
 def _choice(task: Named, probabilities: Tensor) -> Tensor:
@@ -165,10 +176,12 @@ def _words(task: Named, given: Tensor) -> str:
     return task.classes[int(given)]
 
 
-def _about(task: Named, output: int) -> tuple[str, str]:
+def _about(task: Named, output: int, sign: float) -> tuple[str, str]:
     """What a map is about, and what its numbers are."""
     if task.kind == "regression":
-        return task.classes[0], f"{task.classes[0]} per {task.element}"
-    about = task.classes[1] if task.kind == "binary" else task.classes[output]
-    against = f", against {task.classes[0]}" if task.kind == "binary" else ""
+        return task.classes[output], f"{task.classes[output]} per {task.element}"
+    about, other = task.classes[output], ""
+    if task.kind == "binary":
+        about, other = reversed(task.classes) if sign > 0 else task.classes
+    against = f", against {other}" if other else ""
     return about, f"evidence for {about}{against}\n(logit per {task.element})"

@@ -1,5 +1,7 @@
 """One sound file: read as the training reads, drawn, and its map written with times and frequencies."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -31,11 +33,13 @@ def test_a_file_s_map_has_its_times_and_frequencies(tones, pool, tmp_path):
     batch = made.read(str(path))
     assert batch["wave"].shape == (1, 12000)
     (entry,) = Gallery(tmp_path / "maps").add(made, batch, limit=1)
-    with np.load(entry.files[0]) as stored:
-        assert stored["map"].shape == stored["spectrogram"].shape == (24, 12000 // 256 + 1)
+    *heard, arrays = entry.files
+    assert [file.name for file in heard] == [f"stereo.flac_{name}.wav" for name in ("original", "for", "against")]
+    with np.load(arrays) as stored:
+        assert stored["map"].shape == stored["spectrogram_db"].shape == (24, 12000 // 256 + 1)
         np.testing.assert_allclose(stored["times"], np.arange(47) * 0.016)
         assert np.all(np.diff(stored["frequencies"]) > 0)
-        assert 0 <= stored["spectrogram"].min() < stored["spectrogram"].max() == pytest.approx(1)
+        assert -80 <= stored["spectrogram_db"].min() < stored["spectrogram_db"].max() == pytest.approx(0, abs=1e-3)
         # Each bin has its share of the sum, up to the half cells that stand out at the ends.
         assert stored["map"].sum() == pytest.approx(entry.decision.sum, rel=0.2)
     assert entry.decision.target == ""
@@ -62,9 +66,19 @@ def test_a_picture_is_red_where_the_map_speaks_for_and_blue_where_against(tmp_pa
     evidence[8, 4], evidence[1, 15] = 1.0, -1.0
     path = draw_spectrogram(
         torch.zeros(10, 20), evidence, tmp_path / "a.png", title="t", label="l", frame_s=0.1,
-        frequencies=torch.linspace(100, 1000, 10), pooled="time",
+        frequencies=torch.linspace(100, 1000, 10), range_db=80.0, pooled="time",
     )  # fmt: skip
     picture = imread(path)[:, : int(0.6 * 990), :3]
     red, blue = (np.argwhere(picture[..., a] > picture[..., b] + 0.15).mean(0) for a, b in ((0, 2), (2, 0)))
     assert red[0] < blue[0]  # rows count from above
     assert red[1] < blue[1]
+
+
+def test_octaves_that_are_drawn_do_not_overlap():
+    from tasks.audio.frontend import LogMel
+    from tasks.audio.pictures import _ticks
+
+    for rate, mels in ((8000, 24), (16000, 64), (44100, 128)):
+        places, labels = _ticks(LogMel(rate, mels=mels).frequencies())
+        assert len(labels) >= 4
+        assert min(high - low for high, low in itertools.pairwise(places)) >= 0.06 * mels
