@@ -11,8 +11,8 @@ import soundfile
 import torch
 from torch import Tensor
 
-from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.cepstrum import Network
+from tasks.audio.clips import Clip, collate_clips, read_clip
 from tasks.audio.frontend import LogMel
 from tasks.audio.heard import write_heard
 from tasks.audio.long import CHUNK, Long

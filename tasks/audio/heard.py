@@ -56,7 +56,8 @@ def masked_sound(read: Callable[[int, int], Tensor], length: int, mask: Tensor, 
         spectrum = torch.stft(wave, pad_mode="constant", return_complex=True, **options)
         here = mask[:, max(first - around, 0) : last + around + 1].float().cpu()
         lead = max(around - first, 0)
-        here = torch.nn.functional.pad(here, (lead, spectrum.shape[1] - lead - here.shape[1]))
+        beyond = spectrum.shape[1] - lead - here.shape[1]  # frames around the ends are let through as these are
+        here = torch.nn.functional.pad(here[None], (lead, beyond), mode="replicate")[0]
         sound = torch.istft(spectrum * (matrix @ here), length=len(wave), **options)
         yield sound[around * hop : around * hop + min(last * hop, length) - first * hop]
 
