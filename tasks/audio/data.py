@@ -142,12 +142,14 @@ class AudioManifest(Recordings):
             known, self.sample_rate, kind = (self.trained.spec[name] for name in ("classes", "sample_rate", "kind"))
             target = target or ("class" if kind in ("binary", "multiclass") else kind)
             self.trained.accept("multiclass" if target == "class" else target)
-        self.labels = Labels(rows, self.label, target=target, separator=self.separator, tags=self.tags)
+        self.labels = Labels(rows, self.label, target=target, separator=self.separator, tags=self.tags, known=known)
         waves = self._read(rows, problems)
         asked = [row for row in rows if row.number in waves and self._asked(row)]
         usable = [row for row in rows if row.number in waves and not self._asked(row)]
         targets, classes = self.labels.read(usable, partial(self.order_classes, problems), known)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
+        if not usable and self.trained is None:
+            problems.stop("rows", "expected some with a label to learn from, got none; add them")
         if usable:
             new = self.all_new([digest(waves[row.number].numpy().tobytes()) for row in usable])
             parts = self._parts(usable, targets, problems, new=new)

@@ -29,6 +29,7 @@ class Labels:
         target: What a label is; None = what the cells look like.
         separator: Stands between the tags of a cell.
         tags: The tags to learn, where not all are.
+        known: The tags of a model, for a table without any.
 
     Raises:
         BadInput: If no column fits the pattern, or several columns are to be one class or number.
@@ -42,13 +43,14 @@ class Labels:
         target: Target | None = None,
         separator: str = "|",
         tags: Sequence[str] | None = None,
+        known: Sequence[str] | None = None,
     ):
         self.separator, self.tags = separator, tags
         self.columns, self.said = [label] if isinstance(label, str) else list(label), ""
         self.spread = not isinstance(label, str) or "*" in label  # over columns
         if isinstance(label, str) and self.spread:
             there = dict.fromkeys(key for row in rows for key in row)
-            self.columns = [column for column in there if fnmatchcase(column, label)]
+            self.columns = [column for column in there if fnmatchcase(column, label)] or list(known or [])
             if not self.columns:
                 raise BadInput(f"label: expected columns named {label}, got {', '.join(there)}; name them")
         if self.spread and target in ("class", "regression"):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tasks.__main__ import main
+from tasks.audio import AudioManifest
+from tasks.data.problems import BadInput
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 SMALL = ["--model.widths=[4]", "--model.mels=16", "--trainer.max_epochs=1", "--outputs.maps=0", "--outputs.every=0"]
@@ -76,11 +78,14 @@ def test_rows_without_a_label_are_predicted(trained, tones, tmp_path, columns, c
 
 
 def test_rows_to_predict_may_stand_in_the_table_that_trains(tones, tmp_path, monkeypatch):
-    from tasks.audio import AudioManifest
-
     rows = [{**one, "split": ["train", "test"][i > 8]} for i, one in enumerate(tones.rows)]
     rows[0] |= {"split": "predict", "label": ""}
     data = AudioManifest(tones.manifest(rows))
     data.setup()
     assert [sample.id for sample in data.samples("predict")] == ["00.wav"]
     assert sum(len(data.samples(part)) for part in ("train", "val", "test")) == 11
+
+
+def test_a_table_that_only_asks_trains_nothing(tones):
+    with pytest.raises(BadInput, match="rows: expected some with a label to learn from, got none; add them"):
+        AudioManifest(tones.manifest([{**one, "split": "predict"} for one in tones.rows])).setup()

@@ -12,6 +12,8 @@ from tasks.__main__ import main
 from tasks.audio import AudioManifest
 from tasks.data.describe import describe
 from tasks.data.problems import BadInput
+from tasks.data.splits import PARTS
+from tasks.data.trained import Trained
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 TAGS = ["low|calm", "", "high", "low", "calm|high", "", "low|high", "calm", "low", "high|low", "calm", "high"]
@@ -159,3 +161,26 @@ def test_balanced_sampling_draws_classes_alike(tones):
     wrong.setup()
     with pytest.raises(BadInput, match="sampling: expected classes or tags, 1 bucket and all labels to balance, got"):
         wrong.train_dataloader()
+
+
+def test_another_table_of_tags_for_a_model(tones):
+    """Columns that are not there are not known; tags that a model does not know are named; without any all is asked."""
+    spec = {"kind": "multilabel", "classes": ["tag_calm", "tag_low"], "sample_rate": 16000}
+
+    def of(rows):
+        data = AudioManifest(tones.manifest(rows), label="tag_*")
+        data.trained = Trained(spec, {part: torch.empty(0, dtype=torch.long) for part in PARTS}, {})
+        data.trained.samples["train"] = torch.tensor([1])
+        data.setup()
+        return data
+
+    some = of([{"path": one["path"], "tag_low": i % 2} for i, one in enumerate(tones.rows[:4])])
+    found = torch.stack([clip["target"] for clip in some.datasets["test"].clips])
+    assert found[:, 0].isnan().all()
+    assert found[:, 1].tolist() == [0, 1, 0, 1]
+    none = of([{"path": one["path"]} for one in tones.rows[:4]])
+    assert len(none.samples("predict")) == 4
+    with pytest.raises(
+        BadInput, match=r"row 1 \(00.wav\): class tag_high is none of the model's \(tag_calm, tag_low\)"
+    ):
+        of([{"path": one["path"], "tag_high": 1} for one in tones.rows[:4]])
