@@ -87,6 +87,7 @@ OWN = {"encoder": f"{__name__}.Wave", "pool": "time"}
         {"pool": "time"},
         {"pool": "time", "reduction": "max", "relative": True, "onsets": True},
         {"pool": "time", "reduction": "attention", "heads": 2},
+        {"pool": "time", "mfcc": 12, "relative": True},
         {"pool": "frequency"},
         {"pool": "both", "reduction": "power"},
         {"pool": "both", "reduction": "attention", "grid": [3, 3]},
@@ -109,8 +110,9 @@ def test_chunks_give_the_logit_and_the_map_of_one_pass(recording, options):
     assert second.missing == pytest.approx(first.missing, abs=1e-3)
 
 
-def test_a_network_that_looks_at_the_whole_is_said(recording, capsys):
-    made = task(**OWN, encoder_args={"norm": True})
+@pytest.mark.parametrize("options", [{**OWN, "encoder_args": {"norm": True}}, {"standardise": True}], ids=str)
+def test_a_network_that_looks_at_the_whole_is_said(recording, capsys, options):
+    made = task(**options)
     made.tile = 0.6
     with torch.no_grad():
         assert made(made.read(str(recording))).isfinite().all()
