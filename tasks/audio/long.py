@@ -81,15 +81,14 @@ class Long:
         size = len(self.stream) if self.waveform else self.frames
         unit = self.front.sample_rate if self.waveform else self.front.sample_rate / self.front.hop
         view, chunk = self.view, round(self.seconds * unit)
-        if view.whole:  # as good as it gets
-            view = View(view.period, view.cells, chunk // 4, chunk // 4, whole=True)
+        if view.whole:
             print(
                 f"{self.stream.path.name}: the network looks at the whole of what it is given (a norm with the clip's "
                 f"own statistics, attention), so that chunks of {self.seconds:g} s do not give quite the logit of one "
                 "pass; --tile SECONDS makes them longer"
             )
         cells = self.encoder.count(size) if not self.waveform else self._count(size, view)
-        return Parts(cut([size], [cells], [chunk], [view]), self._encode, (cells,))
+        return Parts(cut([size], [cells], [chunk], [view.within(chunk)]), self._encode, (cells,))
 
     def _count(self, size: int, view: View) -> int:
         """Cells of so many samples, found out on a shorter input that ends alike."""

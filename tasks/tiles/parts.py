@@ -1,7 +1,7 @@
 """One input, encoded tile by tile: its pooled vectors, by merging what is known of each; its features, put together."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class Parts:
     """From what a tile reads to features (B, C, …), whose last axes are those of the tiles."""
     cells: tuple[int, ...]
     """Cells of the whole along these axes."""
+    sets: Mapping[str, Tensor] = field(default_factory=dict)
+    """The pool's ``mask`` or ``weight`` of the whole, whose last axes are these, too."""
 
     def __iter__(self) -> Iterator[tuple[Tile, Tensor]]:
         """The tiles, each with the features of its own cells."""
@@ -57,7 +59,7 @@ class Parts:
         that cannot do without the whole (`modalpool.reductions.base.Reduction.needs_whole`) gets its features.
         """
         if pool.reduction.needs_whole is not None:
-            whole: Tensor = pool(self.features())
+            whole: Tensor = pool(self.features(), **self.sets)
             return whole
         states: dict[int, PoolState] = {}  # by where tiles begin along the kept axis, if one of theirs is kept
         place = 0
@@ -72,7 +74,10 @@ class Parts:
             start = tile.at[kept[0] - first].start if kept else 0
             if kept:  # counted from the end, of what pooling leaves
                 place = kept[0] - x.ndim + sum(axis > kept[0] for axis in axes.pooled)
-            sets = {"coords": self._coords(x, tile, axes.pooled)} if pool.reduction.positional else {}
+            at: Any = (..., *tile.at)
+            sets = {name: given[at] for name, given in self.sets.items()}
+            if pool.reduction.positional:
+                sets["coords"] = self._coords(x, tile, axes.pooled)
             states[start] = pool.update(states.get(start), x, **sets)
         vectors = [pool.finalize(states[start]) for start in sorted(states)]
         return vectors[0] if len(vectors) == 1 else torch.cat(vectors, place)

@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,10 @@ class View:
     whole: bool = False
     """Cells look at everything (a norm with the input's own statistics, attention), or at places by their number: no
     tile has the cells of the whole. Then the period is the stride, and nothing is known of what is before and after."""
+
+    def within(self, size: int) -> "View":
+        """Itself; of what sees the whole, one that reads a quarter of a tile around it, which is not enough."""
+        return replace(self, before=size // 4, after=size // 4) if self.whole else self
 
 
 def field_of_view(

@@ -17,11 +17,13 @@ from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
 from tasks.task.fingerprint import fingerprint
+from tasks.tiles import Parts, View
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.encoders import OwnNetwork, build_encoder
 from tasks.volume.floors import volume_floors
 from tasks.volume.maps import write_map
+from tasks.volume.tiles import image_parts, views_of
 from tasks.volume.transforms import preprocessing
 
 
@@ -76,6 +78,9 @@ class VolumeTask(PoolingTask):
         Images of one size go through the network together, without padding: in evaluation an image has the same
         features whatever is in its batch. In training a batch norm has each size's own statistics.
         """
+        whole = self.in_parts(batch)
+        if whole is not None:
+            return whole[0].features(), whole[1]
         if "shape" not in batch:
             return self.encoder(batch["image"]), {}
         shapes, number = batch["shape"].unique(dim=0, return_inverse=True)
@@ -86,6 +91,20 @@ class VolumeTask(PoolingTask):
                 features[place] = one
         there = [torch.ones_like(one[:1], dtype=torch.bool) for one in features]
         return stack_padded(features), {"mask": stack_padded(there)[:, 0]}
+
+    def in_parts(self, batch: dict[str, Any]) -> tuple[Parts, dict[str, Any]] | None:
+        """The tiles of one image with a side beyond ``tile`` voxels."""
+        image, size = batch["image"], round(self.tile or 0)
+        if not size or "shape" in batch or len(image) > 1 or max(image.shape[2:]) <= size:
+            return None
+        cells = self.grid(image.shape[2:])
+        return image_parts(self.encoder, image, cells, self.views, size, self.ids(batch)[0]), {}
+
+    @functools.cached_property
+    def views(self) -> tuple[View, ...]:
+        """What the encoder's cells see along each axis."""
+        same = not isinstance(self.stride, tuple)
+        return views_of(self.encoder, self.spec["channels"], same=same)
 
     def grid(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Cells along each axis for an image of this shape, which is passed through the network without its numbers."""
