@@ -15,6 +15,7 @@ from tasks.audio.floors import audio_floors
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.places import bins_inside, to_bins
 from tasks.audio.readout import PatternReadout
+from tasks.audio.room import Changes
 from tasks.task.fingerprint import fingerprint
 from tasks.task.regularise import Mixture, own_share
 
@@ -55,6 +56,8 @@ class AudioTask(AudioFiles):
         noise_db: Augmentation: independent noise on the spectrogram, standard deviation in dB.
         mask_bands: SpecAugment: widest band set to silence, in mel bands.
         mask_frames: SpecAugment: longest stretch set to silence, in frames.
+        waveform: Augmentation: changes of the recordings, by class path and options (`tasks.audio.room.Changes`): gain,
+            noise, reverberation, equalisation, speed, or torch-audiomentations' own.
         mixup: Augmentation: strength α of mixup (Zhang et al. 2018) in classification; 0 turns it off.
         pattern_s: Length of the templates of the rhythm readout, in s.
         pattern_layers: Convolutions before the templates; each halves the frames.
@@ -91,6 +94,7 @@ class AudioTask(AudioFiles):
         noise_db: float = 0.0,
         mask_bands: int = 0,
         mask_frames: int = 0,
+        waveform: list[str | dict[str, Any]] | None = None,
         mixup: float = 0.0,
         pattern_s: float = 2.0,
         pattern_layers: int = 2,
@@ -122,6 +126,7 @@ class AudioTask(AudioFiles):
                 f"expected mixup or pooled_mixup, got {mixup} and {self.pooled_mixup}; turn one off with 0"
             )
         self.mixup = mixup
+        self.changes = Changes(waveform or [], rate)
         self.spectrogram = LogMel(rate, mels=mels, window_ms=window_ms, hop_ms=hop_ms, f_min=f_min, range_db=range_db)
         self.augment = Augment(
             self.spectrogram.frequencies(),
@@ -164,9 +169,9 @@ class AudioTask(AudioFiles):
             if x.shape[-1] != int(self.spectrogram.count(torch.tensor(batch["wave"].shape[1]))):
                 frames = torch.full((len(x),), x.shape[-1], device=x.device)
         elif self.encoder.waveform:
-            x, frames = batch["wave"], batch["lengths"]
+            x, frames = self.changes(batch["wave"]), batch["lengths"]
         else:
-            x, frames = self.spectrogram(batch["wave"], batch["lengths"])
+            x, frames = self.spectrogram(self.changes(batch["wave"]), batch["lengths"])
         if "mix" in batch:
             x, frames = batch["mix"].mix(x), torch.maximum(frames, frames[batch["mix"].partner])
         if "hidden" in batch:  # (B, F, T)

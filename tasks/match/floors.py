@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from tasks.match.retrieval import recall
 
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
-MOST = 4000  # n-grams
+MOST = 1000  # n-grams, and words of sparse features
 
 
 def ridge_floor(
@@ -35,7 +35,8 @@ def ridge_floor(
     train, val, test = (scaler.transform(part) for part in counts)
     rows = []
     for name, parts in told.items():
-        dense = [part.toarray() if issparse(part) else part for part in parts]
+        most = np.argsort(-np.asarray(parts[0].sum(0)).ravel(), kind="stable")[:MOST]  # of counts, the frequent ones
+        dense = [part[:, most].toarray() if issparse(part) else part for part in parts]
         inputs = StandardScaler().fit(dense[0])
         x = [inputs.transform(part) for part in dense]
         best: tuple[float, Any] = (-1.0, None)
