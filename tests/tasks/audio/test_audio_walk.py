@@ -14,9 +14,9 @@ from tasks.__main__ import main
 
 QUICK = [
     "--model.widths=[6,6]", "--model.mels=24", "--model.mixup=0", "--model.mask_bands=0", "--model.pitch=0",
-    "--model.mask_frames=0", "--model.lr=0.01", "--data.batch_size=4", "--trainer.max_epochs=6", "--outputs.maps=1",
+    "--model.mask_frames=0", "--model.lr=0.01", "--data.batch_size=4", "--trainer.max_epochs=4", "--outputs.maps=0",
     "--outputs.mistakes=0", "--outputs.bootstrap=5", "--outputs.every=0", "--data.sample_rate=4000",
-    "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
 ]  # fmt: skip
 PITCHES = {"3": 250, "5": 700, "7": 1400}
 
