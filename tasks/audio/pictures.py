@@ -83,6 +83,7 @@ def draw_spectrogram(
     beside.axhline(0, color="black", lw=0.6)
     beside.set(ylabel="map summed\nover frequency")
     beside.yaxis.set_major_locator(MaxNLocator(3))
+    beside.ticklabel_format(axis="y", scilimits=(-2, 3))
     beside.tick_params(labelbottom=False)
     if band_curve:
         beside = figure.add_subplot(grid[-1, 1], sharey=main)
@@ -90,6 +91,7 @@ def draw_spectrogram(
         beside.axvline(0, color="black", lw=0.6)
         beside.set(xlabel="map summed\nover time")
         beside.xaxis.set_major_locator(MaxNLocator(2))
+        beside.ticklabel_format(axis="x", scilimits=(-2, 3))
         beside.tick_params(labelleft=False)
     shown = list(figure.axes)
     bar(figure, scale, shown, label, pad=0.015)
