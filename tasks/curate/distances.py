@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from tasks.search.index import Index
 
@@ -20,7 +21,8 @@ def neighbours(index: Index, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.n
     """
     found = np.full((len(rows), k), -1, np.int64)
     similar = np.full((len(rows), k), -np.inf, np.float32)
-    for first in range(0, len(rows), BLOCK):
+    blocks = range(0, len(rows), BLOCK)
+    for first in tqdm(blocks, "neighbours", unit="block", dynamic_ncols=True, disable=len(blocks) < 3):
         own = rows[first : first + BLOCK]
         near, scores = index.neighbours(np.asarray(index.vectors[own]), k + 1)
         for place, row in enumerate(own):
