@@ -71,7 +71,8 @@ class Noise(Change):
         fall = torch.arange(1, spectrum.shape[1] + 1, device=wave.device) ** (-self._between(wave, 0.0, 2.0) / 2)
         noise = torch.fft.irfft(spectrum * fall, wave.shape[1])
         lengths = torch.full((len(wave),), wave.shape[1], device=wave.device)
-        return torchaudio.functional.add_noise(wave, noise, self._between(wave, *self.snr_db)[:, 0], lengths)
+        noisy: Tensor = torchaudio.functional.add_noise(wave, noise, self._between(wave, *self.snr_db)[:, 0], lengths)
+        return noisy
 
 
 class Reverb(Change):
@@ -103,7 +104,7 @@ class Reverb(Change):
     def change(self, wave: Tensor) -> Tensor:
         """See `Change`."""
         rooms = self._recorded(wave) if self.responses else self._generated(wave)
-        wet = torchaudio.functional.fftconvolve(wave, rooms)[:, : wave.shape[1]]
+        wet: Tensor = torchaudio.functional.fftconvolve(wave, rooms)[:, : wave.shape[1]]
         return wet * (_rms(wave) / _rms(wet))
 
     def _recorded(self, wave: Tensor) -> Tensor:
@@ -113,11 +114,11 @@ class Reverb(Change):
 
     def _generated(self, wave: Tensor) -> Tensor:
         time = torch.arange(round(self.seconds[1] * self.sample_rate), device=wave.device) / self.sample_rate
-        tail = torch.randn(len(wave), len(time), device=wave.device)
+        tail: Tensor = torch.randn(len(wave), len(time), device=wave.device)
         tail = tail * 10 ** (-3 * time / self._between(wave, *self.seconds))  # -60 dB of power at the end
         tail = tail / tail.norm(dim=1, keepdim=True) * 10 ** (self._between(wave, *self.wet_db) / 20)
-        tail[:, 0] += 1
-        return tail
+        direct = nn.functional.pad(torch.ones_like(tail[:, :1]), (0, len(time) - 1))
+        return direct + tail
 
 
 class Equaliser(Change):
@@ -141,7 +142,8 @@ class Equaliser(Change):
         low = place.long().clamp(max=self.bands - 2)
         gains = self.db * torch.randn(len(wave), self.bands, device=wave.device)
         gain = gains[:, low] + (place - low) * (gains[:, low + 1] - gains[:, low])
-        return torch.fft.irfft(spectrum * 10 ** (gain / 20), wave.shape[1])
+        changed: Tensor = torch.fft.irfft(spectrum * 10 ** (gain / 20), wave.shape[1])
+        return changed
 
 
 class Speed(Change):
@@ -165,7 +167,7 @@ class Speed(Change):
         """See `Change`."""
         chosen = torch.randint(len(self.factors), (len(wave),))
         changed = torch.zeros_like(wave)
-        for number in chosen.unique().tolist():
+        for number in sorted(set(chosen.tolist())):
             rows = (chosen == number).nonzero().flatten().to(wave.device)
             rate = round(self.factors[number] * 100)
             found = torchaudio.functional.resample(wave[rows], rate, 100)[:, : wave.shape[1]]
