@@ -132,7 +132,9 @@ def curate(args: list[str]) -> Path:
     _write_left(chosen.out, everyone, left)
     table = read_table(chosen.vectors) if chosen.vectors else None
     maker = Path(str(table.about.get("checkpoint", ""))) if table else Path()
-    task = load_task(maker) if maker.is_file() else None
+    task = (
+        load_task(maker) if maker.is_file() else planned.build_task(data.spec).eval()
+    )  # what shows need not be trained
     shower = Shower(task, data, chosen.out / "samples")
     shown = [Row(title, [shower.card(everyone.ids[row], facts) for row, facts in cards], note)
              for title, note, cards in rows[:SHOWN]]  # fmt: skip

@@ -132,7 +132,7 @@ class Gallery:
             for file in entry.files
             if file.suffix == ".wav"
         )
-        players = players and f'<div class="strip">{players}</div>'
+        players = players and f'<div class="players">{players}</div>'
         return (
             f'<article {data}><h3>{escape(decision.id)}</h3><a href="{link}">'
             f'<img src="{link}" alt="{escape(decision.title)}" loading="lazy"></a>'

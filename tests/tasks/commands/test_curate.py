@@ -58,6 +58,8 @@ def test_a_dry_run_lists_and_writes_nothing(clips, capsys):
     told = capsys.readouterr().out
     assert "duplicates: 1 copies in 1 groups (1 of the same content)" in told
     assert "a dry run: nothing is written but the report" in told
+    page = Path("out/index.html").read_text()
+    assert page.count("<audio") == page.count("<img") == 2  # to look at and to listen to, without a network
 
 
 def test_all_stages_and_a_table_that_trains(clips, capsys):
