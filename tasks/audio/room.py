@@ -1,5 +1,6 @@
 """Random changes of recordings in training: what another room, microphone, player or instrument would make of them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,13 @@ class Reverb(Change):
         return wet * (_rms(wave) / _rms(wet))
 
     def _recorded(self, wave: Tensor) -> Tensor:
-        chosen = [self.responses[int(torch.randint(len(self.responses), ()))] for _ in wave]
-        found = [torchaudio.functional.resample(one, rate, self.sample_rate) for one, rate in chosen]
+        found = [self._at_rate[int(torch.randint(len(self.responses), ()))] for _ in wave]
         return nn.utils.rnn.pad_sequence(found, batch_first=True).to(wave)
+
+    @functools.cached_property
+    def _at_rate(self) -> list[Tensor]:
+        """The responses at the recordings' rate, which is known once it was set."""
+        return [torchaudio.functional.resample(one, rate, self.sample_rate) for one, rate in self.responses]
 
     def _generated(self, wave: Tensor) -> Tensor:
         time = torch.arange(round(self.seconds[1] * self.sample_rate), device=wave.device) / self.sample_rate

@@ -134,7 +134,8 @@ def load_task(path: Path, class_path: str | None = None) -> PoolingTask:
 def untrained(task: PoolingTask, spec: dict[str, Any]) -> PoolingTask:
     """A task of the same options with new weights, for data of a ``spec``, where the other is."""
     same = described(task)
-    return build({**same, "init_args": {**same["init_args"], "spec": spec}}).to(task.device)
+    made: PoolingTask = build({**same, "init_args": {**same["init_args"], "spec": spec}})
+    return made.to(task.device)
 
 
 @contextmanager

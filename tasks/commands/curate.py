@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tasks.commands.checkpoints import load_task
-from tasks.commands.cli import Plan, plan
+from tasks.commands.cli import plan
 from tasks.commands.show import Shower
 from tasks.commands.tables import write_csv
 from tasks.curate.distances import clean_threshold, nearest_elsewhere, neighbours
@@ -26,6 +26,7 @@ from tasks.outputs.predictions import safe
 from tasks.search.index import Index
 from tasks.search.page import Row, write_page
 from tasks.search.table import VectorTable, read_table
+from tasks.task.base import PoolingTask
 from tasks.task.embedding import stack_vectors
 
 SHOWN = 30  # groups on the page
@@ -113,11 +114,12 @@ def curate(args: list[str]) -> Path:
     planned = plan(rest)
     data = planned.datamodule
     everyone = _everyone(data)
+    task = planned.build_task(data.spec).eval()  # what tells fingerprints and shows samples need not be trained
     index = None
     if chosen.vectors:
         index = _index(chosen, everyone)
     elif chosen.near is not None or chosen.decontaminate:
-        index = _fingerprints(chosen, planned, everyone)
+        index = _fingerprints(chosen, task, data, everyone)
     chosen.out.mkdir(parents=True, exist_ok=True)
     left: dict[int, Left] = {}
     rows: list[tuple[str, str, list[tuple[int, dict[str, str]]]]] = []
@@ -130,12 +132,8 @@ def curate(args: list[str]) -> Path:
         _relevant(chosen, everyone, index, left, figures)
 
     _write_left(chosen.out, everyone, left)
-    table = read_table(chosen.vectors) if chosen.vectors else None
-    maker = Path(str(table.about.get("checkpoint", ""))) if table else Path()
-    task = (
-        load_task(maker) if maker.is_file() else planned.build_task(data.spec).eval()
-    )  # what shows need not be trained
-    shower = Shower(task, data, chosen.out / "samples")
+    maker = Path(str(index.about.get("checkpoint", ""))) if index else Path()
+    shower = Shower(load_task(maker) if maker.is_file() else task, data, chosen.out / "samples")
     shown = [Row(title, [shower.card(everyone.ids[row], facts) for row, facts in cards], note)
              for title, note, cards in rows[:SHOWN]]  # fmt: skip
     kept = len(everyone.samples) - len(left)
@@ -174,14 +172,11 @@ def _index(chosen: argparse.Namespace, everyone: Everyone) -> Index:
             f"({', '.join(missing[:3])}); embed them by the same config"
         )
     order = [rows[name] for name in everyone.ids]
-    dims = 64 if chosen.whiten is None else chosen.whiten
-    return Index.of(table._replace(ids=everyone.ids, vectors=table.vectors[order], columns={}), dims=dims)
+    return Index.of(table._replace(ids=everyone.ids, vectors=table.vectors[order], columns={}), dims=chosen.whiten)
 
 
-def _fingerprints(chosen: argparse.Namespace, planned: Plan, everyone: Everyone) -> Index:
+def _fingerprints(chosen: argparse.Namespace, task: PoolingTask, data: PoolingData, everyone: Everyone) -> Index:
     """What the samples are from afar, in their order."""
-    data = planned.datamodule
-    task = planned.build_task(data.spec).eval()
     found: list[Tensor] = []
     for part in data.datasets:
         batches = data.loader(data.still(part), False)

@@ -16,7 +16,7 @@ from tasks.commands.inputs import file_options, open_task, read_inputs, result_f
 from tasks.commands.seen import ALLOW, check, expect
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
-from tasks.search.table import VectorTable, has_arrow, write_table
+from tasks.search.table import VectorTable, has_arrow, usual_format, write_table
 from tasks.task.base import PoolingTask
 from tasks.task.embedding import stack_vectors
 
@@ -82,12 +82,8 @@ def embed(args: list[str]) -> Path:
             ids += task.ids(batch)
             where += [part] * len(task.ids(batch))
             targets += list(task.target(batch).cpu())
-    stacked = stack_vectors(vectors)
-    flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
     columns = {"part": where, **_targets(targets, data.spec)}
-    table = run_of(path) / f"embeddings.{ending}"
-    write_table(table, VectorTable(ids, flat, columns, _about(task, path, shape)))
-    print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
+    table = _write(run_of(path) / f"embeddings.{ending}", ids, vectors, columns, task, path)
     if chosen.figures:
         draw_elements(task, data, table.parent, samples=chosen.figures, clusters=chosen.clusters)
     print(f"look at: {table}")
@@ -115,11 +111,7 @@ def embed_files(args: list[str]) -> Path:
         with torch.no_grad():
             vectors += list(task.pooled(batch)[0].float().cpu())
         ids += task.ids(batch)
-    stacked = stack_vectors(vectors)
-    flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
-    table = result_folder(chosen, path, "embedded") / f"embeddings.{ending}"
-    write_table(table, VectorTable(ids, flat, columns, _about(task, path, shape)))
-    print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {ending}")
+    table = _write(result_folder(chosen, path, "embedded") / f"embeddings.{ending}", ids, vectors, columns, task, path)
     print(f"look at: {table}")
     return table
 
@@ -139,17 +131,24 @@ def _windows(
 def _ending(given: str | None) -> str:
     if given == "parquet" and not has_arrow():
         raise BadInput("embed: --format parquet needs pyarrow: run pip install pyarrow, or leave it out for npz")
-    return given or ("parquet" if has_arrow() else "npz")
+    return given or usual_format()
 
 
-def _about(task: PoolingTask, path: Path, shape: list[int]) -> dict[str, Any]:
-    """What the table is about."""
-    return {
+def _write(
+    table: Path, ids: list[str], vectors: list[Tensor], columns: dict[str, list[Any]], task: PoolingTask, maker: Path
+) -> Path:
+    """Write vectors as a table that names the checkpoint which made them."""
+    stacked = stack_vectors(vectors)
+    flat, shape = stacked.flatten(1).numpy(), list(stacked.shape[1:])
+    about = {
         "shape": shape,
-        "checkpoint": str(path),
-        "digest": digest_file(path),
+        "checkpoint": str(maker),
+        "digest": digest_file(maker),
         "task": f"{type(task).__module__}.{type(task).__qualname__}",
     }
+    write_table(table, VectorTable(ids, flat, columns, about))
+    print(f"{len(ids)} vectors of {flat.shape[1]} numbers ({' x '.join(map(str, shape))}), {table.suffix[1:]}")
+    return table
 
 
 def _targets(targets: list[Tensor], spec: dict[str, Any]) -> dict[str, list[Any]]:

@@ -1,12 +1,16 @@
 """A config of `fit` inside of that of a module which holds its task and data: of pretraining, of two towers."""
 
+import argparse
 import inspect
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from docstring_parser import parse  # comes with jsonargparse[signatures]
+
 from tasks.commands.configs import read_configs
+from tasks.data.base import PoolingData
 
 Inner = Mapping[str, tuple[str, type]]
 """By section, model and data: where a config's own stand, and the class whose options stand outside."""
@@ -23,6 +27,26 @@ def given(args: list[str], inner: Inner) -> list[str]:
         merged = deep_merge(merged, nested(read_configs([path]), inner))
     whole = [f"--config={json.dumps(merged)}"] if merged else []
     return [*whole, *(inner_flag(flag, inner) for flag in flags)]
+
+
+def options(command: str, about: str | None, inner: Inner) -> argparse.ArgumentParser:
+    """What a command takes beside the flags of `fit`, as the classes themselves say it."""
+    own = argparse.ArgumentParser(prog=f"python -m tasks {command}", description=about, usage="%(prog)s -c CONFIG ...",
+                                  epilog="All flags of fit, too: what is none of these goes to the config's own task "
+                                  "(--model) and data (--data).", allow_abbrev=False)  # fmt: skip
+    own.add_argument("-c", "--config", metavar="CONFIG", help="a config of fit; several go over each other")
+    for section, (_, kind) in inner.items():
+        said = {one.arg_name: one.description or "" for one in parse(kind.__doc__ or "").params}
+        for name in own_options(kind):
+            default = inspect.signature(kind).parameters[name].default
+            text = " ".join(f"{said[name]} [{default}]".split()).replace("%", "%%")
+            own.add_argument(f"--{section}.{name}", metavar="VALUE", help=text)
+    return own
+
+
+def spec_of(data: PoolingData) -> dict[str, Any]:
+    """What the task inside is told about the data."""
+    return data.spec
 
 
 def split_configs(args: list[str]) -> tuple[list[str], list[str]]:

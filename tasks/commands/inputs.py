@@ -2,13 +2,16 @@
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.commands.checkpoints import checkpoint, load_task, run_of
 from tasks.commands.configs import read_configs
 from tasks.data.problems import BadInput
 from tasks.task.base import PoolingTask
+
+T = TypeVar("T")
 
 
 def file_options(command: str, about: str | None) -> argparse.ArgumentParser:
@@ -58,26 +61,34 @@ def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:
 
 
 def read_inputs(task: PoolingTask, sources: list[str]) -> list[Any]:
-    """A batch of each source.
+    """A batch of each source (`each_input`)."""
+    return each_input(sources, task.read)
+
+
+def each_input(sources: list[str], read: Callable[[str], T]) -> list[T]:
+    """What ``read`` makes of each source, so that nothing is written before all were looked at.
 
     Raises:
         BadInput: Naming all that cannot be used.
     """
-    batches, wrong = [], []
+    found, wrong = [], []
     for source in sources:
         try:
-            batches.append(task.read(source))
+            found.append(read(source))
         except BadInput as error:
             wrong.append(str(error))
     if wrong:
         raise BadInput("\n  ".join(["these inputs cannot be used:", *wrong]) if len(wrong) > 1 else wrong[0])
-    return batches
+    return found
 
 
 def result_folder(chosen: argparse.Namespace, path: Path, name: str) -> Path:
     """Where results go: ``--output``, or the first ``NAME_N`` of the run that is free."""
-    folder: Path = chosen.output or next(
-        place for number in itertools.count() if not (place := run_of(path) / f"{name}_{number}").exists()
-    )
+    folder: Path = chosen.output or free_folder(run_of(path), name)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """The first ``NAME_N`` that is not there yet."""
+    return next(place for number in itertools.count() if not (place := parent / f"{name}_{number}").exists())

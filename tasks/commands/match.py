@@ -1,23 +1,21 @@
 """``python -m tasks match -c CONFIG``: two towers, of samples and of what is said of them."""
 
-import argparse
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from docstring_parser import parse  # comes with jsonargparse[signatures]
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tasks.commands.cli import CLI, DEFAULTS, run_cli
-from tasks.commands.inner import given, own_options
+from tasks.commands.inner import given, options, spec_of
 from tasks.commands.tables import write_csv
 from tasks.data.base import PoolingData
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
+from tasks.data.splits import PARTS
 from tasks.match.data import MatchData
 from tasks.match.floors import ridge_floor
 from tasks.match.retrieval import recall
@@ -26,14 +24,12 @@ from tasks.outputs.callback import run_folder
 from tasks.outputs.checkpoints import Last
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.files import whole
-from tasks.search.table import VectorTable, has_arrow, write_table
+from tasks.search.table import VectorTable, usual_format, write_table
 from tasks.task.floors import matrices, told_of
 from tasks.task.modality import ForForest
 
 INNER = {"model": ("task", MatchTask), "data": ("source", MatchData)}
 """Where a config's own model and data stand inside of those of two towers."""
-
-PARTS = ("train", "val", "test")
 
 
 class MatchCLI(CLI):
@@ -49,7 +45,7 @@ class MatchCLI(CLI):
         parser.add_argument(
             "--zero_shot", type=str | None, default=None, help="Column whose classes are guessed from their names."
         )
-        parser.link_arguments("data", "model.task.init_args.spec", compute_fn=_spec, apply_on="instantiate")
+        parser.link_arguments("data", "model.task.init_args.spec", compute_fn=spec_of, apply_on="instantiate")
         if self.two:
             parser.link_arguments("data", "model.other.init_args.spec", compute_fn=_other, apply_on="instantiate")
 
@@ -83,7 +79,7 @@ class MatchCLI(CLI):
         summary: dict[str, Any] = {"candidates": len(keys), "different": len(set(keys)), "test": rows}
         column = self._get(self.config, "zero_shot")
         if column:
-            summary["zero-shot"] = zero_shot(model, data, column)
+            summary["zero-shot"] = zero_shot(a, model, data, column)
         write_csv(folder / "retrieval.csv", rows)
         with whole(folder / "summary.json") as place:
             place.write_text(json.dumps(summary, indent=2))
@@ -111,7 +107,10 @@ def match(args: list[str]) -> Path | None:
         The run's folder; nothing where nothing is trained (``--print_config``, ``--help``).
     """
     if not args or args[0] in ("-h", "--help"):
-        options().print_help()
+        own = options("match", __doc__, INNER)
+        own.add_argument("--zero_shot", metavar="COLUMN", help="guess the classes of this column from their names")
+        own.add_argument("--floors", metavar="BOOL", help="measure ridge regression between counts, too [True]")
+        own.print_help()
         return None
     known = given(args, INNER)
     two = any("model.other" in one or '"other"' in one for one in known)
@@ -126,30 +125,14 @@ def match(args: list[str]) -> Path | None:
     return run_folder(cli.trainer)
 
 
-def options() -> argparse.ArgumentParser:
-    """What it takes beside the flags of `fit`, as the classes themselves say it."""
-    own = argparse.ArgumentParser(prog="python -m tasks match", description=__doc__, usage="%(prog)s -c CONFIG ...",
-                                  epilog="All flags of fit, too: what is none of these goes to the config's own task "
-                                  "(--model) and data (--data).", allow_abbrev=False)  # fmt: skip
-    own.add_argument("-c", "--config", metavar="CONFIG", help="a config of fit; several go over each other")
-    own.add_argument("--zero_shot", metavar="COLUMN", help="guess the classes of this column from their names")
-    own.add_argument("--floors", metavar="BOOL", help="measure ridge regression between counts, too [True]")
-    for section, (_, kind) in INNER.items():
-        said = {one.arg_name: one.description or "" for one in parse(kind.__doc__ or "").params}
-        for name in own_options(kind):
-            default = inspect.signature(kind).parameters[name].default
-            text = " ".join(f"{said[name]} [{default}]".split()).replace("%", "%%")
-            own.add_argument(f"--{section}.{name}", metavar="VALUE", help=text)
-    return own
-
-
 @torch.no_grad()
-def zero_shot(model: MatchTask, data: MatchData, column: str) -> dict[str, float]:
+def zero_shot(vectors: torch.Tensor, model: MatchTask, data: MatchData, column: str) -> dict[str, float]:
     """Guess each test sample's class by the mean vector of what would be said of training samples of each class.
 
-    An ensemble of prompts (Radford et al. 2021, section 3.1.4), beside a linear model of the same vectors' labels.
+    An ensemble of prompts (Radford et al. 2021, section 3.1.4).
 
     Args:
+        vectors: Of the test samples, (N, D).
         model: The towers.
         data: Pairs with captions.
         column: The classes' column.
@@ -164,16 +147,11 @@ def zero_shot(model: MatchTask, data: MatchData, column: str) -> dict[str, float
     for name in names:
         texts = sorted({data.texts.of_class(name, column, sample) for sample in train})
         prompts.append(torch.nn.functional.normalize(model.others(texts).mean(0), dim=0))
-    a, _ = _vectors(model, data, "test")
-    guessed = (a @ torch.stack(prompts).T).argmax(1).tolist()
+    guessed = (vectors @ torch.stack(prompts).T).argmax(1).tolist()
     labels = [str(sample.columns.get(column)) for sample in test]
     right = [names[guess] == label for guess, label in zip(guessed, labels, strict=True)]
     most = max(labels.count(name) for name in set(labels)) / len(labels)
     return {"accuracy": sum(right) / len(right), "largest class": most, "classes": len(names)}
-
-
-def _spec(data: MatchData) -> dict[str, Any]:
-    return data.spec
 
 
 def _other(data: MatchData) -> dict[str, Any]:
@@ -197,25 +175,21 @@ def _floors(model: MatchTask, data: MatchData) -> list[dict[str, Any]]:
         if not isinstance(train, ForForest):
             x, val = matrices(train, told["val"][name])
             features[name] = (x, val, matrices(train, told["test"][name])[1])
-    texts = tuple(
-        [pair[1] for pair in map(data.still(part).__getitem__, range(len(data.samples(part))))] for part in PARTS
-    )
+    texts = tuple(data.said(part) for part in PARTS)
     return ridge_floor(features, texts, tuple(data.keys(part) for part in PARTS))
 
 
 def _write(folder: Path, best: Path, model: MatchTask, data: MatchData, vectors: dict[str, Any]) -> None:
     """The tables of both towers."""
-    ending = "parquet" if has_arrow() else "npz"
     about = {"checkpoint": str(best), "digest": digest_file(best), "match": True}
     ids = [sample.id for part in vectors for sample in data.samples(part)]
     where = [part for part in vectors for _ in data.samples(part)]
     columns: dict[str, list[Any]] = {"part": where}
     if data.texts is not None:
-        pairs = [data.still(part) for part in vectors]
-        columns["text"] = [own[number][1] for own in pairs for number in range(len(own))]
+        columns["text"] = [text for part in vectors for text in data.said(part)]
     for name, side in (("samples", 0), ("texts" if data.texts is not None else "others", 1)):
         flat = np.concatenate([both[side].numpy() for both in vectors.values()])
-        write_table(folder / f"{name}.{ending}", VectorTable(ids, flat, columns, about))
+        write_table(folder / f"{name}.{usual_format()}", VectorTable(ids, flat, columns, about))
 
 
 def _told(summary: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 import csv
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasks.commands.inputs import file_options, open_task, read_inputs, result_folder, window_options
+from tasks.commands.inputs import each_input, file_options, open_task, read_inputs, result_folder, window_options
 from tasks.data.problems import BadInput
 from tasks.outputs.events import Event, draw_curve, events_above, write_events
 from tasks.outputs.gallery import file_name
@@ -66,15 +67,13 @@ def _curves(
     task: PoolingTask, sources: list[str], window: float, hop: float, threshold: float, folder_of: Callable[[], Path]
 ) -> Path:
     """Predictions of all windows of all files, as a table, pictures and events."""
-    started, wrong = {}, []
-    for source in sources:  # all are opened, and their first windows read, before anything is written
-        try:
-            windows = task.windows(source, window, hop)
-            started[source] = itertools.chain([next(windows)], windows)
-        except BadInput as error:
-            wrong.append(str(error))
-    if wrong:
-        raise BadInput("\n  ".join(["these inputs cannot be used:", *wrong]) if len(wrong) > 1 else wrong[0])
+
+    def start(source: str) -> Iterator[tuple[list[float], list[float], Any]]:
+        """Open it and read its first windows."""
+        windows = task.windows(source, window, hop)
+        return itertools.chain([next(windows)], windows)
+
+    started = dict(zip(sources, each_input(sources, start), strict=True))
     folder, events = folder_of(), list[Event]()
     sort = "prediction {}" if task.kind == "regression" else "p({})"
     with (folder / "curve.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,18 +1,14 @@
 """``python -m tasks pretrain -c CONFIG --model.objective ntxent``: train a config's encoder and pool without labels."""
 
-import argparse
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
-from docstring_parser import parse  # comes with jsonargparse[signatures]
 from lightning.pytorch.cli import LightningArgumentParser
 
 from tasks.commands.checkpoints import checkpoint, fits, pretrained, read
 from tasks.commands.cli import CLI, DEFAULTS, run_cli
-from tasks.commands.inner import given, own_options
-from tasks.data.base import PoolingData
+from tasks.commands.inner import given, options, spec_of
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import run_folder
 from tasks.outputs.checkpoints import Last, continue_history, history
@@ -31,7 +27,7 @@ class PretrainCLI(CLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name, and tell the task about the data."""
         self.add_run(parser)
-        parser.link_arguments("data", "model.task.init_args.spec", compute_fn=_spec, apply_on="instantiate")
+        parser.link_arguments("data", "model.task.init_args.spec", compute_fn=spec_of, apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Find a pretraining's ``last``, to go on with."""
@@ -77,10 +73,6 @@ class PretrainCLI(CLI):
         print(f"Checkpoint: {folder / 'checkpoints' / 'last.ckpt'}")
 
 
-def _spec(data: PoolingData) -> dict[str, Any]:
-    return data.spec
-
-
 def pretrain(args: list[str]) -> Path | None:
     """Train without labels what a config of `fit` describes.
 
@@ -93,7 +85,9 @@ def pretrain(args: list[str]) -> Path | None:
         The run's folder; nothing where nothing is trained (``--print_config``, ``--help``).
     """
     if not args or args[0] in ("-h", "--help"):
-        options().print_help()
+        own = options("pretrain", __doc__, INNER)
+        own.add_argument("--ckpt_path", metavar="FILE", help="go on with a pretraining: a .ckpt file, or last")
+        own.print_help()
         return None
     cli = run_cli(
         ["fit", *given(args, INNER)],
@@ -104,19 +98,3 @@ def pretrain(args: list[str]) -> Path | None:
         defaults=DEFAULTS.with_name("pretrain.yaml"),
     )
     return run_folder(cli.trainer)
-
-
-def options() -> argparse.ArgumentParser:
-    """What it takes beside the flags of `fit`, as the classes themselves say it."""
-    own = argparse.ArgumentParser(prog="python -m tasks pretrain", description=__doc__, usage="%(prog)s -c CONFIG ...",
-                                  epilog="All flags of fit, too: what is none of these goes to the config's own task "
-                                  "(--model) and data (--data).", allow_abbrev=False)  # fmt: skip
-    own.add_argument("-c", "--config", metavar="CONFIG", help="a config of fit; several go over each other")
-    own.add_argument("--ckpt_path", metavar="FILE", help="go on with a pretraining: a .ckpt file, or last")
-    for section, (_, kind) in INNER.items():
-        said = {one.arg_name: one.description or "" for one in parse(kind.__doc__ or "").params}
-        for name in own_options(kind):
-            default = inspect.signature(kind).parameters[name].default
-            text = " ".join(f"{said[name]} [{default}]".split()).replace("%", "%%")
-            own.add_argument(f"--{section}.{name}", metavar="VALUE", help=text)
-    return own

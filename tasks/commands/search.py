@@ -1,7 +1,6 @@
 """``python -m tasks search --index FILE --query ID|FILE|SMILES``: the nearest samples of a table of vectors."""
 
 import argparse
-import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +9,12 @@ import torch
 
 from tasks.commands.checkpoints import checkpoint, load_task
 from tasks.commands.cli import plan
+from tasks.commands.inputs import free_folder
 from tasks.commands.show import Shower
 from tasks.commands.tables import write_csv
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
-from tasks.match.task import Queries, load_match
+from tasks.match.task import load_match
 from tasks.outputs.predictions import safe
 from tasks.outputs.report import write_report
 from tasks.search.index import Index
@@ -83,8 +83,7 @@ def search(args: list[str]) -> Path:
     queries, task = _queries(chosen, index, draw=planned is not None)
     found = index.neighbours(np.stack([query.vector for query in queries]), chosen.k + 1)
 
-    places = (chosen.index.parent / f"search_{number}" for number in itertools.count())
-    folder: Path = chosen.output or next(place for place in places if not place.exists())
+    folder: Path = chosen.output or free_folder(chosen.index.parent, "search")
     folder.mkdir(parents=True, exist_ok=True)
     shower = Shower(task, None if planned is None else planned.datamodule, folder / "samples")
     table: list[dict[str, Any]] = []
@@ -117,9 +116,7 @@ def _index(chosen: argparse.Namespace) -> Index:
     if chosen.index.is_dir():
         index = Index.load(chosen.index)
     else:
-        table = read_table(chosen.index)
-        usual = 0 if table.about.get("match") else 64  # two towers learned what angles mean, between them, too
-        index = Index.of(table, dims=usual if chosen.whiten is None else chosen.whiten, kind=chosen.kind)
+        index = Index.of(read_table(chosen.index), dims=chosen.whiten, kind=chosen.kind)
     if chosen.add:
         index.append(read_table(chosen.add))
     return index
@@ -142,8 +139,8 @@ def _queries(chosen: argparse.Namespace, index: Index, *, draw: bool) -> tuple[l
                 "again, or give --ckpt_path of the one that did"
             )
         if index.about.get("match"):
-            towers = Queries(load_match(path))
-            task = towers.match.first
+            towers = load_match(path)
+            task = towers.first
         else:
             task = load_task(path, index.about.get("task"))
     queries, wrong = [], []
@@ -153,7 +150,7 @@ def _queries(chosen: argparse.Namespace, index: Index, *, draw: bool) -> tuple[l
             continue
         try:
             if towers is not None:
-                queries.append(Query(name, index.prepare(towers.vector(name).numpy()[None])[0]))
+                queries.append(Query(name, index.prepare(towers.query(name).numpy()[None])[0]))
                 continue
             assert task is not None
             batch = task.read(name)

@@ -4,15 +4,16 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from tasks.data.around import Around
 from tasks.data.base import PoolingData, Sample
 from tasks.data.order import seed_of
 from tasks.data.problems import BadInput
 from tasks.data.texts import Texts
 
 
-class MatchData(PoolingData):
+class MatchData(Around):
     """Pairs for two towers.
 
     Args:
@@ -30,13 +31,11 @@ class MatchData(PoolingData):
         other: PoolingData | None = None,
         batch_size: int | None = None,
     ):
-        super().__init__(
-            batch_size=source.batch_size if batch_size is None else batch_size, num_workers=source.num_workers,
-            fold=source.fold, seed=source.seed,
-        )  # fmt: skip
+        super().__init__(source, batch_size=batch_size)
         if (texts is None) == (other is None):
             raise ValueError("expected texts or other, the second half of the pairs, got both or none; give one")
-        self.source, self.texts, self.other = source, texts, other
+        self.texts, self.other = texts, other
+        self._said: dict[str, list[str]] = {}
 
     def load(self) -> None:
         """Read the source, and find the other half of every sample.
@@ -62,11 +61,6 @@ class MatchData(PoolingData):
         if self.batch_size < 2:
             raise BadInput(f"expected a batch_size of 2 or more, as pairs are compared, got {self.batch_size}")
 
-    def setup(self, stage: str | None = None) -> None:
-        """Load once."""
-        if not self.datasets:
-            self.load()
-
     def samples(self, part: str) -> list[Sample]:
         """The source's."""
         return self.source.samples(part)
@@ -84,27 +78,23 @@ class MatchData(PoolingData):
         """What a pair is: its text, or its sample's content where texts are drawn."""
         if self.texts is None or self.texts.drawn:
             return list(self.source.contents(part))
-        return [pair[1] for pair in map(self.still(part).__getitem__, range(len(self.samples(part))))]
+        return list(self.said(part))
+
+    def said(self, part: str) -> list[str]:
+        """The text of each sample of a part without random changes; found once, as recall asks for it every epoch."""
+        if part not in self._said:
+            pairs = self.still(part)
+            self._said[part] = [pairs[number][1] for number in range(len(pairs))]
+        return self._said[part]
 
     def collate(self, samples: list[tuple[Any, Any]]) -> tuple[Any, Any]:
         """A batch of the source, and a list of texts or a batch of the other."""
-        first, second = zip(*samples, strict=True)
-        return self.source.collate(list(first)), list(second) if self.other is None else self.other.collate(
-            list(second)
-        )
+        first, second = map(list, zip(*samples, strict=True))
+        return self.source.collate(first), second if self.other is None else self.other.collate(second)
 
     def elements(self, sample: Any) -> int:
-        """As the source counts them."""
-        return self.source.elements(sample[0])
-
-    def reseed(self, seed: int) -> None:
-        """What the source's own transforms draw, too."""
-        super().reseed(seed)
-        self.source.reseed(seed)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Shuffled pairs, whole batches alone: a pair's negatives are its batch."""
-        return self.loader(self.datasets["train"], True)
+        """Of the first of a pair."""
+        return super().elements(sample[0])
 
 
 class Pairs(Dataset[tuple[Any, Any]]):

@@ -1,6 +1,5 @@
 """The module that trains two towers on pairs, and what it makes of samples, texts, and queries of either kind."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,22 +64,18 @@ class MatchTask(LightningModule):
             raise ValueError("expected text or other, the second tower, got both; leave one out")
         if not temperature > 0:
             raise ValueError(f"temperature: expected a number above 0, got {temperature}; change it")
-        self.first = task if isinstance(task, PoolingTask) else build(task)
-        self.other = build(other) if isinstance(other, dict) else other
-        self.text = None if self.other is not None else _encoder(text)
+        self.first: PoolingTask = task if isinstance(task, PoolingTask) else build(task)
+        self.other: PoolingTask | None = build(other) if isinstance(other, dict) else other
+        self.text: TextEncoder | None = None
+        if self.other is None:
+            self.text = CharacterTransformer() if text is None else text
         for tower in (self.first, *([] if self.other is None else [self.other])):
             tower.head.requires_grad_(False)  # no label, no use
-        options = {"text_pool": text_pool, "width": width, "temperature": temperature, "lr": lr,
-                   "weight_decay": weight_decay, "warmup": warmup}  # fmt: skip
-        self.spec, self.lr, self.weight_decay, self.warmup, self.width = (
-            self.first.spec,
-            lr,
-            weight_decay,
-            warmup,
-            width,
-        )
+        self.spec, self.width = self.first.spec, width
+        self.lr, self.weight_decay, self.warmup = lr, weight_decay, warmup
         self.save_hyperparameters({
-            "match": True, "task": described(self.first), "spec": self.spec, "sizes": sizes, **options,
+            "match": True, "task": described(self.first), "spec": self.spec, "sizes": sizes, "text_pool": text_pool,
+            "width": width, "temperature": temperature, "lr": lr, "weight_decay": weight_decay, "warmup": warmup,
             "other": None if self.other is None else described(self.other),
             "text": None if self.text is None else _described(self.text),
         })  # fmt: skip
@@ -105,43 +100,46 @@ class MatchTask(LightningModule):
         data: Any = getattr(self.trainer, "datamodule", None)
         if data is None:
             raise ValueError("expected `sizes` where no MatchData is given, got None; give them")
-        data.setup()
-        still, training = data.still("train"), self.training
+        samples, others = data.few()
+        training = self.training
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            samples, others = data.collate([still[0], still[1]])
             self.eval()
-            sizes = [self._pooled(samples).shape[1], self._said(others).shape[1]]
+            sizes = [_pooled(self.first, samples).shape[1], self._said(others).shape[1]]
             self.train(training)
             torch.manual_seed(0)  # one start, whatever was drawn before
             self._build(sizes)
 
-    def _pooled(self, batch: Any) -> Tensor:
-        x, sets = self.first.encode(batch)
-        pooled: Tensor = self.first.pool(x, **sets)
-        return pooled.flatten(1)
-
     def _said(self, batch: Any) -> Tensor:
         if self.text is None:
             assert self.other is not None
-            x, sets = self.other.encode(batch)
-            pooled: Tensor = self.other.pool(x, **sets)
-            return pooled.flatten(1)
+            return _pooled(self.other, batch)
         x, lengths = self.text(batch)
         sets = {"lengths": lengths}
         if self.last:
             sets = {"mask": torch.arange(x.shape[1], device=x.device) == lengths[:, None] - 1}
-        pooled = self.text_pool(x, **sets)
+        pooled: Tensor = self.text_pool(x, **sets)
         return pooled.flatten(1)
 
     def samples(self, batch: Any) -> Tensor:
         """Vectors of length one of a batch of the first tower, (B, D)."""
         assert self.projections is not None
-        return functional.normalize(self.projections[0](self._pooled(batch)).float(), dim=1)
+        return functional.normalize(self.projections[0](_pooled(self.first, batch)).float(), dim=1)
 
     def others(self, batch: Any) -> Tensor:
         """The same of texts, or of a batch of the other task."""
         assert self.projections is not None
         return functional.normalize(self.projections[1](self._said(batch)).float(), dim=1)
+
+    @torch.no_grad()
+    def query(self, text: str) -> Tensor:
+        """The vector of what `search` is asked for, (D,): of a sample where it is a file, else of a text.
+
+        Raises:
+            BadInput: If the file cannot be read, or the towers know no text.
+        """
+        if Path(text).is_file() or self.text is None:
+            return self.samples(self.first.read(text))[0]
+        return self.others([text])[0]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """InfoNCE of a batch of pairs."""
@@ -185,29 +183,6 @@ class MatchTask(LightningModule):
         return adamw(self.parameters(), lr=self.lr, weight_decay=self.weight_decay, warmup=self.warmup, steps=steps)
 
 
-class Queries(nn.Module):
-    """A trained pair of towers as `search` asks it: a file is a sample, anything else a text.
-
-    Args:
-        match: The towers.
-    """
-
-    def __init__(self, match: MatchTask):
-        super().__init__()
-        self.match = match.eval()
-
-    @torch.no_grad()
-    def vector(self, query: str) -> Tensor:
-        """The vector of a query, (D,).
-
-        Raises:
-            BadInput: If it is a file that cannot be read, or a text for towers that know none.
-        """
-        if Path(query).is_file() or self.match.text is None:
-            return self.match.samples(self.match.first.read(query))[0]
-        return self.match.others([query])[0]
-
-
 def load_match(path: str | Path) -> MatchTask:
     """The towers of a checkpoint that `python -m tasks match` wrote, in evaluation mode, on the CPU.
 
@@ -220,20 +195,14 @@ def load_match(path: str | Path) -> MatchTask:
         raise BadInput(f"{path}: expected a checkpoint of two towers, got another; give one that match wrote")
     options.pop("spec")
     text = options.pop("text")
-    match = MatchTask(**options, text=None if text is None else _built(text))
+    match = MatchTask(**options, text=None if text is None else build(text))
     match.load_state_dict(stored["state_dict"])
     return match.eval()
 
 
-def _encoder(text: TextEncoder | None) -> TextEncoder:
-    return CharacterTransformer() if text is None else text
+def _pooled(task: PoolingTask, batch: Any) -> Tensor:
+    return task.pooled(batch)[0].flatten(1)
 
 
 def _described(text: TextEncoder) -> dict[str, Any]:
     return {"class_path": f"{type(text).__module__}.{type(text).__qualname__}", "init_args": text.options}
-
-
-def _built(text: dict[str, Any]) -> TextEncoder:
-    module, _, name = text["class_path"].rpartition(".")
-    built: TextEncoder = getattr(importlib.import_module(module), name)(**text["init_args"])
-    return built

@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from tasks.data.around import Around
 from tasks.data.base import PoolingData, Sample
 from tasks.data.crops import Crops
 from tasks.data.problems import BadInput
@@ -14,7 +14,7 @@ from tasks.data.splits import PARTS
 from tasks.data.views import Views
 
 
-class PretrainData(PoolingData):
+class PretrainData(Around):
     """Batches of views: two global ones of each sample and some local ones, which show less of it.
 
     Multi-crop, Caron et al. 2020 (SwAV, arXiv 2006.09882), section 3.3. What the data themselves draw at random is
@@ -47,10 +47,7 @@ class PretrainData(PoolingData):
         final_share: float = 0.15,
         batch_size: int | None = None,
     ):
-        super().__init__(
-            batch_size=source.batch_size if batch_size is None else batch_size, num_workers=source.num_workers,
-            fold=source.fold, seed=source.seed,
-        )  # fmt: skip
+        super().__init__(source, batch_size=batch_size)
         unknown = sorted(set(heard) - {*PARTS, "predict"})
         if unknown or not heard:
             got = ", ".join(heard) or "none"
@@ -62,7 +59,7 @@ class PretrainData(PoolingData):
             raise ValueError(
                 f"expected local_views of 0 or more and final_share from 0 to 1, got {local_views} and {final_share}"
             )
-        self.source, self.heard = source, tuple(heard)
+        self.heard = tuple(heard)
         self.crops_used: Crops = source.crops() if crops is None else crops
         self.local_views, self.global_size, self.local_size = local_views, tuple(global_size), tuple(local_size)
         self.final_size, self.final_share = final_size, final_share
@@ -78,11 +75,6 @@ class PretrainData(PoolingData):
         self.datasets = {"train": parts[0] if len(parts) == 1 else _Together(parts)}
         if self.batch_size < 2:
             raise BadInput(f"expected a batch_size of 2 or more, as samples are compared, got {self.batch_size}")
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load once; the labels that a class must have to be learned are nobody's concern here."""
-        if not self.datasets:
-            self.load()
 
     def samples(self, part: str) -> list[Sample]:
         """All that are heard train; no other part is there."""
@@ -101,15 +93,6 @@ class PretrainData(PoolingData):
     def collate(self, samples: list[Any]) -> Any:
         """As the source does."""
         return self.source.collate(samples)
-
-    def elements(self, sample: Any) -> int:
-        """As the source counts them."""
-        return self.source.elements(sample)
-
-    def reseed(self, seed: int) -> None:
-        """What the source's own transforms draw, too."""
-        super().reseed(seed)
-        self.source.reseed(seed)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the heard samples, each drawn twice."""
@@ -135,14 +118,6 @@ class PretrainData(PoolingData):
         return views + [
             self.crops_used.view(batch, local) for batch, _ in zip(itertools.cycle(drawn), range(self.local_views))
         ]
-
-    def few(self) -> Any:
-        """A batch of two samples, as they are, to see what an encoder makes of them."""
-        self.setup()
-        still, state = self.still("train"), torch.get_rng_state()
-        batch = self.collate([still[0], still[1]])
-        torch.set_rng_state(state)
-        return batch
 
     @property
     def _progress(self) -> float:

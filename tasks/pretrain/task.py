@@ -92,7 +92,7 @@ class PretrainTask(LightningModule):
             raise ValueError(
                 f"expected half_life above 0 and mask between 0 and 1, got {half_life} and {mask}; change it"
             )
-        self.student = task if isinstance(task, PoolingTask) else build(task)
+        self.student: PoolingTask = task if isinstance(task, PoolingTask) else build(task)
         if self.student.weights or self.student.frozen:
             raise ValueError("weights and freeze are for fit, got them in a training without labels; leave them out")
         self.student.head.requires_grad_(False)  # no label, no use
@@ -245,11 +245,10 @@ def described(task: PoolingTask) -> dict[str, Any]:
     return {"class_path": f"{type(task).__module__}.{type(task).__qualname__}", "init_args": options}
 
 
-def build(task: dict[str, Any]) -> PoolingTask:
-    """The task that `described` describes, with new weights."""
-    module, _, name = task["class_path"].rpartition(".")
-    built: PoolingTask = getattr(importlib.import_module(module), name)(**task["init_args"])
-    return built
+def build(described: dict[str, Any]) -> Any:
+    """The task that `described` describes, or whatever else has class path and options so, with new weights."""
+    module, _, name = described["class_path"].rpartition(".")
+    return getattr(importlib.import_module(module), name)(**described["init_args"])
 
 
 def load_pretrained(path: str | Path) -> PoolingTask:
@@ -268,7 +267,7 @@ def load_pretrained(path: str | Path) -> PoolingTask:
     options = stored.get("hyper_parameters", {})
     if not isinstance(options.get("task"), dict):
         raise BadInput(f"{path}: expected a checkpoint of a pretraining, got another; give one that pretrain wrote")
-    task = build(options["task"])
+    task: PoolingTask = build(options["task"])
     weights = stored["state_dict"]
     prefix = "teacher." if any(name.startswith("teacher.") for name in weights) else "student."
     task.load_state_dict({name[len(prefix) :]: one for name, one in weights.items() if name.startswith(prefix)})

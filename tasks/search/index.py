@@ -57,8 +57,13 @@ class Index:
             self._built = approximate.build(vectors, self.kind) if file is None else approximate.read(file, mapped=True)
 
     @classmethod
-    def of(cls, table: VectorTable, *, dims: int = 64, kind: str | None = None) -> "Index":
-        """The index of a table; ``dims`` directions are kept by whitening, 0 = none is done."""
+    def of(cls, table: VectorTable, *, dims: int | None = None, kind: str | None = None) -> "Index":
+        """The index of a table; ``dims`` directions are kept by whitening, 0 = none is done.
+
+        Unless given they are 64; of two towers, which learned what angles mean between them, none is done.
+        """
+        if dims is None:
+            dims = 0 if table.about.get("match") else 64
         try:
             whitening = fit_whitening(table.vectors, dims) if dims else None
         except ValueError as error:

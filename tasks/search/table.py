@@ -48,6 +48,11 @@ def has_arrow() -> bool:
     return importlib.util.find_spec("pyarrow") is not None
 
 
+def usual_format() -> str:
+    """What a table is written as unless asked otherwise: parquet where pyarrow is installed, else npz."""
+    return "parquet" if has_arrow() else "npz"
+
+
 def write_table(path: Path, table: VectorTable) -> None:
     """Write a table as Parquet or as NumPy's arrays, by the file's ending.
 

@@ -6,19 +6,12 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
+from recordings import SPEC
 
 from tasks.audio import AudioTask
 from tasks.audio.pictures import draw_spectrogram
 from tasks.data.problems import BadInput
 from tasks.outputs.gallery import Gallery
-
-SPEC = {
-    "kind": "multiclass",
-    "classes": ["a", "b", "c"],
-    "channels": 1,
-    "class_counts": [1, 1, 1],
-    "sample_rate": 16000,
-}
 
 
 def task(**options):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from recordings import SPEC
 
 from tasks.audio import AudioTask
 from tasks.audio.clips import read_clip
@@ -15,14 +16,6 @@ from tasks.audio.windows import windows_of
 from tasks.data.problems import BadInput
 from tasks.outputs.events import Event, events_above, write_events
 from tasks.task.decisions import decide
-
-SPEC = {
-    "kind": "multiclass",
-    "classes": ["a", "b", "c"],
-    "channels": 1,
-    "class_counts": [1, 1, 1],
-    "sample_rate": 16000,
-}
 
 
 class Wave(torch.nn.Module):

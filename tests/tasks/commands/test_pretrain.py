@@ -11,7 +11,7 @@ import yaml
 from toy import ROOT
 
 from tasks.__main__ import main
-from tasks.commands.pretrain import own_options
+from tasks.commands.inner import own_options
 from tasks.pretrain.data import PretrainData
 from tasks.pretrain.task import PretrainTask, load_pretrained
 

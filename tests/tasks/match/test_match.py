@@ -16,7 +16,7 @@ from tasks.match.data import MatchData
 from tasks.match.floors import ridge_floor
 from tasks.match.loss import info_nce
 from tasks.match.retrieval import recall
-from tasks.match.task import MatchTask, Queries, load_match
+from tasks.match.task import MatchTask, load_match
 from tasks.match.text import CharacterTransformer
 
 
@@ -95,7 +95,7 @@ def test_pairs_find_each_other_and_come_back_from_a_checkpoint(second, tmp_path)
         torch.testing.assert_close(again.samples(samples), match.samples(samples))
         torch.testing.assert_close(again.others(others), match.others(others))
         if second == "texts":
-            torch.testing.assert_close(Queries(again).vector(others[0]), match.others(others)[0], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(again.query(others[0]), match.others(others)[0], atol=1e-5, rtol=1e-4)
 
 
 def test_texts_of_training_are_drawn_anew_and_others_stay():
