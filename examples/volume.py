@@ -87,7 +87,7 @@ def main(train: int = 256, test: int = 64, epochs: int = 20, folder: str = ".") 
     image, shown, affine = batch["image"][ill[0], 0], fine[ill[0]], batch["affine"][ill[0]]
     title = f"{batch['id'][ill[0]]}: p(lesion) = {logits[ill[0], 0].sigmoid():.2f}, outlined: the lesion"
     place = Path(folder)
-    picture = draw_slices(image, shown, place / "volume.png", title=title, unit="evidence for a lesion",
+    picture = draw_slices({"head": image}, shown, place / "volume.png", title=title, unit="evidence for a lesion",
                           affine=affine, truth=batch["mask"][ill[0], 0])  # fmt: skip
     written = write_map(shown, place / "volume_map.nii.gz", affine=affine, image=image)
     print("look at", *(path.resolve() for path in (picture, *written)), sep="\n  ")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tasks.audio.frontend import to_mel
 from tasks.audio.sounds import Box
-from tasks.maps.localisation import upsample
+from tasks.maps.grids import upsample
 
 
 def bins_inside(boxes: Sequence[Box], *, frequencies: Tensor, frame_s: float, frames: int) -> Tensor:

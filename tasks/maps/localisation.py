@@ -18,64 +18,6 @@ from torchmetrics import Metric
 from tasks.maps.thresholds import Rule, cut_values, select
 
 
-def upsample(
-    maps: Tensor,
-    size: Sequence[int],
-    *,
-    stride: float | Sequence[float] | None = None,
-    first: float | Sequence[float] | None = None,
-    totals: bool = False,
-) -> Tensor:
-    """Interpolate maps linearly from a network's cells to its input's elements, in 1, 2, 3 or more dimensions.
-
-    Args:
-        maps: ``(*, grid)``, the last ``len(size)`` axes are the grid; anything before them.
-        size: Elements of the input along each axis.
-        stride: Elements from cell to cell, one number or one an axis; by default the cells tile the input.
-        first: Position of the centre of cell 0 in elements: cell j is centred on ``first + stride * j``. By default
-            ``(stride - 1) / 2``, the middle of the cell's own elements (``align_corners=False``).
-        totals: Whether each cell's value is shared out, so that the sum over the input's elements is exactly the sum
-            over the cells; otherwise values are kept and the sum grows. A cell whose elements all lie beyond the input
-            is lost.
-
-    Returns:
-        ``(*, size)``. Beyond the outermost centres the outermost cells go on.
-
-    Raises:
-        ValueError: If there are fewer axes than sizes.
-
-    Example:
-        >>> upsample(torch.tensor([0.0, 4.0]), [4])
-        tensor([0., 1., 3., 4.])
-        >>> upsample(torch.tensor([0.0, 4.0]), [4], totals=True)
-        tensor([0.0000, 0.5000, 1.5000, 2.0000])
-    """
-    if maps.ndim < len(size):
-        raise ValueError(f"maps: expected at least the {len(size)} axes of size={tuple(size)}, got {tuple(maps.shape)}")
-    axes = range(maps.ndim - len(size), maps.ndim)
-    for place, (axis, wanted) in enumerate(zip(axes, size, strict=True)):
-        cells = maps.shape[axis]
-        step = wanted / cells if stride is None else _at(stride, place)
-        start = (step - 1) / 2 if first is None else _at(first, place)
-        where = ((torch.arange(wanted, dtype=torch.float64) - start) / step).clamp(0, cells - 1)
-        low = where.floor().long().clamp(max=max(cells - 2, 0))
-        share = where - low
-        high = (low + 1).clamp(max=cells - 1)
-        maps = maps.movedim(axis, -1)
-        if totals:
-            given = share.new_zeros(cells).index_add_(0, low, 1 - share).index_add_(0, high, share)
-            maps = maps * torch.where(given > 0, 1 / given, 0.0).to(maps)
-        low, high, share = low.to(maps.device), high.to(maps.device), share.to(maps)
-        maps = (maps.index_select(-1, low) * (1 - share)).addcmul_(maps.index_select(-1, high), share)
-        maps = maps.movedim(-1, axis)
-    return maps
-
-
-def _at(value: float | Sequence[float], place: int) -> float:
-    """One number for all axes, or the number of one axis."""
-    return value if isinstance(value, int | float) else value[place]
-
-
 class MapMetric(Metric):
     """A mean over samples of what one map is worth; subclasses say what in `measure`."""
 
@@ -105,7 +47,7 @@ class MapMetric(Metric):
             if given.dtype != torch.bool or given.shape != signed_map.shape:
                 raise ValueError(
                     f"{name}: expected bool of the map's shape {tuple(signed_map.shape)}, got {given.dtype} of shape "
-                    f"{tuple(given.shape)}; bring the map to the input's grid first (tasks.maps.localisation.upsample)"
+                    f"{tuple(given.shape)}; bring the map to the input's grid first (tasks.maps.grids.upsample)"
                 )
         valid = torch.ones_like(truth) if valid is None else valid
         signed_map = signed_map.detach()

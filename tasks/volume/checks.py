@@ -10,13 +10,14 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 
-def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> str | None:
+def check_volume(path: Path, *, voxels: bool = True, constant: bool = False, volumes: int = 1) -> str | None:
     """Find out why an image cannot be used.
 
     Args:
         path: The file.
         voxels: Read every voxel; otherwise only the header, which misses truncated files, NaN and constant volumes.
         constant: Accept a constant volume: a mask may be empty.
+        volumes: How many volumes the file is to hold: more than one are 4-D.
 
     Returns:
         What is wrong and what to do, or None for a good volume.
@@ -28,7 +29,9 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> 
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         return f"cannot be read as an image ({_short(error)}); convert or copy the file again"
     shape = image.shape
-    if len(shape) < 3 or any(n != 1 for n in shape[3:]):
+    if volumes > 1 and (len(shape) < 4 or shape[3] != volumes or any(n != 1 for n in shape[4:])):
+        return f"expected {volumes} volumes in one file, got shape {_times(shape)}; put them together with fslmerge -t"
+    if volumes == 1 and (len(shape) < 3 or any(n != 1 for n in shape[3:])):
         return f"expected one 3-D volume, got shape {_times(shape)}; save one volume, or their mean, as 3-D"
     if min(shape[:3]) < 2:
         return f"expected at least 2 voxels along every axis, got {_times(shape)}; leave out slices and localisers"
@@ -37,6 +40,14 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False) -> 
     if image.get_data_dtype().kind not in "iuf":
         return f"expected numbers as voxels, got {image.get_data_dtype()}; convert it to a grey-scale image"
     return _check_voxels(image, constant) if voxels else None
+
+
+def check_inside(path: Path, *, voxels: bool = True) -> str | None:
+    """The same for a mask of the voxels that count, which must not be empty."""
+    wrong = check_volume(path, voxels=voxels, constant=True)
+    if wrong or not voxels or np.asanyarray(nibabel.load(path).dataobj).any():
+        return wrong
+    return "is empty; mark the voxels that count"
 
 
 def _check_voxels(image: Any, constant: bool) -> str | None:

@@ -1,19 +1,15 @@
 """From a list of images to checked, split, transformed and cached datasets; the lists come from `formats`."""
 
-import hashlib
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import monai
 import torch
-from monai.data import CacheDataset, PersistentDataset
 from monai.data import DataLoader as MonaiLoader
-from monai.data import Dataset as MonaiDataset
 from monai.data.utils import set_rnd
 from monai.transforms import Compose, RandomizableTrait
 from torch.utils.data import Dataset
@@ -24,8 +20,10 @@ from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS, check_classes, split
 from tasks.volume.base import Volumes
-from tasks.volume.checks import check_volume
-from tasks.volume.records import Record, is_split, number_of
+from tasks.volume.cache import Cache, cached
+from tasks.volume.checks import check_inside, check_volume
+from tasks.volume.load import BODIES, MISSING, DropSequences
+from tasks.volume.records import Record, bad_targets, is_split, number_of
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
 SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
@@ -51,10 +49,18 @@ class VolumeData(Volumes):
         folds: Number of folds, where the data bring no split; None = 5.
         val: Share of the training part that validates, where the data bring no validation part.
         check: Read every voxel before training, or only the headers (faster, but misses truncated files and NaN).
+        missing: What to do where a subject lacks some of several sequences: name it, or take zeros in its place.
+        drop: With zeros, the chance that a sequence of a training sample is left out (modality dropout, Neverova et al.
+            2016), so that the network learns to do without.
+        pool_mask: Pool over these voxels alone, and let maps be zero outside: ``foreground`` (what is not 0),
+            ``otsu`` (the head or body, without air), or the column with the path of a mask of any grid in the same
+            space, such as a brain mask. None = all voxels.
         base: Batch size, workers, fold, seed, on_bad.
     """
 
     loader_class = MonaiLoader  # seeds the random transforms of its workers
+    volumes = 1
+    """Volumes in each file, where one file holds several sequences."""
 
     def __init__(
         self,
@@ -67,11 +73,14 @@ class VolumeData(Volumes):
         pad: Pad = "constant",
         intensity: Intensity = "percentile",
         augment: Augment | None = None,
-        cache: Literal["none", "memory", "disk"] = "memory",
+        cache: Cache = "memory",
         cache_dir: str = "cache",
         folds: int | None = None,
         val: float = 0.15,
         check: Literal["voxels", "header"] = "voxels",
+        missing: Literal["error", "zero"] = "error",
+        drop: float = 0.2,
+        pool_mask: str | None = None,
         **base: Any,
     ):
         super().__init__(**base)
@@ -84,11 +93,14 @@ class VolumeData(Volumes):
             "fit": fit,
             "pad": pad,
             "intensity": intensity,
+            "pool_mask": pool_mask,
         }
         self.augment = augment
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.asked_folds, self.n_folds, self.val = folds, 5 if folds is None else folds, val
         self.check = check
+        self.missing, self.drop = missing, drop
+        self.pool_column = None if pool_mask in BODIES else pool_mask
 
     @abstractmethod
     def records(self, problems: Problems) -> list[Record]:
@@ -98,6 +110,11 @@ class VolumeData(Volumes):
     @abstractmethod
     def source(self) -> str:
         """What is read, for the headline of a report."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> list[str]:
+        """Names of the sequences, which are the channels of the network's input."""
 
     @property
     def folds(self) -> list[int]:
@@ -139,42 +156,43 @@ class VolumeData(Volumes):
     def identity(self, record: Record) -> Identity:
         """What tells a record from others."""
         target = record.target.tolist() if isinstance(record.target, torch.Tensor) else [record.target]
-        keys = {"content": digest_file(record.path), "file": str(record.path), "subject": record.subject}
+        first, *others = record.there
+        content = digest_file(first, *(str(digest_file(file)) for file in others))
+        keys = {"content": content, "file": str(first), "subject": record.subject}
         return Identity(record.id, record.where, keys, tuple(target))
 
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
-        images = {record.path for record in listed}
+        images = {file for record in listed for file in record.there}
         masks = {record.mask for record in listed if record.mask} - images
-        look = partial(check_volume, voxels=self.check == "voxels")
+        inside = {record.pool_mask for record in listed if record.pool_mask} - images
+        voxels = self.check == "voxels"
+        look = partial(check_volume, voxels=voxels)
         # Unpacking releases the interpreter's lock, so threads read side by side; each file is read once.
         with ThreadPoolExecutor() as pool:
-            found = dict(zip(images, pool.map(look, images), strict=True))
+            found = dict(zip(images, pool.map(partial(look, volumes=self.volumes), images), strict=True))
             found |= dict(zip(masks, pool.map(partial(look, constant=True), masks), strict=True))
+            found |= dict(zip(inside, pool.map(partial(check_inside, voxels=voxels), inside), strict=True))
         good = []
         for record in listed:
-            wrong = [what for what in [found[record.path]] if what]
-            if record.mask and found[record.mask]:
-                wrong.append(f"mask {record.mask.name}: {found[record.mask]}")
+            wrong = list(self._bad_files(record, found))
             if record.part != "predict":
-                wrong += self._bad_targets(record)
+                wrong += bad_targets(record.values, self.targets, self.task, self.trained)
             for what in wrong:
                 problems.add(record.where, what)
             if not wrong:
                 good.append(record)
         return good
 
-    def _bad_targets(self, record: Record) -> Iterable[str]:
-        for column in self.targets:
-            value = record.values.get(column)
-            if value is None:
-                yield f"column {column} is empty; fill it in or delete the row"
-            elif self.task == "regression" and number_of(value) is None:
-                yield f"expected a number in column {column}, got '{value}'; correct it or delete the row"
-            elif len(self.targets) == 1 and self.task == "classification":
-                if self.trained is not None and (wrong := self.trained.unknown(str(value))):
-                    yield wrong
-            elif len(self.targets) > 1 and self.task == "classification" and number_of(value) not in (0, 1):
-                yield f"expected 0 or 1 in column {column}, got '{value}'; several target columns are yes/no labels"
+    def _bad_files(self, record: Record, found: Mapping[Path, str | None]) -> Iterable[str]:
+        several = len(record.files) > 1
+        for name, file in zip(self.channels, record.files, strict=False):
+            if file is None and self.missing == "error":
+                yield f"no {name}; add it, leave the image out, or take zeros in its place with --data.missing zero"
+            elif file is not None and found[file]:
+                yield f"{name}: {found[file]}" if several else str(found[file])
+        for kind, mask in (("mask", record.mask), ("pool mask", record.pool_mask)):
+            if mask and found[mask]:
+                yield f"{kind} {mask.name}: {found[mask]}"
 
     def _describe(self, records: list[Record], problems: Problems) -> None:
         """Set each record's target, and the spec's kind and classes."""
@@ -182,7 +200,7 @@ class VolumeData(Volumes):
             kind = "regression" if self.task == "regression" else "multilabel"
             if self.trained is not None:
                 self.trained.accept(kind, self.targets)
-            self._spec = {"kind": kind, "classes": list(self.targets), "channels": 1}
+            self._spec = {"kind": kind, "classes": list(self.targets), **self._input}
             for record in records:
                 record.target = torch.tensor([number_of(record.values[column]) for column in self.targets])
             return
@@ -196,9 +214,13 @@ class VolumeData(Volumes):
         elif self.trained is None and len(names) > max(20, len(records) // 2):
             what = f"{len(names)} classes in {len(records)} rows; to predict a number add --data.task regression"
             problems.stop(f"column {self.targets[0]}", what)
-        self._spec = {"kind": "binary" if len(names) <= 2 else "multiclass", "classes": names, "channels": 1}
+        self._spec = {"kind": "binary" if len(names) <= 2 else "multiclass", "classes": names, **self._input}
         for record in records:
             record.target = names.index(str(record.values[self.targets[0]]))
+
+    @property
+    def _input(self) -> dict[str, Any]:
+        return {"channels": len(self.channels), "images": self.channels, "volumes": self.volumes}
 
     def _test_all(self, records: list[Record]) -> dict[str, list[Record]]:
         """Everything tests a model that has seen nothing of it, unless the data mark it otherwise."""
@@ -263,21 +285,24 @@ class VolumeData(Volumes):
                     problems.stop(f"column {column}", "is the same in every training row; choose another target")
 
     def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
-        masked = any(record.mask for record in records)
+        masked, inside = any(record.mask for record in records), self.geometry["pool_mask"] is not None
+        masks = [*["mask"] * masked, *["pool_mask"] * inside]
         steps = preprocessing(**self.geometry, mask=masked)
-        return self._cached(
-            self._items(records, part), [*steps, *augmentation(self.augment if part == "train" else None)]
-        )
+        if part == "train":
+            steps += augmentation(self.augment, masks)
+            if self.missing == "zero" and self.drop and len(self.channels) > 1:
+                steps.append(DropSequences(self.drop))
+        return self._cached(self._items(records, part), steps)
 
     def _items(self, records: list[Record], part: str) -> list[dict[str, Any]]:
         return [
             {
-                "image": str(record.path),
+                "image": [MISSING if file is None else str(file) for file in record.files],
                 "path": str(record.path),
                 "id": record.id,
                 # A prediction needs no target; NaN says that there is none.
                 "target": torch.full((len(self.targets),), float("nan")) if part == "predict" else record.target,
-                **({"mask": str(record.mask)} if record.mask else {}),
+                **{name: str(mask) for name in ("mask", "pool_mask") if (mask := getattr(record, name))},
             }
             for record in records
         ]
@@ -306,17 +331,4 @@ class VolumeData(Volumes):
         set_rnd(getattr(self.datasets["train"], "transform", None), seed % 2**32)
 
     def _cached(self, items: list[dict[str, Any]], steps: list[Any]) -> Dataset[Any]:
-        """Cache the result of ``steps`` up to the first random one."""
-        transform = Compose(steps)
-        if self.cache == "memory":
-            return CacheDataset(items, transform, num_workers=2, progress=False)
-        if self.cache == "disk":
-            # MONAI names a cached file by its item alone: another preprocessing, another version of it, or a changed
-            # image or mask must not find it.
-            for item in items:
-                files = [Path(item[name]) for name in ("path", "mask") if name in item]
-                item["changed"] = [(file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-            made_by = (sorted(self.geometry.items()), monai.__version__, torch.__version__)
-            name = hashlib.sha256(repr(made_by).encode()).hexdigest()[:12]
-            return PersistentDataset(items, transform, cache_dir=self.cache_dir / name)
-        return MonaiDataset(items, transform)
+        return cached(items, Compose(steps), self.cache, self.cache_dir, self.geometry)

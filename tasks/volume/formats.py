@@ -8,7 +8,7 @@ from tasks.data.manifest import read_manifest
 from tasks.data.problems import BadInput, Problems
 from tasks.data.splits import PARTS
 from tasks.volume.data import VolumeData
-from tasks.volume.records import Record
+from tasks.volume.records import Record, names_of
 
 
 class CSVData(VolumeData):
@@ -16,7 +16,9 @@ class CSVData(VolumeData):
 
     Args:
         root: The table.
-        image: Column with the path of the image.
+        images: Column with the path of the image; several, with commas between, are sequences of a subject (T1,FLAIR),
+            which become the channels of one image, on the grid of the first.
+        volumes: Volumes in each file, where one file holds several sequences (4-D); each is a channel.
         subject: Column with the subject; images of one subject never fall into different parts. Where the table has
             no such column each row counts as a subject of its own.
         split: Column with train, val, test or predict (rows to predict need no target). Where the table has no such
@@ -30,7 +32,8 @@ class CSVData(VolumeData):
         self,
         root: str,
         *,
-        image: str = "path",
+        images: str | list[str] = "path",
+        volumes: int = 1,
         subject: str = "subject",
         split: str | None = "split",
         mask: str | None = None,
@@ -38,33 +41,49 @@ class CSVData(VolumeData):
     ):
         super().__init__(**options)
         self.root = Path(root)
-        self.image, self.subject, self.split, self.mask = image, subject, split, mask
+        self.images, self.volumes = names_of(images), volumes
+        if volumes > 1 and len(self.images) > 1:
+            raise ValueError(f"images: expected one column where each file holds {volumes} volumes, got {self.images}")
+        self.subject, self.split, self.mask = subject, split, mask
 
     @property
     def source(self) -> str:
         """The table's name."""
         return self.root.name
 
+    @property
+    def channels(self) -> list[str]:
+        """The columns; or one column's name with the volume's number."""
+        if self.volumes == 1:
+            return self.images
+        return [f"{self.images[0]} {number}" for number in range(self.volumes)]
+
     def records(self, problems: Problems) -> list[Record]:
         """One record a row."""
-        rows = read_manifest(self.root, required=(self.image, *self.targets, *([self.mask] if self.mask else [])))
+        masks = [column for column in (self.mask, self.pool_column) if column]
+        rows = read_manifest(self.root, required=(*self.images, *self.targets, *masks))
         column = self.split if self.split is not None and any(row.get(self.split) for row in rows) else None
         listed = []
         for row in rows:
-            where = f"{self.root.name} row {row.number} ({row.get(self.image)})"
+            names = [row.get(column) for column in self.images]
+            known = next((str(name) for name in names if name is not None), None)
+            where = f"{self.root.name} row {row.number} ({known})"
             part = row.get(column) if column else None
-            if row.get(self.image) is None:
-                problems.add(where, f"column {self.image} is empty; fill it in or delete the row")
+            empty = [name for name in masks if part != "predict" or name != self.mask if row.get(name) is None]
+            if known is None:
+                columns = ", ".join(self.images)
+                problems.add(where, f"column {columns} is empty; fill it in or delete the row")
             elif column and part not in (*PARTS, "predict"):
                 problems.add(where, f"expected train, val, test or predict in column {self.split}, got '{part}'")
-            elif self.mask and part != "predict" and row.get(self.mask) is None:
-                problems.add(where, f"column {self.mask} is empty; name a mask, or an empty one where there is nothing")
+            elif empty:
+                what = f"column {', '.join(empty)} is empty; name a mask, or an empty one where there is nothing"
+                problems.add(where, what)
             else:
-                path = row.resolve(self.image)
-                name = str(row[self.image])
-                subject = str(row.get(self.subject) or name)
+                files = tuple(None if row.get(name) is None else row.resolve(name) for name in self.images)
+                subject = str(row.get(self.subject) or known)
                 mask = row.resolve(self.mask) if self.mask and part != "predict" else None
-                listed.append(Record(path, where, name, subject, row, part, mask))
+                inside = row.resolve(self.pool_column) if self.pool_column else None
+                listed.append(Record(files, where, known, subject, row, part, mask, inside))
         return listed
 
 
@@ -75,14 +94,19 @@ class BIDSData(VolumeData):
 
     Args:
         root: The BIDS folder.
-        suffix: Which images: T1w, T2w, FLAIR...
+        images: Which images: T1w, T2w, FLAIR...
         options: See `VolumeData`; ``target`` is a column of participants.tsv.
     """
 
-    def __init__(self, root: str, *, suffix: str = "T1w", **options: Any):
+    def __init__(self, root: str, *, images: str = "T1w", **options: Any):
         super().__init__(**options)
         self.root = Path(root)
-        self.suffix = suffix
+        self.images = images
+
+    @property
+    def channels(self) -> list[str]:
+        """The suffix."""
+        return [self.images]
 
     @property
     def source(self) -> str:
@@ -104,12 +128,12 @@ class BIDSData(VolumeData):
                 continue
             known.add(subject)
             if subject not in images:
-                image = f"{subject}[/ses-*]/anat/*_{self.suffix}.nii[.gz]"
-                what = f"no image {image}; add it, delete the row, or change --data.suffix"
+                image = f"{subject}[/ses-*]/anat/*_{self.images}.nii[.gz]"
+                what = f"no image {image}; add it, delete the row, or change --data.images"
                 problems.add(where, what)
             for path in images.get(subject, []):
                 name = path.relative_to(self.root).as_posix()
-                listed.append(Record(path, f"participants.tsv row {row.number} ({name})", name, subject, row))
+                listed.append(Record((path,), f"participants.tsv row {row.number} ({name})", name, subject, row))
         for subject in sorted(images.keys() - known):
             for path in images[subject]:
                 problems.add(
@@ -120,7 +144,7 @@ class BIDSData(VolumeData):
     def _images(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
         for folder in ("sub-*/anat", "sub-*/ses-*/anat"):
-            for path in sorted(self.root.glob(f"{folder}/*_{self.suffix}.nii*")):
+            for path in sorted(self.root.glob(f"{folder}/*_{self.images}.nii*")):
                 if path.name.endswith((".nii", ".nii.gz")):
                     found.setdefault(path.relative_to(self.root).parts[0], []).append(path)
         return found
@@ -132,15 +156,23 @@ class DecathlonData(VolumeData):
     Entries under ``training`` (and ``validation``, if it is there) are objects with ``image``, a path relative to the
     file, and the target, such as ``{"image": "imagesTr/a.nii.gz", "label": 1}``; other keys may serve as targets, and
     ``subject`` groups images. Entries under ``test`` are plain paths or objects; those without a target are predicted.
+    Where ``modality`` names several, each file holds a volume of each (4-D), and they are the channels of the input.
 
     Args:
         root: The dataset.json, or the folder that holds it.
+        images: Names of modalities to take, with commas between; None = all.
         options: See `VolumeData`; ``target`` is a key of the entries.
     """
 
-    def __init__(self, root: str, **options: Any):
+    def __init__(self, root: str, *, images: str | list[str] | None = None, **options: Any):
         super().__init__(**options)
         self.root = Path(root) / "dataset.json" if Path(root).is_dir() else Path(root)
+        self.images = None if images is None else names_of(images)
+
+    @property
+    def channels(self) -> list[str]:
+        """The modalities that are taken."""
+        return self.images or list(self._read()["modality"].values())
 
     @property
     def source(self) -> str:
@@ -149,7 +181,16 @@ class DecathlonData(VolumeData):
 
     def records(self, problems: Problems) -> list[Record]:
         """One record an entry."""
-        lists = self._read()
+        content = self._read()
+        lists = {name: list(content.get(name) or []) for name in ("training", "validation", "test")}
+        modalities = list(content["modality"].values())
+        self.volumes = len(modalities)
+        unknown = [name for name in self.channels if name not in modalities]
+        if unknown:
+            what = f"expected some of {', '.join(modalities)}, got {', '.join(unknown)}; correct --data.images"
+            problems.stop("modality", what)
+        elif self.channels != modalities:
+            self.geometry["take"] = [modalities.index(name) for name in self.channels]
         tested = any(self._labelled(entry) for entry in lists["test"])
         divided = tested and bool(lists["training"])
         parts = {"training": "train" if divided else None, "validation": "val" if divided else None, "test": "test"}
@@ -162,15 +203,22 @@ class DecathlonData(VolumeData):
                     problems.add(where, "expected the key image with one path; correct the entry")
                     continue
                 part = "predict" if name == "test" and not self._labelled(entry) else parts[name]
-                path = (self.root.parent / entry["image"]).resolve()
+                mask = entry.get(self.pool_column) if self.pool_column else None
+                if self.pool_column and not isinstance(mask, str):
+                    problems.add(
+                        where, f"expected the key {self.pool_column} with the path of a mask; correct the entry"
+                    )
+                    continue
+                path, mask = (one and (self.root.parent / one).resolve() for one in (entry["image"], mask))
                 identity = Path(entry["image"]).as_posix().removeprefix("./")
-                listed.append(Record(path, where, identity, str(entry.get("subject") or identity), entry, part))
+                subject = str(entry.get("subject") or identity)
+                listed.append(Record((path,), where, identity, subject, entry, part, pool_mask=mask))
         return listed
 
     def _labelled(self, entry: object) -> bool:
         return isinstance(entry, dict) and all(entry.get(column) is not None for column in self.targets)
 
-    def _read(self) -> dict[str, list[Any]]:
+    def _read(self) -> dict[str, Any]:
         if not self.root.is_file():
             raise BadInput(f"{self.root} does not exist; give a dataset.json or the folder that holds one")
         try:
@@ -180,4 +228,5 @@ class DecathlonData(VolumeData):
         needed = "training" if self.trained is None else "test"  # a trained model needs no more to be tested
         if not isinstance(content, dict) or not (content.get("training") or content.get(needed)):
             raise BadInput(f"{self.root.name}: expected an object with a list training; see the Decathlon's format")
-        return {name: list(content.get(name) or []) for name in ("training", "validation", "test")}
+        modality = content.get("modality")
+        return {**content, "modality": modality if isinstance(modality, dict) and modality else {"0": "image"}}

@@ -96,7 +96,7 @@ class InsertedLesionData(CSVData):
         for record in records:
             record.target = 0
         count = self.counts["train"]
-        self._spec = {"kind": "binary", "classes": ["healthy", "lesion"], "channels": 1}
+        self._spec = {"kind": "binary", "classes": ["healthy", "lesion"], **self._input}
         self._spec["class_counts"] = [count // 2, count - count // 2]
 
     def _describe_training(self, parts: dict[str, list[Record]], problems: Problems) -> None:
@@ -153,7 +153,7 @@ class InsertedLesionData(CSVData):
             [self.shapes[patient] for patient in self.patients[part]],
             count=self.counts[part],
             seed=None if part == "train" and self.fresh else self.seed + PARTS.index(part) * 1_000_003,
-            look=augmentation(self.look, mask=True),
+            look=augmentation(self.look, ["mask"]),
             **self.insertion,
         )
 

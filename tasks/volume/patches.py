@@ -20,8 +20,9 @@ from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import Problems
 from tasks.data.splits import PARTS
 from tasks.volume.data import VolumeData
-from tasks.volume.records import Record
-from tasks.volume.transforms import Augment, augmentation, foreground_scale
+from tasks.volume.intensity import foreground_scale
+from tasks.volume.records import Record, names_of
+from tasks.volume.transforms import Augment, augmentation
 
 
 class PatchData(VolumeData):
@@ -36,7 +37,8 @@ class PatchData(VolumeData):
 
     Args:
         root: The table.
-        image: Path of a row's scan, relative to the table, columns in braces: ``{patient}/FLAIR.nii.gz``.
+        images: Path of a row's scan, relative to the table, columns in braces: ``{patient}/FLAIR.nii.gz``; several on
+            one grid, with commas between, are the channels of its cubes.
         mask: Path of its mask on the same grid, likewise; never trained on. Leave it out if there is none.
         subject: Column with the subject.
         corner: Columns with the first voxel.
@@ -49,7 +51,7 @@ class PatchData(VolumeData):
         self,
         root: str,
         *,
-        image: str,
+        images: str | list[str],
         mask: str | None = None,
         subject: str = "patient",
         corner: tuple[str, str, str] = ("i", "j", "k"),
@@ -72,7 +74,7 @@ class PatchData(VolumeData):
         # Cubes are cut, not cropped; what was learnt on them may be asked of whole scans.
         self.geometry["size"] = None
         self.root = Path(root)
-        self.image, self.mask, self.subject = image, mask, subject
+        self.images, self.mask, self.subject = names_of(images), mask, subject
         self.corner, self.edge, self.slab = tuple(corner), edge, slab
 
     @property
@@ -82,7 +84,9 @@ class PatchData(VolumeData):
 
     def records(self, problems: Problems) -> list[Record]:
         """One record a row."""
-        named = [field for text in (self.image, self.mask or "") for _, field, _, _ in Formatter().parse(text) if field]
+        named = [
+            field for text in (*self.images, self.mask or "") for _, field, _, _ in Formatter().parse(text) if field
+        ]
         rows = read_manifest(self.root, required=(self.subject, *self.corner, self.edge, *self.targets, *named))
         listed, edges = [], {row.get(self.edge) for row in rows}
         if len(edges) > 1:
@@ -101,11 +105,17 @@ class PatchData(VolumeData):
             else:
                 name = "-".join([str(row[self.subject]), *numbers[:3]])
                 mask = self._file(row, self.mask) if self.mask else None
-                listed.append(Record(self._file(row, self.image), where, name, str(row[self.subject]), row, mask=mask))
+                files = tuple(self._file(row, text) for text in self.images)
+                listed.append(Record(files, where, name, str(row[self.subject]), row, mask=mask))
         return listed
 
     def _file(self, row: Row, text: str) -> Path:
         return (self.root.parent / text.format(**row)).resolve()
+
+    @property
+    def channels(self) -> list[str]:
+        """The names of the files, without their endings."""
+        return [Path(text).name.split(".")[0] for text in self.images]
 
     @property
     def folds(self) -> list[int]:
@@ -115,15 +125,18 @@ class PatchData(VolumeData):
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
         good = []
         for record in super()._checked(listed, problems):
-            shape = nibabel.load(record.path).shape[:3]
+            shape = _shape(record.path)
             start, edge = self._window(record)
             if any(first + edge > n for first, n in zip(start, shape, strict=True)):
                 problems.add(
                     record.where,
                     f"expected a cube inside {shape}, got {edge} voxels from {tuple(start)}; correct the row",
                 )
-            elif record.mask and nibabel.load(record.mask).shape[:3] != shape:
-                got = nibabel.load(record.mask).shape[:3]
+            elif others := [one for one in record.there[1:] if _shape(one) != shape]:
+                what = f"expected {others[0].name} of shape {shape}, as {record.path.name}, got {_shape(others[0])}"
+                problems.add(record.where, f"{what}; resample it to the scan")
+            elif record.mask and _shape(record.mask) != shape:
+                got = _shape(record.mask)
                 problems.add(record.where, f"expected a mask of shape {shape}, got {got}; resample it to the scan")
             else:
                 good.append(record)
@@ -131,15 +144,16 @@ class PatchData(VolumeData):
 
     def identity(self, record: Record) -> Identity:
         """A cube is told by its scan and its place."""
-        cube = digest_file(record.path, str(self._window(record)))
+        first, *others = record.there
+        cube = digest_file(first, str(self._window(record)), *(str(digest_file(file)) for file in others))
         return Identity(record.id, record.where, {"content": cube, "subject": record.subject}, int(record.target))
 
-    def _cube(self, record: Record, scan: np.ndarray, affine: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _cube(self, record: Record, scan: Tensor, affine: np.ndarray) -> tuple[Tensor, Tensor]:
         """A record's cube, ``(1, edge, edge, edge)``, axes right, anterior, superior, and its affine."""
         start, edge = self._window(record)
         moved = affine @ from_matvec(np.eye(3), start)
-        cube = scan.reshape(scan.shape[:3])[tuple(slice(first, first + edge) for first in start)]
-        turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(cube, moved))
+        cube = scan[tuple(slice(first, first + edge) for first in start)]
+        turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(cube.numpy(), moved))
         return torch.from_numpy(np.array(turned.dataobj))[None], torch.from_numpy(turned.affine.copy())
 
     def _window(self, record: Record) -> tuple[list[int], int]:
@@ -172,20 +186,26 @@ class PatchData(VolumeData):
         return parts
 
     def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
-        scans = {path: foreground_scale(_load(path)) for path in {record.path for record in records}}
+        scans = {path: foreground_scale(_load(path)) for path in {file for record in records for file in record.there}}
         masks = {path: _load(path) > 0 for path in {record.mask for record in records if record.mask}}
         samples = []
         for record, item in zip(records, self._items(records, part), strict=True):
             place = nibabel.load(record.path).affine
             sample = {**item, "id": record.id}
-            sample["image"], sample["affine"] = self._cube(record, scans[record.path], place)
+            cubes = [self._cube(record, scans[file], place) for file in record.there]
+            sample["image"], sample["affine"] = torch.cat([cube for cube, _ in cubes]), cubes[0][1]
             if record.mask:
-                sample["mask"] = self._cube(record, masks[record.mask].astype(np.uint8), place)[0].bool()
+                sample["mask"] = self._cube(record, masks[record.mask].to(torch.uint8), place)[0].bool()
             samples.append(sample)
         random = augmentation(self.augment if part == "train" else None)
         return MonaiDataset(samples, mt.Compose(random) if random else None)
 
 
-def _load(path: Path) -> np.ndarray:
-    voxels: np.ndarray = np.asanyarray(nibabel.load(path).dataobj).astype(np.float32)
-    return voxels
+def _load(path: Path) -> Tensor:
+    voxels = np.asanyarray(nibabel.load(path).dataobj).astype(np.float32)
+    return torch.from_numpy(voxels.reshape(voxels.shape[:3]))
+
+
+def _shape(path: Path) -> tuple[int, ...]:
+    shape: tuple[int, ...] = nibabel.load(path).shape[:3]
+    return shape

@@ -7,24 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from monai.transforms import Compose
 from torch import Tensor
 from torch.func import functional_call
 
 from tasks.data.problems import BadInput
-from tasks.maps.localisation import upsample
+from tasks.maps.grids import coarsen, upsample
 from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
 from tasks.task.fingerprint import fingerprint
 from tasks.tiles import Parts, View
 from tasks.volume.batches import stack_padded, unpadded
-from tasks.volume.checks import check_volume
 from tasks.volume.encoders import OwnNetwork, build_encoder
 from tasks.volume.floors import volume_floors
 from tasks.volume.maps import write_map
+from tasks.volume.read import read_files
 from tasks.volume.tiles import image_parts, views_of
-from tasks.volume.transforms import preprocessing
 
 
 class VolumeTask(PoolingTask):
@@ -75,6 +73,8 @@ class VolumeTask(PoolingTask):
     def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Features of the images' grid cells, ``(B, C, d, h, w)``, and a mask of them where images differ in size.
 
+        Where the data have voxels to pool in (``pool_mask``), each cell's weight is the share of its voxels that do.
+
         Images of one size go through the network together, without padding: in evaluation an image has the same
         features whatever is in its batch. In training a batch norm has each size's own statistics.
         """
@@ -82,7 +82,8 @@ class VolumeTask(PoolingTask):
         if whole is not None:
             return whole[0].features(), whole[1]
         if "shape" not in batch:
-            return self.encoder(batch["image"]), {}
+            features = self.encoder(batch["image"])
+            return features, self._weight(batch, [features.shape[2:]])
         shapes, number = batch["shape"].unique(dim=0, return_inverse=True)
         features = list(batch["image"])
         for group, (d, h, w) in enumerate(shapes.tolist()):
@@ -90,7 +91,16 @@ class VolumeTask(PoolingTask):
             for place, one in zip(members.tolist(), self.encoder(batch["image"][members, :, :d, :h, :w]), strict=True):
                 features[place] = one
         there = [torch.ones_like(one[:1], dtype=torch.bool) for one in features]
-        return stack_padded(features), {"mask": stack_padded(there)[:, 0]}
+        weight = self._weight(batch, [one.shape[1:] for one in features])
+        return stack_padded(features), {"mask": stack_padded(there)[:, 0], **weight}
+
+    def _weight(self, batch: dict[str, Any], grids: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        if "pool_mask" not in batch:
+            return {}
+        masks = unpadded(batch, "pool_mask")
+        grids = list(grids) * (len(masks) if len(grids) == 1 else 1)
+        shares = [coarsen(*one, stride=self.stride, first=self.first) for one in zip(masks, grids, strict=True)]
+        return {"weight": stack_padded(shares)[:, 0]}
 
     def in_parts(self, batch: dict[str, Any]) -> tuple[Parts, dict[str, Any]] | None:
         """The tiles of one image with a side beyond ``tile`` voxels."""
@@ -98,7 +108,8 @@ class VolumeTask(PoolingTask):
         if not size or "shape" in batch or len(image) > 1 or max(image.shape[2:]) <= size:
             return None
         cells = self.grid(image.shape[2:])
-        return image_parts(self.encoder, image, cells, self.views, size, self.ids(batch)[0]), {}
+        sets = self._weight(batch, [cells])
+        return image_parts(self.encoder, image, cells, self.views, size, self.ids(batch)[0], sets), sets
 
     @functools.cached_property
     def views(self) -> tuple[View, ...]:
@@ -139,18 +150,30 @@ class VolumeTask(PoolingTask):
         return [one[0].bool() for one in unpadded(batch, "mask")] if "mask" in batch else None
 
     def to_inputs(self, maps: Tensor, batch: dict[str, Any]) -> list[Tensor]:
-        """Maps of the grid's cells ``(B, d, h, w)`` interpolated to the voxels of the network's input."""
-        onto = functools.partial(upsample, stride=self.stride, first=self.first)
-        if "shape" not in batch:
-            return list(onto(maps, batch["image"].shape[2:]))
-        shapes = batch["shape"].tolist()
-        grids = [tuple(slice(cells) for cells in self.grid(shape)) for shape in shapes]
-        return [onto(one[grid], shape) for one, grid, shape in zip(maps, grids, shapes, strict=True)]
+        """Maps of the grid's cells ``(B, d, h, w)`` at the voxels of the network's input, whose mean is the cells'.
+
+        Where the data have voxels to pool in, the others have 0.
+        """
+        images = unpadded(batch)
+        masks: list[Tensor | None] = [None] * len(images)
+        if "pool_mask" in batch:
+            masks = [one[0] > 0 for one in unpadded(batch, "pool_mask")]
+        found = []
+        for one, image, inside in zip(maps, images, masks, strict=True):
+            shape = image.shape[1:]
+            own = one[tuple(slice(cells) for cells in self.grid(shape))] if "shape" in batch else one
+            shared = upsample(own, shape, stride=self.stride, first=self.first, totals=True, inside=inside)
+            found.append(shared * self.cell)
+        return found
 
     def rival_maps(self, batch: dict[str, Any]) -> dict[str, list[Tensor]]:
-        """What an image shows without a network: how bright each voxel is, and how dark."""
-        images = [one[0] for one in unpadded(batch)]
-        return {"intensity": images, "darkness": [-one for one in images]}
+        """What an image shows without a network: how bright each voxel of each sequence is, and how dark."""
+        images, names = unpadded(batch), self.spec.get("images", [""])
+        found: dict[str, list[Tensor]] = {}
+        for channel, name in enumerate(names if len(names) > 1 else [""]):
+            bright = [one[channel] for one in images]
+            found |= {f"intensity {name}".strip(): bright, f"darkness {name}".strip(): [-one for one in bright]}
+        return found
 
     def floors(self, batch: dict[str, Any]) -> dict[str, Sequence[Any]]:
         """The file's size, the image's brightness, its brightest and darkest spot, and the image in a few cells."""
@@ -179,7 +202,7 @@ class VolumeTask(PoolingTask):
         from tasks.volume.pictures import draw_slices
 
         draw_slices(
-            unpadded(batch)[number][0],
+            self._sequences(batch, number),
             shown,
             path,
             title=decision.title,
@@ -192,7 +215,13 @@ class VolumeTask(PoolingTask):
         """Draw three slices through the middle of the image, and below them those of each panel."""
         from tasks.volume.pictures import paint_slices
 
-        paint_slices(unpadded(batch)[number][0], panels, path, title=title, affine=batch["affine"][number])
+        paint_slices(self._sequences(batch, number), panels, path, title=title, affine=batch["affine"][number])
+
+    def _sequences(self, batch: dict[str, Any], number: int) -> dict[str, Tensor]:
+        """The sequences of a sample by their names."""
+        image = unpadded(batch)[number]
+        names = self.spec.get("images", ["image"])
+        return dict(zip(names if len(names) > 1 else ["image"], image, strict=True))
 
     def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
         """Write the map as NIfTI over the file it explains; for generated images, the image too."""
@@ -201,20 +230,14 @@ class VolumeTask(PoolingTask):
         return write_map(shown, path, affine=batch["affine"][number], source=source, image=image)
 
     def read(self, source: str) -> dict[str, Any]:
-        """A NIfTI file, prepared like the training's, as a batch."""
-        wrong = check_volume(Path(source))
-        if wrong:
-            raise BadInput(f"{source}: {wrong}")
+        """A file, prepared like the training's, as a batch; several of one subject have commas between.
+
+        They stand in the order of the training's sequences, an empty one where it is missing, and last the mask to pool
+        in if the training's data named one.
+        """
         if "preprocessing" not in self.spec:
             raise BadInput(f"{source}: the checkpoint does not say how its volumes were prepared; train it again")
-        sample = Compose(preprocessing(**self.spec["preprocessing"]))({"image": source})
-        return {
-            "image": sample["image"][None],
-            "affine": sample["affine"][None],
-            "target": torch.full((1, 1), torch.nan),
-            "id": [Path(source).name],
-            "path": [source],
-        }
+        return read_files(source, self.spec)
 
     @property
     def cell(self) -> int:

@@ -1,6 +1,6 @@
 """A whole scan by tiles: what a 3-D network's cells see, and the parts of an image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,7 +31,13 @@ def views_of(network: nn.Module, channels: int, *, same: bool) -> tuple[View, ..
 
 
 def image_parts(
-    network: nn.Module, image: Tensor, cells: Sequence[int], views: Sequence[View], size: int, name: str
+    network: nn.Module,
+    image: Tensor,
+    cells: Sequence[int],
+    views: Sequence[View],
+    size: int,
+    name: str,
+    sets: Mapping[str, Tensor],
 ) -> Parts:
     """The tiles of an image.
 
@@ -42,6 +48,7 @@ def image_parts(
         views: What the network sees (`views_of`).
         size: Voxels of a tile's side.
         name: Of the image, for what is said of a network that sees the whole.
+        sets: The pool's ``weight`` of the cells, if any.
 
     Raises:
         BadInput: If the network treats no two places alike, or a tile is smaller than a cell.
@@ -63,7 +70,7 @@ def image_parts(
         return features
 
     seen = [view.within(size) for view in views]
-    return Parts(cut(sizes, cells, [size] * 3, seen), encode, tuple(cells))
+    return Parts(cut(sizes, cells, [size] * 3, seen), encode, tuple(cells), sets)
 
 
 def _call(network: nn.Module, image: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from math import radians
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from monai import transforms as mt
 
+from tasks.data.problems import BadInput
+from tasks.volume.intensity import INTENSITY
+from tasks.volume.load import BODIES, LoadSequences
 from tasks.volume.tissue import AroundTissue
 
 Fit = Literal["crop", "resize"]
@@ -49,6 +50,8 @@ def preprocessing(
     fit: Fit | Literal["brain"],
     pad: Pad = "constant",
     intensity: Intensity,
+    take: Sequence[int] | None = None,
+    pool_mask: str | None = None,
     mask: bool = False,
 ) -> list[mt.Transform]:
     """Load a volume and bring it to one orientation, voxel size, intensity scale and shape.
@@ -60,51 +63,32 @@ def preprocessing(
             crops around white matter (`tasks.volume.tissue`), which is then the sample's ``tissue``.
         pad: ``"constant"`` pads with 0; ``"edge"`` goes on with the outermost voxels, so that the shape of a file that
             was cut around an organ shows less.
-        intensity: ``"percentile"`` maps the 0.5th to 99.5th percentile of the volume to 0 to 1, so that padding looks
-            like air; ``"zscore"`` clips to the same and gives mean 0, standard deviation 1; ``"foreground"`` gives
-            what is not 0 (in scans without skull) median 0 and spread 1, 1.48 times the median absolute deviation,
-            and clips to -3 to 6, so that fluid and background look alike in all scans.
+        intensity: How each sequence is scaled (`tasks.volume.intensity`).
+        take: Which volumes of a 4-D file become channels; None = all.
+        pool_mask: The voxels to pool are the body's (`tasks.volume.load.find_body`); or, of any other name, those of
+            the mask ``{"pool_mask": path}``.
         mask: There is a mask, too, ``{"mask": path}``: bring it to the image's grid, bool, whatever its own grid is.
             With ``fit="brain"`` it says where white matter is.
 
     Returns:
-        Transforms from ``{"image": path, ...}`` to ``{"image": (1, D, H, W), "affine": (4, 4), ...}``. The affine maps
-        the result's voxels to millimetres, which is all that is needed to put a map back over the file.
+        Transforms from ``{"image": path or paths, ...}`` to ``{"image": (C, D, H, W), "affine": (4, 4), ...}``, and
+        with ``pool_mask`` a float of 0 and 1, (1, D, H, W). The affine maps the result's voxels to millimetres, which
+        is all that is needed to put a map back over the file.
     """
-    steps: list[mt.Transform] = [
-        mt.LoadImaged("image", ensure_channel_first=True, image_only=True),
-        mt.EnsureTyped("image", dtype=torch.float32, track_meta=True),
-        mt.Orientationd("image", axcodes="RAS", labels=None),
-    ]
-    if spacing is not None:
-        steps.append(mt.Spacingd("image", pixdim=tuple(spacing), mode="bilinear"))
-    if intensity == "percentile":
-        steps.append(
-            mt.ScaleIntensityRangePercentilesd("image", lower=0.5, upper=99.5, b_min=0.0, b_max=1.0, clip=True)
-        )
-    elif intensity == "zscore":
-        steps += [mt.ClipIntensityPercentilesd("image", lower=0.5, upper=99.5), mt.NormalizeIntensityd("image")]
-    elif intensity == "foreground":
-        steps.append(mt.Lambdad("image", foreground_scale))
+    body = pool_mask if pool_mask in BODIES else None
+    steps: list[mt.Transform] = [mt.Lambda(LoadSequences(INTENSITY[intensity], spacing=spacing, take=take, body=body))]
     if size is not None and fit == "crop":
         steps.append(mt.ResizeWithPadOrCropd("image", spatial_size=tuple(size), mode=pad))
     elif size is not None and fit == "resize":
         steps.append(mt.Resized("image", spatial_size=tuple(size), mode="trilinear", anti_aliasing=True))
-    if mask:
-        steps += [
-            mt.LoadImaged("mask", ensure_channel_first=True, image_only=True),
-            mt.ResampleToMatchd("mask", key_dst="image", mode="nearest", padding_mode="zeros"),
-        ]
+    files = [*["mask"] * mask, *["pool_mask"] * (pool_mask is not None and body is None)]
+    if files:
+        steps.append(mt.LoadImaged(files, ensure_channel_first=True, image_only=True))
+    masks = [*["mask"] * mask, *["pool_mask"] * (pool_mask is not None)]
+    if masks:
+        steps.append(mt.ResampleToMatchd(masks, key_dst="image", mode="nearest", padding_mode="zeros"))
     steps.append(mt.Lambda(_without_meta))
     return [*steps, mt.Lambda(AroundTissue(size))] if size is not None and fit == "brain" else steps
-
-
-def foreground_scale(image: Any) -> Any:
-    """Give what is not 0 in an image (array or tensor) median 0 and spread 1 (by the median deviation); clip."""
-    inside = np.asarray(image)[np.asarray(image) != 0]
-    middle = np.median(inside) if len(inside) else 0.0
-    spread = 1.4826 * np.median(np.abs(inside - middle)) if len(inside) else 1.0
-    return ((image - float(middle)) / float(spread or 1.0)).clip(-3.0, 6.0)
 
 
 def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
@@ -113,20 +97,26 @@ def _without_meta(sample: dict[str, Any]) -> dict[str, Any]:
     plain = {"image": image.as_tensor().contiguous(), "affine": image.affine.clone()}
     if "mask" in sample:
         plain["mask"] = sample["mask"].as_tensor().contiguous() > 0
+    if "pool_mask" in sample:
+        plain["pool_mask"] = (sample["pool_mask"].as_tensor() > 0).float().contiguous()
+        if not plain["pool_mask"].any():
+            raise BadInput(
+                f"{sample['id']}: no voxel of the mask to pool in lies in the image; correct the mask or --data.size"
+            )
     return {**sample, **plain}
 
 
-def augmentation(options: Augment | None, *, mask: bool = False) -> list[mt.Transform]:
+def augmentation(options: Augment | None, masks: Sequence[str] = ()) -> list[mt.Transform]:
     """Build the random transforms; none without options.
 
     Args:
         options: Which.
-        mask: There is a mask, too, which moves with the image.
+        masks: What moves with the image: 0 and 1, zero beyond its borders.
     """
     if options is None:
         return []
     o, p = options, options.probability
-    keys = ["image", "mask"] if mask else ["image"]
+    keys = ["image", *masks]
     steps: list[mt.Transform] = [mt.RandFlipd(keys, prob=p, spatial_axis=axis) for axis in o.flip]
     if o.rotate or o.shift or o.zoom:
         steps.append(
@@ -136,8 +126,8 @@ def augmentation(options: Augment | None, *, mask: bool = False) -> list[mt.Tran
                 rotate_range=[radians(o.rotate)] * 3,
                 translate_range=[o.shift] * 3,
                 scale_range=[o.zoom] * 3,
-                mode=["bilinear", "nearest"][: len(keys)],
-                padding_mode="border",
+                mode=["bilinear", *["nearest"] * len(masks)],
+                padding_mode=["border", *["zeros"] * len(masks)],
             )
         )
     if o.bias_field:

@@ -11,7 +11,8 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from tasks.maps.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame, upsample
+from tasks.maps.grids import upsample
+from tasks.maps.localisation import BestIoU, EnergyInside, MapAveragePrecision, PointingGame
 from tasks.maps.thresholds import otsu, select
 
 METRICS = [PointingGame, MapAveragePrecision, EnergyInside, BestIoU]

@@ -40,6 +40,8 @@ def test_classes_folds_and_batches(study):
         "kind": "binary",
         "classes": ["ill", "well"],
         "channels": 1,
+        "images": ["path"],
+        "volumes": 1,
         "class_counts": data.spec["class_counts"],
         "preprocessing": {
             "size": (8, 8, 8),
@@ -47,6 +49,7 @@ def test_classes_folds_and_batches(study):
             "fit": "crop",
             "pad": "constant",
             "intensity": "percentile",
+            "pool_mask": None,
         },
     }
     assert data.folds == [0, 1, 2]

@@ -95,7 +95,9 @@ def test_slices_are_drawn_as_they_lie_in_the_head(tmp_path):
     for voxel in ((1, 2, 3), (6, 5, 4)):
         values = torch.zeros(8, 8, 8)
         values[voxel] = 1.0
-        path = draw_slices(torch.zeros(8, 8, 8), values, tmp_path / "a.png", title="t", unit="u", affine=torch.eye(4))
+        path = draw_slices(
+            {"image": torch.zeros(8, 8, 8)}, values, tmp_path / "a.png", title="t", unit="u", affine=torch.eye(4)
+        )
         picture = imread(path)[..., :3]
         red = picture[..., 0] > picture[..., 2] + 0.2
         width = int(0.29 * red.shape[1])  # of a panel: the colour bar has the rest

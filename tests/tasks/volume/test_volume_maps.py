@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import decollate_batch, list_data_collate
-from monai.transforms import Compose, Invertd
+from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, ResizeWithPadOrCropd
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
 from tasks.volume.maps import to_file_space, write_map
@@ -130,9 +130,17 @@ def within(millimetres, affine, shape, margin):
 def test_agrees_with_monai_inversion(affine, save_nifti):
     """The same map, carried back by MONAI's Invertd, which undoes one transform after the other."""
     path = save_nifti("a.nii.gz", np.random.default_rng(1).normal(size=(10, 12, 9)).astype(np.float32), affine)
-    steps = preprocessing(size=(16, 16, 16), spacing=None, fit="crop", intensity="zscore")
-    pre = Compose(steps[:-1])  # without the step that drops the metadata
+    pre = Compose(
+        [
+            LoadImaged("image", ensure_channel_first=True, image_only=True),
+            Orientationd("image", axcodes="RAS", labels=None),
+            ResizeWithPadOrCropd("image", spatial_size=(16, 16, 16)),
+        ]
+    )
     batch = list_data_collate([pre({"image": str(path)})])
+    ours = Compose(preprocessing(size=(16, 16, 16), spacing=None, fit="crop", intensity="none"))({"image": str(path)})
+    assert torch.equal(ours["image"], batch["image"][0].as_tensor())
+    assert torch.equal(ours["affine"], batch["image"][0].affine)
     noise = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
     sample = decollate_batch(batch)[0]
     place = sample["image"].affine.numpy().copy()

@@ -29,7 +29,7 @@ def study(save_nifti, save_table, tmp_path):
     def make(change=None, **options):
         if change:
             change(rows)
-        given = {"image": "{patient}/FLAIR.nii.gz", "mask": "masks/{patient}.nii.gz", "batch_size": 4}
+        given = {"images": "{patient}/FLAIR.nii.gz", "mask": "masks/{patient}.nii.gz", "batch_size": 4}
         return PatchData(str(save_table("cubes.csv", rows)), **given | options)
 
     make.folder = tmp_path
@@ -139,7 +139,7 @@ def test_what_cannot_be_split_is_said(study):
 def test_real_cubes_have_the_lesions_that_the_table_counts(shared_data):
     table = shared_data / "volume" / "MS_LESION" / "patches24.csv"
     data = PatchData(
-        str(table), image="{patient}/FLAIR.nii.gz", mask="lesion_masks_mni/{patient}_lesion.nii.gz", fold=0
+        str(table), images="{patient}/FLAIR.nii.gz", mask="lesion_masks_mni/{patient}_lesion.nii.gz", fold=0
     )
     data.setup()
     counts = {tuple(map(int, row.split(",")[1:4])): int(row.split(",")[6]) for row in table.read_text().split()[1:]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.maps.localisation import upsample
+from tasks.maps.grids import upsample
 from tasks.outputs.gallery import Gallery
 from tasks.volume import CSVData, VolumeTask
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tasks.__main__ import main
-from tasks.maps.localisation import upsample
+from tasks.maps.grids import upsample
 from tasks.volume import LesionData, VolumeTask
 from tasks.volume.encoders import ENCODERS, build_encoder
 from tasks.volume.maps import to_file_space
