@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from modalpool import Pool, contributions
-from tasks.maps.localisation import upsample
+from tasks.maps.grids import upsample
 from tasks.volume import draw_slices, write_map
 from tasks.volume.generated import Phantoms
 
@@ -84,10 +84,10 @@ def main(train: int = 256, test: int = 64, epochs: int = 20, folder: str = ".") 
     hits = sum(bool(batch["mask"][i].flatten()[fine[i].argmax()]) for i in ill) / len(ill)
     print(f"test accuracy {accuracy:.3f}; the strongest voxel lies in the lesion in {hits:.0%} of the ill heads")
 
-    image, shown, affine = batch["image"][ill[0], 0], fine[ill[0]], batch["affine"][ill[0]]
+    image, shown, affine = batch["image"][ill[0]], fine[ill[0]], batch["affine"][ill[0]]
     title = f"{batch['id'][ill[0]]}: p(lesion) = {logits[ill[0], 0].sigmoid():.2f}, outlined: the lesion"
     place = Path(folder)
-    picture = draw_slices({"head": image}, shown, place / "volume.png", title=title, unit="evidence for a lesion",
+    picture = draw_slices({"head": image[0]}, shown, place / "volume.png", title=title, unit="evidence for a lesion",
                           affine=affine, truth=batch["mask"][ill[0], 0])  # fmt: skip
     written = write_map(shown, place / "volume_map.nii.gz", affine=affine, image=image)
     print("look at", *(path.resolve() for path in (picture, *written)), sep="\n  ")

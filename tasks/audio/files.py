@@ -82,7 +82,7 @@ class AudioFiles(PoolingTask):
         soundfile.write(heard, wave, self.spectrogram.sample_rate)
         return [heard]
 
-    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
+    def export(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, stem: Path) -> list[Path]:
         """Write map and spectrogram as NumPy's ``.npz``, and as WAV the clip and what in it speaks for and against.
 
         The arrays: ``map`` (F, T), each bin's share of the logit; ``spectrogram_db`` (F, T), dB below the clip's peak;

@@ -251,7 +251,7 @@ class GraphTask(PoolingTask):
         """A short text for each node, where one is known (`tasks.graph.names`)."""
         return node_names(graph, self.spec)
 
-    def export(self, batch: Batch, number: int, shown: Tensor, stem: Path) -> list[Path]:
+    def export(self, batch: Batch, number: int, shown: Tensor, decision: Decision, stem: Path) -> list[Path]:
         """Write what each node added as CSV: its number from 0, its name if nodes have names, its value."""
         graph, shown = real(batch[number], shown)
         names = self.node_names(graph)

@@ -21,6 +21,8 @@ from tasks.outputs.origin import origin
 from tasks.outputs.predictions import Row, groups_of, report, summarise, worst_mistakes, write_predictions
 from tasks.outputs.stopping import how_it_ended, sentence
 from tasks.task.base import PoolingTask
+from tasks.task.decisions import decide
+from tasks.task.modality import Survey
 
 
 class Outputs(Callback):
@@ -33,6 +35,8 @@ class Outputs(Callback):
         bootstrap: Resamples behind the intervals in ``summary.json``; 0 leaves them out.
         permutations: How often labels are shuffled for a p value of each test metric; 0 leaves it out.
         mistakes: How many of the worst mistakes of a test are drawn, too, for ``report.html``.
+        atlas: A volume of labels in the images' space: ``regions/`` gets the sums of all test samples' maps over its
+            regions, and mean and t maps of each class on its grid.
         by: Columns of the table by whose values the test metrics are given too, such as a site; comma between several.
     """
 
@@ -46,12 +50,14 @@ class Outputs(Callback):
         permutations: int = 0,
         mistakes: int = 4,
         by: str | None = None,
+        atlas: str | None = None,
     ):
         self.maps = maps
         self.every, self.followed = every, followed
         self.bootstrap, self.permutations = bootstrap, permutations
         self.by = [] if by is None else [name.strip() for name in by.split(",")]
-        self.mistakes = mistakes
+        self.mistakes, self.atlas = mistakes, atlas
+        self._survey: Survey | None = None
         self._rows: list[Row] = []
         self._described: list[str] = []
         self._repeated: list[str] = []
@@ -64,6 +70,8 @@ class Outputs(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Say what is trained on what."""
         data = getattr(trainer, "datamodule", None)
+        if self.atlas:
+            pl_module.survey(self.atlas)  # what is wrong with it is said before training
         if isinstance(data, PoolingData):
             self._described = list(describe(data))
             for line in self._described:
@@ -85,7 +93,7 @@ class Outputs(Callback):
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Refuse data whose classes are not the model's; forget an earlier test."""
-        self._start(trainer, ["test"])
+        self._start(trainer, pl_module, ["test"])
         spec = getattr(getattr(trainer, "datamodule", None), "spec", pl_module.spec)
         if list(spec["classes"]) != pl_module.classes:
             raise BadInput(
@@ -96,9 +104,9 @@ class Outputs(Callback):
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Forget an earlier prediction."""
         data = getattr(trainer, "datamodule", None)
-        self._start(trainer, list(data.datasets) if isinstance(data, PoolingData) else [])
+        self._start(trainer, pl_module, list(data.datasets) if isinstance(data, PoolingData) else [])
 
-    def _start(self, trainer: Trainer, parts: list[str]) -> None:
+    def _start(self, trainer: Trainer, task: PoolingTask, parts: list[str]) -> None:
         data = getattr(trainer, "datamodule", None)
         known = [(part, one) for part in parts for one in data.samples(part)] if isinstance(data, PoolingData) else []
         self._known = {sample.id: (part, sample) for part, sample in known}
@@ -110,6 +118,9 @@ class Outputs(Callback):
             )
         self._repeated = data.repeated if isinstance(data, PoolingData) else []
         self._rows, self.written, self._drawn = [], [], 0
+        if self.atlas and trainer.world_size > 1:
+            raise BadInput(f"atlas: expected one process, got {trainer.world_size}; test with --trainer.devices 1")
+        self._survey = task.survey(self.atlas) if self.atlas else None
         if self._gallery is not None:
             self._gallery.forget_final()
         self.folder = run_folder(trainer)  # asks all ranks, so not later, where one rank acts alone
@@ -142,6 +153,7 @@ class Outputs(Callback):
             with whole(folder / "summary.json") as place:
                 place.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n")
             self.written += [*draw_curves(folder, ended["best"] if ended else None), folder / "predictions.csv"]
+            self._write_survey()
             for line in report(summary):
                 rank_zero_info(line)
 
@@ -180,6 +192,11 @@ class Outputs(Callback):
             folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module, by=[*self._repeated, *self.by])
             self.written.append(folder / "predictions.csv")
+            self._write_survey()
+
+    def _write_survey(self) -> None:
+        if self._survey is not None:
+            self.written += self._survey.write(self.folder / "regions")
 
     def _keep(self, trainer: Trainer, task: PoolingTask, outputs: dict[str, Any], batch: Any) -> None:
         target = outputs.get("target")
@@ -198,6 +215,9 @@ class Outputs(Callback):
                     leaked=None if leaked is None else name in leaked,
                 )
             )
+        if self._survey is not None:
+            with torch.inference_mode(False):
+                _survey(self._survey, task, _copy(batch))
         if self._drawn < self.maps and trainer.is_global_zero:
             self._draw(task, batch, self.maps - self._drawn)
 
@@ -220,6 +240,15 @@ class Outputs(Callback):
         if self._gallery is None or self._gallery.folder != self.folder / "maps":
             self._gallery = Gallery(self.folder / "maps")
         return self._gallery
+
+
+def _survey(into: Survey, task: PoolingTask, batch: Any) -> None:
+    """Gather the maps of a batch: of the target's class where there are several."""
+    target = task.target(batch)
+    known = task.kind == "multiclass" and bool(target.isfinite().all())
+    about = [task.classes[number] for number in target.tolist()] if known else None
+    for number, (decision, shown) in enumerate(zip(*decide(task, batch, about), strict=True)):
+        into.add(batch, number, shown, decision)
 
 
 def spread_evenly(loader: DataLoader[Any], number: int) -> Any:

@@ -66,7 +66,7 @@ class Gallery:
                 break
             picture = self._free(folder / f"{file_name(decision.id)}.png")
             picture = task.draw(batch, number, shown, decision, picture) or picture
-            files = task.export(batch, number, shown, picture.with_suffix("")) if epoch is None else []
+            files = task.export(batch, number, shown, decision, picture.with_suffix("")) if epoch is None else []
             added.append(Entry(decision, picture, tuple(files), epoch))
             self.entries.append(added[-1])
         return added

@@ -1,6 +1,7 @@
 """What a task decided about a sample, in words for a title and in numbers to sort by, and the map that says why."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -96,6 +97,12 @@ class Decision:
         said = f"{target}prediction {self.prediction}{sure}"
         return f"{name}\n{said}\n{what}: {number_text(self.value)} = {total}"
 
+    @property
+    def note(self) -> str:
+        """A line for the header of a map's file: what its numbers are, and what they and bias and gap add up to."""
+        label = " ".join(self.label.split())
+        return f"{label}; map + bias {self.bias:.6g} + gap {self.missing:.3g} = {self.value:.6g}"
+
 
 def number_text(value: float) -> str:
     """A number for a title: two decimals, or four digits where that is shorter; never −0.00.
@@ -109,7 +116,7 @@ def number_text(value: float) -> str:
 
 
 @torch.no_grad()
-def decide(task: Decides, batch: Any, about: str | None = None) -> tuple[list[Decision], list[Tensor]]:
+def decide(task: Decides, batch: Any, about: str | Sequence[str] | None = None) -> tuple[list[Decision], list[Tensor]]:
     """What a task decides about each sample of a batch, and the signed maps of why.
 
     The map is that of the predicted class or of the likeliest label; in a binary task the one there is, evidence for
@@ -119,7 +126,7 @@ def decide(task: Decides, batch: Any, about: str | None = None) -> tuple[list[De
     Args:
         task: A task in evaluation mode.
         batch: A batch of its data; where a target is NaN it is not known.
-        about: The class, label or value that maps are to be about.
+        about: The class, label or value that maps are to be about; one for all samples, or one for each.
 
     Returns:
         The decisions, and the maps on the grid of each sample's input, each element's share of the value.
@@ -129,16 +136,18 @@ def decide(task: Decides, batch: Any, about: str | None = None) -> tuple[list[De
     values = predictions if task.kind == "regression" else evidence.logits
     single = task.kind in ("binary", "regression")
     outputs = predictions.new_zeros(len(predictions), dtype=torch.long) if single else predictions.argmax(1)
-    sign = 1.0
+    signs = [1.0] * len(predictions)
     if about is not None:
-        if about not in task.classes:
-            raise BadInput(f"expected a class of {', '.join(task.classes)}, got {about}")
+        names = [about] * len(predictions) if isinstance(about, str) else about
+        unknown = [name for name in names if name not in task.classes]
+        if unknown:
+            raise BadInput(f"expected a class of {', '.join(task.classes)}, got {unknown[0]}")
         if task.kind == "binary":
-            sign = 1.0 if about == task.classes[1] else -1.0
+            signs = [1.0 if name == task.classes[1] else -1.0 for name in names]
         else:
-            outputs = torch.full_like(predictions[:, 0], task.classes.index(about), dtype=torch.long)
+            outputs = torch.tensor([task.classes.index(name) for name in names], device=predictions.device)
     decisions = []
-    for i, (name, output) in enumerate(zip(task.ids(batch), outputs.tolist(), strict=True)):
+    for i, (name, output, sign) in enumerate(zip(task.ids(batch), outputs.tolist(), signs, strict=True)):
         known = bool(target[i].isfinite().any())
         what, label = _about(task, output, sign)
         decisions.append(
@@ -157,7 +166,8 @@ def decide(task: Decides, batch: Any, about: str | None = None) -> tuple[list[De
                 missing=sign * float(evidence.missing[i, output]),
             )
         )
-    return decisions, [sign * one.float() / task.cell for one in task.choose(evidence.maps, outputs, batch)]
+    maps = task.choose(evidence.maps, outputs, batch)
+    return decisions, [sign * one.float() / task.cell for sign, one in zip(signs, maps, strict=True)]
 
 
 def _choice(task: Named, probabilities: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,6 +15,16 @@ from tasks.tiles import Parts
 
 Counts = Mapping[int, int]
 """How often each of some words, whole numbers, is in a sample."""
+
+
+class Survey(Protocol):
+    """Gathers maps over samples."""
+
+    def add(self, batch: Any, number: int, shown: Tensor, decision: Decision) -> None:
+        """Add sample ``number`` of a batch, whose map is ``shown``."""
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write what was gathered; return the files."""
 
 
 class ForForest(list[Any]):
@@ -73,9 +83,17 @@ class Modality(ABC):
         self.paint(batch, number, {}, title, path)
         return []
 
-    def export(self, batch: Any, number: int, shown: Tensor, stem: Path) -> list[Path]:
+    def export(self, batch: Any, number: int, shown: Tensor, decision: Decision, stem: Path) -> list[Path]:
         """Write a sample's map in the field's own format beside its picture, ``stem``.png; return the files."""
         return []
+
+    def survey(self, atlas: str) -> Survey:
+        """Gather maps over all samples in a space that they share, whose regions ``atlas`` names.
+
+        Raises:
+            BadInput: If samples share no space, or the atlas cannot be used.
+        """
+        raise BadInput(f"atlas: {type(self).__name__}'s samples share no space; leave --outputs.atlas out")
 
     def read(self, source: str) -> Any:
         """Read one input of the user's, prepared like the data that the task was trained on, as a batch of one.

@@ -16,6 +16,7 @@ from tasks.task.base import PoolingTask
 from tasks.task.decisions import Decision
 from tasks.task.embedding import grid_numbers
 from tasks.task.fingerprint import fingerprint
+from tasks.task.modality import Survey
 from tasks.tiles import Parts, View
 from tasks.volume.batches import stack_padded, unpadded
 from tasks.volume.encoders import OwnNetwork, build_encoder
@@ -223,11 +224,17 @@ class VolumeTask(PoolingTask):
         names = self.spec.get("images", ["image"])
         return dict(zip(names if len(names) > 1 else ["image"], image, strict=True))
 
-    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
-        """Write the map as NIfTI over the file it explains; for generated images, the image too."""
+    def export(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, stem: Path) -> list[Path]:
+        """Write the map as NIfTI over the file it explains, its sum kept; for generated images, the image too."""
         path = stem.with_name(f"{stem.name}_map.nii.gz")
-        source, image = batch["path"][number], unpadded(batch)[number][0]
-        return write_map(shown, path, affine=batch["affine"][number], source=source, image=image)
+        source, image = batch["path"][number], unpadded(batch)[number]
+        return write_map(shown, path, affine=batch["affine"][number], source=source, image=image, note=decision.note)
+
+    def survey(self, atlas: str) -> Survey:
+        """Sums of maps over the regions of an atlas in the images' space, and group maps on its grid."""
+        from tasks.volume.regions import Regions
+
+        return Regions(atlas)
 
     def read(self, source: str) -> dict[str, Any]:
         """A file, prepared like the training's, as a batch; several of one subject have commas between.

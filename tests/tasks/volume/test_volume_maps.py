@@ -8,7 +8,7 @@ from monai.data import decollate_batch, list_data_collate
 from monai.transforms import Compose, Invertd, LoadImaged, Orientationd, ResizeWithPadOrCropd
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from tasks.volume.maps import to_file_space, write_map
+from tasks.volume.maps import to_file_space, to_grid, write_map
 from tasks.volume.transforms import preprocessing
 
 
@@ -160,7 +160,91 @@ def test_trailing_axis_of_one_is_kept(save_nifti):
 
 def test_generated_volumes_get_an_image_beside_the_map(tmp_path):
     affine = torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0]))
-    written = write_map(torch.rand(4, 4, 4), tmp_path / "x_map.nii.gz", affine=affine, image=torch.rand(4, 4, 4))
+    written = write_map(torch.rand(4, 4, 4), tmp_path / "x_map.nii.gz", affine=affine, image=torch.rand(1, 4, 4, 4))
     assert [path.name for path in written] == ["x_map.nii.gz", "x_image.nii.gz"]
     for path in written:
         np.testing.assert_array_equal(nibabel.load(path).affine, affine.numpy())
+
+
+# The sum of what is written: by value, in every kind of source.
+
+FINE = [
+    pytest.param({"size": None, "spacing": (2.4, 2.4, 2.4), "fit": "crop"}, id="coarser"),
+    pytest.param({"size": None, "spacing": (0.6, 0.6, 0.6), "fit": "crop"}, id="finer"),
+    pytest.param({"size": None, "spacing": (1.3, 0.7, 2.9), "fit": "crop"}, id="anisotropic"),
+    pytest.param({"size": None, "spacing": None, "fit": "crop"}, id="same"),
+    pytest.param({"size": (7, 21, 13), "spacing": None, "fit": "resize"}, id="resize"),
+]
+
+
+@pytest.mark.parametrize("geometry", FINE)
+@pytest.mark.parametrize("affine", [*CASES, pytest.param(np.diag([0.9, 0.9, 5.0, 1.0]), id="thick")])
+def test_the_sum_is_that_of_the_networks_map(affine, geometry, save_nifti):
+    """Whole, and of each sign: no voxel's share goes to where it was not, or twice."""
+    path = save_nifti("a.nii.gz", np.random.default_rng(0).uniform(1, 2, (20, 22, 19)).astype(np.float32), affine)
+    sample = Compose(preprocessing(**geometry, intensity="none"))({"image": str(path)})
+    place, shape = sample["affine"].numpy(), sample["image"].shape[1:]
+    noise = np.random.default_rng(1).normal(0.1, 1, shape)
+    for values in (noise, noise.clip(0), -noise.clip(None, 0)):
+        back = to_file_space(values, place, path, totals=True).get_fdata()
+        assert back.sum() == pytest.approx(values.sum(), rel=1e-5, abs=1e-3)
+    # A mass in one voxel stays where it is, in millimetres.
+    spot = np.array(shape) // 2
+    values = np.zeros(shape)
+    values[tuple(spot)] = 7.0
+    back = to_file_space(values, place, path, totals=True).get_fdata()
+    grid = np.stack(np.meshgrid(*map(np.arange, back.shape), indexing="ij"), -1)
+    centre = affine[:3, :3] @ ((grid * back[..., None]).sum((0, 1, 2)) / 7) + affine[:3, 3]
+    reach = np.abs(affine[:3, :3]).sum(1) / 2 + 1e-6  # half a voxel of the file
+    assert (np.abs(centre - place[:3, :3] @ spot - place[:3, 3]) <= reach).all()
+
+
+@pytest.mark.parametrize("ratio", [2, 3])
+def test_values_are_divided_by_the_voxels_that_share_them(ratio):
+    """The factor that was missing: 8 voxels of 1 mm in one of 2 mm, 27 in one of 3."""
+    coarse, fine = np.diag([ratio, ratio, ratio, 1.0]), np.eye(4)
+    coarse[:3, 3] = (ratio - 1) / 2
+    values = np.ones((6, 6, 6))
+    shape = (6 * ratio,) * 3
+    inner = (slice(2 * ratio, -2 * ratio),) * 3  # at its border a volume falls off to zero
+    kept = to_grid(values, coarse, onto=fine, shape=shape)
+    shared = to_grid(values, coarse, onto=fine, shape=shape, totals=True)
+    np.testing.assert_allclose(kept[inner], 1)
+    np.testing.assert_allclose(shared[inner], 1 / ratio**3)
+    back = to_grid(shared, fine, onto=coarse, shape=(6, 6, 6), totals=True)
+    assert back.sum() == pytest.approx(216)
+
+
+def test_against_a_slow_reference():
+    """Each voxel's value, divided among those of the other grid by how far away they are along each axis."""
+    turn = oblique()
+    affine = turn @ np.diag([1.7, 0.8, 1.1, 1.0])
+    values = np.random.default_rng(0).normal(size=(4, 6, 5))
+    shape = (10, 9, 8)
+    pull = np.linalg.inv(affine) @ turn
+    expected, lost = np.zeros(shape), 0.0
+    places = {f: pull[:3, :3] @ f + pull[:3, 3] for f in np.ndindex(shape)}
+    for v in np.ndindex(values.shape):
+        shares = {f: np.prod(np.clip(1 - np.abs(place - v), 0, None)) for f, place in places.items()}
+        total = sum(shares.values())
+        if total > 1e-12:
+            for f, share in shares.items():
+                expected[f] += values[v] * share / total
+            continue
+        near = tuple(np.rint(np.linalg.inv(pull)[:3] @ [*v, 1]).astype(int))
+        if all(0 <= i < n for i, n in zip(near, shape, strict=True)):
+            expected[near] += values[v]
+        else:
+            lost += values[v]
+    found = to_grid(values, affine, onto=turn, shape=shape, totals=True)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert found.sum() + lost == pytest.approx(values.sum())
+
+
+def test_the_header_says_what_the_numbers_are_and_what_lies_beyond(save_nifti, tmp_path):
+    path = save_nifti("a.nii.gz")  # 8 x 9 x 7
+    (written,) = write_map(torch.ones(10, 9, 7), tmp_path / "m.nii.gz", affine=torch.eye(4), source=str(path), note="n")
+    header = nibabel.load(written).header
+    assert header["descrip"].item().decode() == "n; sum 504; beyond the file 126"
+    assert [one.get_content() for one in header.extensions] == [b"n; sum 504; beyond the file 126"]
+    assert header.get_xyzt_units()[0] == "mm"

@@ -111,8 +111,9 @@ def test_what_hides_outlines_and_rivals_see_is_each_volumes_own(tmp_path):
         cells = torch.tensor(task.grid(sample["image"].shape[1:]))
         assert len(features) == len(places) == int(cells.prod())
         assert torch.equal(places.amax(0), task.first + task.stride * (cells - 1.0))
-    written = task.export(batch, 1, torch.zeros(13, 8, 8), tmp_path / "a.png")
-    task.draw(batch, 1, torch.rand(13, 8, 8), SimpleNamespace(title="ill", label="share"), tmp_path / "a.png")
+    decision = SimpleNamespace(title="ill", label="share", note="share")
+    written = task.export(batch, 1, torch.zeros(13, 8, 8), decision, tmp_path / "a.png")
+    task.draw(batch, 1, torch.rand(13, 8, 8), decision, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert [nibabel.load(path).shape for path in written] == [(13, 8, 8)] * 2
 
