@@ -14,6 +14,7 @@ ROOMS = {
     "outputs": {"task", "data"},
     "frozen": {"task", "data"},
     "pretrain": {"task", "data"},
+    "federate": {"task", "data"},
     "match": {"pretrain", "task", "data"},
     "search": {"data", "extras"},
     "curate": {"search", "outputs", "data"},
