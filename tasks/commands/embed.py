@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tasks.commands.checkpoints import checkpoint, load_task, read, run_of
 from tasks.commands.cli import plan
 from tasks.commands.elements import draw_elements
-from tasks.commands.inputs import file_options, open_task, read_inputs, result_folder, window_options
+from tasks.commands.inputs import each_input, file_options, open_task, result_folder, window_options
 from tasks.commands.seen import ALLOW, check, expect
 from tasks.data.digests import digest_file
 from tasks.data.problems import BadInput
@@ -102,7 +102,7 @@ def embed_files(args: list[str]) -> Path:
     vectors: list[Tensor] = []
     columns: dict[str, list[Any]] = {}
     if chosen.window is None:
-        batches = iter(read_inputs(task, chosen.input))
+        batches = iter(each_input(chosen.input, task.read))
     else:
         columns = {"recording": [], "onset": [], "offset": []}
         batches = _windows(task, chosen.input, chosen.window, chosen.hop or chosen.window / 2, columns)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from tasks.commands.inputs import file_options, open_task, read_inputs, result_folder
+from tasks.commands.inputs import file_options, good_inputs, open_task, refuse, result_folder
 from tasks.outputs.gallery import Gallery
 from tasks.outputs.predictions import Row, write_predictions
 
@@ -14,7 +14,8 @@ def explain(args: list[str]) -> Path:
 
     The checkpoint knows its task and how its data was prepared, so neither config nor data is needed; a config only
     says where to look for ``best`` and ``last``. An input is a NIfTI file, a sound file, a graph of a TU folder,
-    ``FOLDER/NAME-17``, or for a model of molecules a SMILES. All are read and checked before the first is predicted.
+    ``FOLDER/NAME-17``, or for a model of molecules a SMILES. All are read and checked before the first is predicted;
+    those that cannot be used are named at the end, with an exit status that is not 0.
 
     Args:
         args: ``--input FILE [FILE ...]``, ``--ckpt_path FILE`` or ``-c CONFIG --ckpt_path best``, ``--output FOLDER``,
@@ -24,7 +25,7 @@ def explain(args: list[str]) -> Path:
         The folder, with a picture and a map for each input, ``index.html`` and ``predictions.csv``.
 
     Raises:
-        BadInput: Naming every input that cannot be used, or why the checkpoint cannot.
+        BadInput: Naming every input that cannot be used, after the others are done, or why the checkpoint cannot.
     """
     own = file_options("explain", __doc__)
     own.add_argument(
@@ -32,10 +33,10 @@ def explain(args: list[str]) -> Path:
     )
     chosen = own.parse_args(args)
     path, task = open_task(chosen)
-    batches = read_inputs(task, chosen.input)
+    batches, wrong = good_inputs(chosen.input, task.read)
     folder = result_folder(chosen, path, "explained")
     gallery, rows = Gallery(folder), []
-    for batch in batches:
+    for batch in batches.values():
         batch = task.transfer_batch_to_device(batch, task.device, 0)
         (entry,) = gallery.add(task, batch, limit=1, about=chosen.about)
         target = task.target(batch)[0].cpu() if entry.decision.target else None
@@ -46,4 +47,5 @@ def explain(args: list[str]) -> Path:
     write_predictions(folder / "predictions.csv", rows, task)
     page = gallery.write(task)
     print(f"Look at: {page if len(batches) > 1 else gallery.entries[0].picture}")
+    refuse(wrong)
     return folder

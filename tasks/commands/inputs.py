@@ -60,26 +60,42 @@ def _checkpoint(chosen: argparse.Namespace, run: dict[str, Any]) -> Path:
     return checkpoint(chosen.ckpt_path, {"root": chosen.root or run.get("root") or "runs", "name": name})
 
 
-def read_inputs(task: PoolingTask, sources: list[str]) -> list[Any]:
-    """A batch of each source (`each_input`)."""
-    return each_input(sources, task.read)
-
-
 def each_input(sources: list[str], read: Callable[[str], T]) -> list[T]:
     """What ``read`` makes of each source, so that nothing is written before all were looked at.
 
     Raises:
         BadInput: Naming all that cannot be used.
     """
-    found, wrong = [], []
+    found, wrong = good_inputs(sources, read)
+    refuse(wrong)
+    return list(found.values())
+
+
+def good_inputs(sources: list[str], read: Callable[[str], T]) -> tuple[dict[str, T], list[str]]:
+    """What ``read`` makes of the sources that can be used, by source, and what is wrong with the others.
+
+    Raises:
+        BadInput: If none can be used, naming all.
+    """
+    found, wrong = dict[str, T](), []
     for source in sources:
         try:
-            found.append(read(source))
+            found[source] = read(source)
         except BadInput as error:
             wrong.append(str(error))
+    if not found:
+        refuse(wrong)
+    return found, wrong
+
+
+def refuse(wrong: list[str]) -> None:
+    """End with what is wrong, once the good inputs are done.
+
+    Raises:
+        BadInput: If there is any.
+    """
     if wrong:
         raise BadInput("\n  ".join(["these inputs cannot be used:", *wrong]) if len(wrong) > 1 else wrong[0])
-    return found
 
 
 def result_folder(chosen: argparse.Namespace, path: Path, name: str) -> Path:

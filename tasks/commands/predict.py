@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.commands.inputs import each_input, file_options, open_task, read_inputs, result_folder, window_options
+from tasks.commands.inputs import file_options, good_inputs, open_task, refuse, result_folder, window_options
 from tasks.data.problems import BadInput
 from tasks.outputs.events import Event, draw_curve, events_above, write_events
 from tasks.outputs.gallery import file_name
@@ -32,7 +32,7 @@ def predict(args: list[str]) -> Path:
         The folder.
 
     Raises:
-        BadInput: Naming what cannot be used.
+        BadInput: Naming what cannot be used, after the rest is done.
     """
     own = file_options("predict", __doc__)
     window_options(own)
@@ -40,15 +40,16 @@ def predict(args: list[str]) -> Path:
     chosen = own.parse_args(args)
     path, task = open_task(chosen)
     if chosen.window is None:
-        batches = read_inputs(task, chosen.input)
+        batches, wrong = good_inputs(chosen.input, task.read)
         folder, rows = result_folder(chosen, path, "predicted"), []
-        for batch in batches:
+        for batch in batches.values():
             batch = task.transfer_batch_to_device(batch, task.device, 0)
             with torch.no_grad():
                 rows.append(Row(task.ids(batch)[0], task.predictions(task(batch))[0].cpu()))
             print(f"{rows[-1].id}: {_said(task, rows[-1].predictions)}")
         write_predictions(folder / "predictions.csv", rows, task)
         print(f"Look at: {folder / 'predictions.csv'}")
+        refuse(wrong)
         return folder
     if not 0 < chosen.threshold < 1:
         raise BadInput(f"expected a --threshold between 0 and 1, got {chosen.threshold:g}")
@@ -73,7 +74,7 @@ def _curves(
         windows = task.windows(source, window, hop)
         return itertools.chain([next(windows)], windows)
 
-    started = dict(zip(sources, each_input(sources, start), strict=True))
+    started, wrong = good_inputs(sources, start)
     folder, events = folder_of(), list[Event]()
     sort = "prediction {}" if task.kind == "regression" else "p({})"
     with (folder / "curve.csv").open("w", newline="", encoding="utf-8") as file:
@@ -101,4 +102,5 @@ def _curves(
     if task.kind != "regression":
         write_events(folder / "events.txt", events)
     print(f"Look at: {folder / 'curve.csv'}")
+    refuse(wrong)
     return folder

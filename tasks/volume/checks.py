@@ -1,33 +1,110 @@
-"""What can be wrong with a NIfTI file, said in words that tell what to do."""
+"""What can be wrong with a volume's file, said in words that tell what to do."""
 
-import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
+from nibabel.affines import voxel_sizes
+
+from tasks.volume.files import Orientation, check_gzip, has_orientation, open_volume, short, what_is_packed
+
+Role = Literal["image", "mask", "inside"]
+_FEW = 8  # voxels along an axis, fewer than which a network hardly sees
 
 
-def check_volume(path: Path, *, voxels: bool = True, constant: bool = False, volumes: int = 1) -> str | None:
-    """Find out why an image cannot be used.
+class Wanted(NamedTuple):
+    """What a file's voxels are brought to, as far as it may leave little of them."""
+
+    spacing: Sequence[float] | None = None
+    size: Sequence[int] | None = None
+    """Of a crop around the centre; None = no crop."""
+
+
+WHOLE = Wanted()
+"""As the files are."""
+
+
+class Found(NamedTuple):
+    """What a look at a file found."""
+
+    wrong: str | None = None
+    """Why it cannot be used, and what to do."""
+    odd: str | None = None
+    """What the user would want to know of a file that can."""
+
+
+def check_volume(
+    path: Path,
+    *,
+    voxels: bool = True,
+    role: Role = "image",
+    volumes: int = 1,
+    orientation: Orientation = "check",
+) -> str | None:
+    """Find out why a file cannot be used; see `look_at`, which tells what is odd, too."""
+    return look_at(path, voxels=voxels, role=role, volumes=volumes, orientation=orientation).wrong
+
+
+def look_at(
+    path: Path,
+    *,
+    voxels: bool = True,
+    role: Role = "image",
+    volumes: int = 1,
+    orientation: Orientation = "check",
+    wanted: Wanted = WHOLE,
+) -> Found:
+    """Look at a file before it is used: what is accepted here can be read.
 
     Args:
         path: The file.
         voxels: Read every voxel; otherwise only the header, which misses truncated files, NaN and constant volumes.
-        constant: Accept a constant volume: a mask may be empty.
+        role: An ``"image"`` may not be constant, a ``"mask"`` of what is looked for may be empty, one of what is
+            ``"inside"`` may not.
         volumes: How many volumes the file is to hold: more than one are 4-D.
+        orientation: ``"trust"`` accepts a header that does not say how the voxels lie.
+        wanted: What the voxels are brought to.
 
     Returns:
-        What is wrong and what to do, or None for a good volume.
+        What is wrong and what is odd with it.
     """
-    if not path.is_file():
-        return "file does not exist; correct the path or leave it out"
+    image, wrong = open_volume(path)
+    wrong = wrong or _wrong_header(path, image, volumes, orientation)
+    if wrong:
+        return Found(wrong)
+    if not voxels:
+        return Found(odd=_small(image, wanted))
+    wrong = check_gzip(path)
+    if wrong:
+        return Found(wrong)
     try:
-        image = nibabel.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
-        return f"cannot be read as an image ({_short(error)}); convert or copy the file again"
+        data = np.asanyarray(image.dataobj)
+    except Exception as error:  # whatever a format's reader raises
+        return Found(
+            f"its voxels cannot be read, it is truncated or damaged ({short(error)}); copy or download the file again"
+        )
+    wrong = _wrong_voxels(data, role)
+    odd = None if wrong or role != "image" else _small(image, wanted) or _lost(image, data, wanted)
+    return Found(wrong, odd)
+
+
+def look_at_all(
+    roles: Mapping[Path, Role], *, voxels: bool, volumes: int, orientation: Orientation, wanted: Wanted
+) -> dict[Path, Found]:
+    """Look at files side by side, each once; see `look_at`. Only images hold several volumes."""
+
+    def look(path: Path) -> Found:
+        count = volumes if roles[path] == "image" else 1
+        return look_at(path, voxels=voxels, role=roles[path], volumes=count, orientation=orientation, wanted=wanted)
+
+    with ThreadPoolExecutor() as pool:  # unpacking releases the interpreter's lock
+        return dict(zip(roles, pool.map(look, roles), strict=True))
+
+
+def _wrong_header(path: Path, image: Any, volumes: int, orientation: Orientation) -> str | None:
     shape = image.shape
     if volumes > 1 and (len(shape) < 4 or shape[3] != volumes or any(n != 1 for n in shape[4:])):
         return f"expected {volumes} volumes in one file, got shape {_times(shape)}; put them together with fslmerge -t"
@@ -39,36 +116,48 @@ def check_volume(path: Path, *, voxels: bool = True, constant: bool = False, vol
         return "its affine is singular or not finite, so its voxels have no place in space; repair the header"
     if image.get_data_dtype().kind not in "iuf":
         return f"expected numbers as voxels, got {image.get_data_dtype()}; convert it to a grey-scale image"
-    return _check_voxels(image, constant) if voxels else None
-
-
-def check_inside(path: Path, *, voxels: bool = True) -> str | None:
-    """The same for a mask of the voxels that count, which must not be empty."""
-    wrong = check_volume(path, voxels=voxels, constant=True)
-    if wrong or not voxels or np.asanyarray(nibabel.load(path).dataobj).any():
-        return wrong
-    return "is empty; mark the voxels that count"
-
-
-def _check_voxels(image: Any, constant: bool) -> str | None:
-    try:
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    if orientation == "check" and not has_orientation(image):
         return (
-            f"its voxels cannot be read, it is truncated or damaged ({_short(error)}); copy or download the file again"
+            "its header does not say how its voxels lie (sform and qform are 0, or there is none); repair it, or "
+            f"confirm that its axes point to {''.join(nibabel.aff2axcodes(image.affine))} with --data.orientation trust"
         )
+    return what_is_packed(path, image)
+
+
+def _wrong_voxels(data: np.ndarray, role: Role) -> str | None:
     bad = data.size - int(np.isfinite(data).sum())
     if bad:
         return f"{bad} of {data.size} voxels are NaN or infinite; replace them (by 0 if they are background)"
-    if not constant and data.min() == data.max():
+    if role == "inside" and not data.any():
+        return "is empty; mark the voxels that count"
+    if role == "image" and data.min() == data.max():
         return f"every voxel is {data.flat[0]:g}; a constant volume holds nothing to learn from"
     return None
 
 
-def _short(error: Exception) -> str:
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return text if len(text) <= 100 else text[:97] + "..."
+def _small(image: Any, wanted: Wanted) -> str | None:
+    """Voxels after resampling; the axes are the file's, which lie nearest to the network's."""
+    shape, axes = image.shape[:3], nibabel.io_orientation(image.affine)[:, 0].astype(int)
+    sides = voxel_sizes(image.affine) * shape
+    spacing = voxel_sizes(image.affine) if wanted.spacing is None else np.asarray(wanted.spacing, dtype=float)[axes]
+    left = np.rint(sides / spacing).astype(int)
+    return f"has only {_times(left)} voxels after resampling" if min(left) < _FEW else None
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _lost(image: Any, data: np.ndarray, wanted: Wanted) -> str | None:
+    """Whether most of what is not background is cropped away."""
+    if wanted.size is None:
+        return None
+    axes = nibabel.io_orientation(image.affine)[:, 0].astype(int)
+    zooms = voxel_sizes(image.affine)
+    spacing = zooms if wanted.spacing is None else np.asarray(wanted.spacing, dtype=float)[axes]
+    kept = np.minimum(np.rint(np.asarray(wanted.size)[axes] * spacing / zooms), data.shape[:3]).astype(int)
+    starts = (np.asarray(data.shape[:3]) - kept) // 2
+    there = data > data.min()
+    inside = there[tuple(slice(start, start + side) for start, side in zip(starts, kept, strict=True))]
+    share = 1 - inside.sum() / there.sum()
+    return f"loses {share:.0%} of its foreground to the crop; choose a larger --data.size" if share > 0.5 else None
+
+
+def _times(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))

@@ -1,14 +1,12 @@
 """From a list of images to checked, split, transformed and cached datasets; the lists come from `formats`."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from monai.data import DataLoader as MonaiLoader
 from monai.data.utils import set_rnd
 from monai.transforms import Compose, RandomizableTrait
@@ -18,12 +16,14 @@ from tasks.data.base import Sample
 from tasks.data.digests import digest_file
 from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
+from tasks.data.problems import listed as listed_lines
 from tasks.data.splits import PARTS, check_classes, split
 from tasks.volume.base import Volumes
 from tasks.volume.cache import Cache, cached
-from tasks.volume.checks import check_inside, check_volume
+from tasks.volume.checks import Role, Wanted, look_at_all
+from tasks.volume.files import Orientation
 from tasks.volume.load import BODIES, MISSING, DropSequences
-from tasks.volume.records import Record, bad_targets, is_split, number_of
+from tasks.volume.records import Record, bad_files, bad_targets, is_split, number_of
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
 
 SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
@@ -49,6 +49,8 @@ class VolumeData(Volumes):
         folds: Number of folds, where the data bring no split; None = 5.
         val: Share of the training part that validates, where the data bring no validation part.
         check: Read every voxel before training, or only the headers (faster, but misses truncated files and NaN).
+        orientation: Whether a file whose header does not say how its voxels lie is a problem, or is taken to lie as
+            nibabel guesses.
         missing: What to do where a subject lacks some of several sequences: name it, or take zeros in its place.
         drop: With zeros, the chance that a sequence of a training sample is left out (modality dropout, Neverova et al.
             2016), so that the network learns to do without.
@@ -78,6 +80,7 @@ class VolumeData(Volumes):
         folds: int | None = None,
         val: float = 0.15,
         check: Literal["voxels", "header"] = "voxels",
+        orientation: Orientation = "check",
         missing: Literal["error", "zero"] = "error",
         drop: float = 0.2,
         pool_mask: str | None = None,
@@ -99,6 +102,7 @@ class VolumeData(Volumes):
         self.cache, self.cache_dir = cache, Path(cache_dir)
         self.asked_folds, self.n_folds, self.val = folds, 5 if folds is None else folds, val
         self.check = check
+        self.orientation: Orientation = orientation
         self.missing, self.drop = missing, drop
         self.pool_column = None if pool_mask in BODIES else pool_mask
 
@@ -162,19 +166,26 @@ class VolumeData(Volumes):
         return Identity(record.id, record.where, keys, tuple(target))
 
     def _checked(self, listed: list[Record], problems: Problems) -> list[Record]:
-        images = {file for record in listed for file in record.there}
-        masks = {record.mask for record in listed if record.mask} - images
-        inside = {record.pool_mask for record in listed if record.pool_mask} - images
-        voxels = self.check == "voxels"
-        look = partial(check_volume, voxels=voxels)
-        # Unpacking releases the interpreter's lock, so threads read side by side; each file is read once.
-        with ThreadPoolExecutor() as pool:
-            found = dict(zip(images, pool.map(partial(look, volumes=self.volumes), images), strict=True))
-            found |= dict(zip(masks, pool.map(partial(look, constant=True), masks), strict=True))
-            found |= dict(zip(inside, pool.map(partial(check_inside, voxels=voxels), inside), strict=True))
+        roles: dict[Path, Role] = {record.pool_mask: "inside" for record in listed if record.pool_mask}
+        roles |= {record.mask: "mask" for record in listed if record.mask}
+        roles |= {file: "image" for record in listed for file in record.there}
+        size = self.geometry["size"] if self.geometry["fit"] == "crop" else None
+        seen = look_at_all(
+            roles,
+            voxels=self.check == "voxels",
+            volumes=self.volumes,
+            orientation=self.orientation,
+            wanted=Wanted(self.geometry["spacing"], size),
+        )
+        found = {file: one.wrong for file, one in seen.items()}
+        odd = [f"{file.name}: {one.odd}" for file, one in seen.items() if one.odd]
+        if odd:
+            (rank_zero_info if self.trained is None else self.unsaid.append)(
+                f"{self.source}: {len(odd)} file{'s' * (len(odd) > 1)} to look at\n{listed_lines(odd, 10)}"
+            )
         good = []
         for record in listed:
-            wrong = list(self._bad_files(record, found))
+            wrong = list(bad_files(record, self.channels, self.missing, found))
             if record.part != "predict":
                 wrong += bad_targets(record.values, self.targets, self.task, self.trained)
             for what in wrong:
@@ -182,17 +193,6 @@ class VolumeData(Volumes):
             if not wrong:
                 good.append(record)
         return good
-
-    def _bad_files(self, record: Record, found: Mapping[Path, str | None]) -> Iterable[str]:
-        several = len(record.files) > 1
-        for name, file in zip(self.channels, record.files, strict=False):
-            if file is None and self.missing == "error":
-                yield f"no {name}; add it, leave the image out, or take zeros in its place with --data.missing zero"
-            elif file is not None and found[file]:
-                yield f"{name}: {found[file]}" if several else str(found[file])
-        for kind, mask in (("mask", record.mask), ("pool mask", record.pool_mask)):
-            if mask and found[mask]:
-                yield f"{kind} {mask.name}: {found[mask]}"
 
     def _describe(self, records: list[Record], problems: Problems) -> None:
         """Set each record's target, and the spec's kind and classes."""
@@ -220,7 +220,8 @@ class VolumeData(Volumes):
 
     @property
     def _input(self) -> dict[str, Any]:
-        return {"channels": len(self.channels), "images": self.channels, "volumes": self.volumes}
+        return {"channels": len(self.channels), "images": self.channels, "volumes": self.volumes,
+                "orientation": self.orientation}  # fmt: skip
 
     def _test_all(self, records: list[Record]) -> dict[str, list[Record]]:
         """Everything tests a model that has seen nothing of it, unless the data mark it otherwise."""

@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from tasks.maps.thresholds import otsu
+from tasks.volume.files import read_volume
 
 BODIES = ("foreground", "otsu")  # rules of `find_body`
 MISSING = ""  # a sequence that a subject does not have, among its files
@@ -38,7 +39,6 @@ class LoadSequences:
         body: str | None = None,
     ):
         self.scale, self.take, self.body = scale, None if take is None else list(take), body
-        self.load = mt.LoadImage(image_only=True, ensure_channel_first=True, dtype=np.float32)
         self.turn = mt.Orientation(axcodes="RAS", labels=None)
         self.space = None if spacing is None else mt.Spacing(pixdim=tuple(spacing), mode="bilinear")
         self.match = mt.ResampleToMatch(mode="bilinear", padding_mode="zeros")
@@ -46,7 +46,7 @@ class LoadSequences:
     def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
         """``{"image": path or paths}`` to ``{"image": (C, D, H, W)}``, and ``pool_mask`` (1, D, H, W) of the body."""
         files = [sample["image"]] if isinstance(sample["image"], str) else list(sample["image"])
-        there: dict[int, Any] = {number: self.load(file) for number, file in enumerate(files) if file != MISSING}
+        there: dict[int, Any] = {number: read_volume(file) for number, file in enumerate(files) if file != MISSING}
         there = {number: self.turn(image) for number, image in there.items()}
         first, *others = there
         if self.space is not None:

@@ -7,7 +7,7 @@ import torch
 from monai.transforms import Compose
 
 from tasks.data.problems import BadInput
-from tasks.volume.checks import check_inside, check_volume
+from tasks.volume.checks import check_volume
 from tasks.volume.load import BODIES, MISSING
 from tasks.volume.transforms import preprocessing
 
@@ -43,8 +43,10 @@ def read_files(source: str, spec: dict[str, Any]) -> dict[str, Any]:
     there = [file for file in images if file != MISSING]
     if not there:
         raise BadInput(f"{source}: expected at least one file, got none")
-    wrong = [f"{file}: {what}" for file in there if (what := check_volume(Path(file), volumes=volumes))]
-    wrong += [f"{file}: {what}" for file in masks if (what := check_inside(Path(file)))]
+    looks: list[tuple[str, dict[str, Any]]] = [(file, {"volumes": volumes}) for file in there]
+    looks += [(file, {"role": "inside"}) for file in masks]
+    lie = spec.get("orientation", "check")
+    wrong = [f"{file}: {what}" for file, one in looks if (what := check_volume(Path(file), orientation=lie, **one))]
     if wrong:
         raise BadInput("; ".join(wrong))
     sample = {"image": images, "id": Path(there[0]).name, **({"pool_mask": masks[0]} if masks else {})}

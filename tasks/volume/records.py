@@ -60,6 +60,25 @@ def number_of(value: Any) -> float | None:
     return number if isfinite(number) else None
 
 
+def bad_files(record: Record, channels: Sequence[str], missing: str, found: Mapping[Path, str | None]) -> Iterable[str]:
+    """What is wrong with the files of a record.
+
+    Args:
+        record: The record.
+        channels: Names of the sequences.
+        missing: ``"zero"`` where some may be missing.
+        found: What is wrong with each file, if anything is.
+    """
+    for name, file in zip(channels, record.files, strict=False):  # one file may hold all
+        if file is None and missing == "error":
+            yield f"no {name}; add it, leave the image out, or take zeros in its place with --data.missing zero"
+        elif file is not None and found[file]:
+            yield f"{name}: {found[file]}" if len(record.files) > 1 else str(found[file])
+    for kind, mask in (("mask", record.mask), ("pool mask", record.pool_mask)):
+        if mask and found[mask]:
+            yield f"{kind} {mask.name}: {found[mask]}"
+
+
 def bad_targets(values: Mapping[str, Any], targets: Sequence[str], task: str, trained: Trained | None) -> Iterable[str]:
     """What is wrong with the targets of a row.
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from monai import transforms as mt
 
 from tasks.data.problems import BadInput
+from tasks.volume.files import read_volume
 from tasks.volume.intensity import INTENSITY
 from tasks.volume.load import BODIES, LoadSequences
 from tasks.volume.tissue import AroundTissue
@@ -83,7 +84,7 @@ def preprocessing(
         steps.append(mt.Resized("image", spatial_size=tuple(size), mode="trilinear", anti_aliasing=True))
     files = [*["mask"] * mask, *["pool_mask"] * (pool_mask is not None and body is None)]
     if files:
-        steps.append(mt.LoadImaged(files, ensure_channel_first=True, image_only=True))
+        steps.append(mt.Lambda(lambda sample: sample | {name: read_volume(sample[name]) for name in files}))
     masks = [*["mask"] * mask, *["pool_mask"] * (pool_mask is not None)]
     if masks:
         steps.append(mt.ResampleToMatchd(masks, key_dst="image", mode="nearest", padding_mode="zeros"))

@@ -115,10 +115,13 @@ def test_what_is_wrong_with_the_checkpoint_is_said(run, flags, message):
         main(["explain", "--input", "a.txt", *flags])
 
 
-def test_every_input_that_cannot_be_used_is_named_and_none_is_predicted(run):
+def test_every_input_that_cannot_be_used_is_named_and_the_others_are_predicted(run):
     with pytest.raises(SystemExit, match=r"these inputs cannot be used:\n.*gone.txt.*\n.*toy.yaml: could not convert"):
         main(["explain", "-c", "toy.yaml", "--input", "a.txt", "gone.txt", "toy.yaml"])
-    assert not (run / "explained_0").exists()
+    assert (run / "explained_0" / "predictions.csv").read_text().count("\n") == 2
+    with pytest.raises(SystemExit, match=r"these inputs cannot be used:\n  gone.txt.*\n.*toy.yaml: could not convert"):
+        main(["explain", "-c", "toy.yaml", "--input", "gone.txt", "toy.yaml"])
+    assert not (run / "explained_1").exists()
 
 
 def test_a_task_without_read_says_so(run, monkeypatch):

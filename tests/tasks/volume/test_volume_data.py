@@ -42,6 +42,7 @@ def test_classes_folds_and_batches(study):
         "channels": 1,
         "images": ["path"],
         "volumes": 1,
+        "orientation": "check",
         "class_counts": data.spec["class_counts"],
         "preprocessing": {
             "size": (8, 8, 8),
@@ -124,7 +125,7 @@ def test_everything_wrong_in_one_report(study, save_nifti, save_table, tmp_path)
         "all.csv row 12 (nan.nii.gz): 64 of 64 voxels are NaN or infinite",
         "all.csv row 13 (flat.nii.gz): every voxel is 1",
         "all.csv row 13 (flat.nii.gz): column age is empty; fill it in or delete the row",
-        "all.csv row 14 (cut.nii.gz): its voxels cannot be read, it is truncated or damaged",
+        "all.csv row 14 (cut.nii.gz): its gzip stream is truncated or damaged",
         "all.csv row 15 (scans/s5_0.nii.gz): expected a number in column age, got 'old'",
         "all.csv row 16 (None): column path is empty",
         "--data.on_bad skip",
