@@ -145,6 +145,8 @@ class PoolingData(LightningDataModule):
         if not self.datasets:
             self.load()
             self._check_positive()
+            if self.trained is None and "train" in self.datasets:
+                self._spec.setdefault("train_size", len(self.datasets["train"]))  # type: ignore[arg-type]
             if self.labelled is not None and self.trained is None:
                 self._keep_labels(self.labelled)
 

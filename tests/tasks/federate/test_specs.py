@@ -39,6 +39,28 @@ def test_classes_are_counted_at_all_sites(kind):
     assert agree(specs[:1]) == specs[0]
 
 
+def test_features_are_standardised_by_all_nodes():
+    values = [torch.tensor([[0.0], [2.0]]), torch.tensor([[7.0]] * 6 + [[1.0]] * 2)]
+    specs = [
+        {
+            **ToyData().spec,
+            "feature_mean": one.mean(0).tolist(),
+            "feature_std": one.std(0, correction=0).tolist(),
+            "degree_histogram": [0, len(one)],
+        }
+        for one in values
+    ]
+    found, nodes = agree(specs), torch.cat(values)
+    assert found["feature_mean"] == pytest.approx(nodes.mean(0).tolist())
+    assert found["feature_std"] == pytest.approx(nodes.std(0, correction=0).tolist())
+
+
+def test_histograms_of_other_lengths_are_added_too():
+    spec = ToyData().spec
+    found = agree([{**spec, "degree_histogram": [0, 3, 4]}, {**spec, "degree_histogram": [1, 2, 0, 0, 5]}])
+    assert found["degree_histogram"] == [1, 5, 4, 0, 5]
+
+
 def test_all_that_sites_differ_in_is_named():
     spec = ToyData().spec
     others = [spec, {**spec, "classes": ["no", "yes"]}, {**spec, "channels": 2, "rate": 1}]

@@ -44,6 +44,7 @@ def test_classes_folds_and_batches(study):
         "volumes": 1,
         "orientation": "check",
         "class_counts": data.spec["class_counts"],
+        "train_size": sum(data.spec["class_counts"]),
         "preprocessing": {
             "size": (8, 8, 8),
             "spacing": None,

@@ -1,0 +1,1 @@
+"""The parts of the Flower app: a server and its sites."""
