@@ -10,8 +10,9 @@ from tasks.extras import require
 
 require("monai", "nibabel", "scipy", extra="volume")
 
+from tasks.volume.bids import BIDSData  # noqa: E402
 from tasks.volume.encoders import ENCODERS  # noqa: E402
-from tasks.volume.formats import BIDSData, CSVData, DecathlonData  # noqa: E402
+from tasks.volume.formats import CSVData, DecathlonData  # noqa: E402
 from tasks.volume.generated import LesionData  # noqa: E402
 from tasks.volume.inserted import InsertedLesionData  # noqa: E402
 from tasks.volume.maps import to_file_space, write_map  # noqa: E402

@@ -17,16 +17,17 @@ from tasks.data.digests import digest_file
 from tasks.data.leaks import Identity
 from tasks.data.problems import BadInput, Problems
 from tasks.data.problems import listed as listed_lines
-from tasks.data.splits import PARTS, check_classes, split
+from tasks.data.splits import PARTS, split
 from tasks.volume.base import Volumes
 from tasks.volume.cache import Cache, cached
 from tasks.volume.checks import Role, Wanted, look_at_all
+from tasks.volume.covariates import take_off
 from tasks.volume.files import Orientation
 from tasks.volume.load import BODIES, MISSING, DropSequences
-from tasks.volume.records import Record, bad_files, bad_targets, is_split, number_of
+from tasks.volume.records import EMPTY, Record, bad_files, is_split, names_of, number_of
+from tasks.volume.sites import leave_site_out, site_names
+from tasks.volume.targets import SINGLE, bad_targets, describe_training
 from tasks.volume.transforms import Augment, Fit, Intensity, Pad, augmentation, preprocessing
-
-SINGLE = ("binary", "multiclass")  # kinds with one class per sample, which splits keep in proportion
 
 
 class VolumeData(Volumes):
@@ -54,6 +55,9 @@ class VolumeData(Volumes):
         missing: What to do where a subject lacks some of several sequences: name it, or take zeros in its place.
         drop: With zeros, the chance that a sequence of a training sample is left out (modality dropout, Neverova et al.
             2016), so that the network learns to do without.
+        leave_out: Column whose values are the folds, such as site: all of one tests, the others train. None = random.
+        covariates: Columns with commas between, such as age,sex, whose linear part is taken off the target of
+            regression (`tasks.volume.covariates`).
         pool_mask: Pool over these voxels alone, and let maps be zero outside: ``foreground`` (what is not 0),
             ``otsu`` (the head or body, without air), or the column with the path of a mask of any grid in the same
             space, such as a brain mask. None = all voxels.
@@ -84,6 +88,8 @@ class VolumeData(Volumes):
         missing: Literal["error", "zero"] = "error",
         drop: float = 0.2,
         pool_mask: str | None = None,
+        leave_out: str | None = None,
+        covariates: str | list[str] | None = None,
         **base: Any,
     ):
         super().__init__(**base)
@@ -104,6 +110,9 @@ class VolumeData(Volumes):
         self.check = check
         self.orientation: Orientation = orientation
         self.missing, self.drop = missing, drop
+        self.leave_out, self.covariates = leave_out, [] if covariates is None else names_of(covariates)
+        if self.covariates and task != "regression":
+            raise ValueError("covariates: expected regression, whose target they are taken off, got classification")
         self.pool_column = None if pool_mask in BODIES else pool_mask
 
     @abstractmethod
@@ -124,7 +133,16 @@ class VolumeData(Volumes):
     def folds(self) -> list[int]:
         """All folds, or one for a split that came with the data."""
         listed = self.records(Problems(self.source))  # what is wrong is reported when they are read
+        if self.leave_out:
+            return list(range(len(site_names(listed, self.leave_out))))
         return [0] if is_split(listed) else list(range(self.n_folds))
+
+    @property
+    def fold_names(self) -> dict[int, str]:
+        """The sites, where one is left out."""
+        if not self.leave_out:
+            return {}
+        return dict(enumerate(site_names(self.records(Problems(self.source)), self.leave_out)))
 
     def load(self) -> None:
         """List, check, split; nothing is trained before everything is known to be usable."""
@@ -142,6 +160,8 @@ class VolumeData(Volumes):
         parts = self._test_all(labelled) if new else self._split(labelled, problems)
         if not problems.fatal:
             parts = self.without_leaks(parts, self.identity, problems)
+        if self.covariates and not problems.fatal:
+            self._spec["covariates"] = take_off(parts, self.covariates, self.targets, self.trained)
         if self.trained is None:
             self._describe_training(parts, problems)
         problems.finish(total=total)
@@ -187,7 +207,9 @@ class VolumeData(Volumes):
         for record in listed:
             wrong = list(bad_files(record, self.channels, self.missing, found))
             if record.part != "predict":
+                needed = [*self.covariates, *([self.leave_out] if self.leave_out else [])]
                 wrong += bad_targets(record.values, self.targets, self.task, self.trained)
+                wrong += [EMPTY.format(column) for column in needed if record.values.get(column) is None]
             for what in wrong:
                 problems.add(record.where, what)
             if not wrong:
@@ -229,7 +251,10 @@ class VolumeData(Volumes):
 
     def _split(self, records: list[Record], problems: Problems) -> dict[str, list[Record]]:
         """Keep the split of the data, with a validation part taken from training if it has none; else make folds."""
-        if self._fixed:
+        if self.leave_out:
+            share = {"share": self.val, "seed": self.seed, "stratify": self._spec["kind"] in SINGLE}
+            parts = leave_site_out(records, self.leave_out, self.fold, problems, **share)
+        elif self._fixed:
             parts = {name: [record for record in records if record.part == name] for name in PARTS}
             if not parts["val"] and parts["train"]:
                 # One fold of the training part validates: its "test" part, the other two train.
@@ -270,20 +295,7 @@ class VolumeData(Volumes):
 
     def _describe_training(self, parts: dict[str, list[Record]], problems: Problems) -> None:
         """Put class counts or the target's scale into the spec, from the training part alone."""
-        spec, train = self._spec, parts["train"]
-        if spec["kind"] in SINGLE:
-            targets = {name: [record.target for record in members] for name, members in parts.items()}
-            spec["class_counts"] = check_classes(targets, spec["classes"], problems)
-        elif train:
-            values = torch.stack([record.target for record in train]).double()
-            if spec["kind"] == "multilabel":
-                spec["class_counts"], spec["train_size"] = values.sum(0).long().tolist(), len(train)
-                return
-            spec["target_mean"] = values.mean(0).tolist()
-            spec["target_std"] = values.std(0, correction=0).tolist()
-            for column, spread in zip(self.targets, spec["target_std"], strict=True):
-                if not spread > 0:
-                    problems.stop(f"column {column}", "is the same in every training row; choose another target")
+        describe_training(self._spec, parts, problems)
 
     def _dataset(self, records: list[Record], part: str) -> Dataset[Any]:
         masked, inside = any(record.mask for record in records), self.geometry["pool_mask"] is not None

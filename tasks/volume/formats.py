@@ -1,4 +1,4 @@
-"""Where a list of volumes comes from: a table, a BIDS folder, or a Medical Segmentation Decathlon dataset.json."""
+"""Where a list of volumes comes from: a table, or a Medical Segmentation Decathlon dataset.json."""
 
 import json
 from pathlib import Path
@@ -85,69 +85,6 @@ class CSVData(VolumeData):
                 inside = row.resolve(self.pool_column) if self.pool_column else None
                 listed.append(Record(files, where, known, subject, row, part, mask, inside))
         return listed
-
-
-class BIDSData(VolumeData):
-    """Volumes of a BIDS folder: ``sub-XX[/ses-YY]/anat/*_T1w.nii.gz`` and the columns of participants.tsv.
-
-    Every session and run of a participant is a sample with the participant's target; all stay in one part.
-
-    Args:
-        root: The BIDS folder.
-        images: Which images: T1w, T2w, FLAIR...
-        options: See `VolumeData`; ``target`` is a column of participants.tsv.
-    """
-
-    def __init__(self, root: str, *, images: str = "T1w", **options: Any):
-        super().__init__(**options)
-        self.root = Path(root)
-        self.images = images
-
-    @property
-    def channels(self) -> list[str]:
-        """The suffix."""
-        return [self.images]
-
-    @property
-    def source(self) -> str:
-        """The folder's name."""
-        return self.root.name
-
-    def records(self, problems: Problems) -> list[Record]:
-        """One record an image whose participant has a row."""
-        if not self.root.is_dir():
-            raise BadInput(f"BIDS folder {self.root} does not exist; give the folder that holds participants.tsv")
-        rows = read_manifest(self.root / "participants.tsv", required=("participant_id", *self.targets))
-        images = self._images()
-        listed, known = [], set()
-        for row in rows:
-            subject = str(row.get("participant_id"))
-            where = f"participants.tsv row {row.number} ({subject})"
-            if subject in known:
-                problems.add(where, "the participant has a row already; delete one of them")
-                continue
-            known.add(subject)
-            if subject not in images:
-                image = f"{subject}[/ses-*]/anat/*_{self.images}.nii[.gz]"
-                what = f"no image {image}; add it, delete the row, or change --data.images"
-                problems.add(where, what)
-            for path in images.get(subject, []):
-                name = path.relative_to(self.root).as_posix()
-                listed.append(Record((path,), f"participants.tsv row {row.number} ({name})", name, subject, row))
-        for subject in sorted(images.keys() - known):
-            for path in images[subject]:
-                problems.add(
-                    path.relative_to(self.root).as_posix(), f"{subject} has no row in participants.tsv; add one"
-                )
-        return listed
-
-    def _images(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
-        for folder in ("sub-*/anat", "sub-*/ses-*/anat"):
-            for path in sorted(self.root.glob(f"{folder}/*_{self.images}.nii*")):
-                if path.name.endswith((".nii", ".nii.gz")):
-                    found.setdefault(path.relative_to(self.root).parts[0], []).append(path)
-        return found
 
 
 class DecathlonData(VolumeData):

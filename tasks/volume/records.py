@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks.data.splits import PARTS
-from tasks.data.trained import Trained
+
+EMPTY = "column {} is empty; fill it in or delete the row"
 
 
 @dataclass
@@ -77,25 +78,3 @@ def bad_files(record: Record, channels: Sequence[str], missing: str, found: Mapp
     for kind, mask in (("mask", record.mask), ("pool mask", record.pool_mask)):
         if mask and found[mask]:
             yield f"{kind} {mask.name}: {found[mask]}"
-
-
-def bad_targets(values: Mapping[str, Any], targets: Sequence[str], task: str, trained: Trained | None) -> Iterable[str]:
-    """What is wrong with the targets of a row.
-
-    Args:
-        values: The row.
-        targets: Their columns.
-        task: ``"classification"`` or ``"regression"``.
-        trained: A model that is tested on the data, if one is.
-    """
-    for column in targets:
-        value = values.get(column)
-        if value is None:
-            yield f"column {column} is empty; fill it in or delete the row"
-        elif task == "regression" and number_of(value) is None:
-            yield f"expected a number in column {column}, got '{value}'; correct it or delete the row"
-        elif len(targets) == 1 and task == "classification":
-            if trained is not None and (wrong := trained.unknown(str(value))):
-                yield wrong
-        elif len(targets) > 1 and task == "classification" and number_of(value) not in (0, 1):
-            yield f"expected 0 or 1 in column {column}, got '{value}'; several target columns are yes/no labels"

@@ -90,4 +90,4 @@ def test_the_wheel_holds_the_library_alone(tmp_path):
     core = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line]
     assert core == ["Requires-Dist: torch>=2.6"]
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"graph", "chem", "audio", "volume", "train", "search", "augment", "all"}
+    assert extras == {"graph", "chem", "audio", "volume", "train", "search", "augment", "bids", "all"}

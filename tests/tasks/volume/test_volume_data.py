@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tasks.data.problems import BadInput
-from tasks.volume.formats import BIDSData, CSVData, DecathlonData
+from tasks.volume.formats import CSVData, DecathlonData
 from tasks.volume.transforms import Augment
 
 SMALL = {"size": (8, 8, 8), "batch_size": 2}
@@ -173,52 +173,6 @@ def test_too_many_classes_hint_at_regression(save_nifti, save_table):
     rows = [{"path": save_nifti(f"{i}.nii.gz").name, "label": 20 + i / 7} for i in range(24)]
     with pytest.raises(BadInput, match=r"24 classes in 24 rows; to predict a number add --data\.task regression"):
         CSVData(str(save_table("many.csv", rows)), **SMALL).setup()
-
-
-@pytest.fixture
-def bids(save_nifti, save_table, tmp_path):
-    """Six participants: one without image, one with two sessions, one without age; and an image of a stranger."""
-    rows = [{"participant_id": f"sub-{i:02d}", "sex": "FM"[i % 2], "age": 30 + i} for i in range(8)]
-    rows[5]["age"] = "n/a"
-    save_table("study/participants.tsv", rows)
-    for i in range(7):
-        sessions = ("ses-1/", "ses-2/") if i == 2 else ("",)
-        for session in sessions:
-            tag = session.rstrip("/") + "_" if session else ""
-            save_nifti(f"study/sub-{i:02d}/{session}anat/sub-{i:02d}_{tag}T1w.nii.gz")
-    save_nifti("study/sub-00/anat/sub-00_T2w.nii.gz")
-    return tmp_path / "study"
-
-
-def test_bids(bids):
-    data = BIDSData(str(bids), target="sex", on_bad="skip", folds=3, **SMALL)
-    with pytest.warns(UserWarning, match="1 of 9 samples left out") as warned:
-        data.setup()
-    assert "participants.tsv row 8 (sub-07): no image sub-07[/ses-*]/anat/*_T1w.nii[.gz]" in str(warned[0].message)
-    everyone = [sample["id"] for name in ("train", "val", "test") for sample in data.datasets[name]]
-    assert len(everyone) == 8
-    assert "sub-02/ses-2/anat/sub-02_ses-2_T1w.nii.gz" in everyone
-    for name in ("train", "val", "test"):  # both sessions are in the same part
-        assert sum("sub-02" in sample["id"] for sample in data.datasets[name]) in (0, 2)
-
-
-def test_bids_missing_values_and_strangers(bids, save_nifti):
-    save_nifti("study/sub-99/anat/sub-99_T1w.nii.gz")
-    with pytest.raises(BadInput) as caught:
-        BIDSData(str(bids), target="age", task="regression", folds=3, **SMALL).setup()
-    message = str(caught.value)
-    assert "participants.tsv row 6 (sub-05/anat/sub-05_T1w.nii.gz): column age is empty" in message
-    assert "sub-99/anat/sub-99_T1w.nii.gz: sub-99 has no row in participants.tsv; add one" in message
-    assert "3 problems found" in message
-    with pytest.raises(BadInput, match=r"BIDS folder .* does not exist"):
-        BIDSData(str(bids / "no"), target="age").setup()
-
-
-def test_bids_repeated_participant(bids):
-    with (bids / "participants.tsv").open("a") as file:
-        file.write("sub-00\tF\t30\n")
-    with pytest.raises(BadInput, match=r"row 9 \(sub-00\): the participant has a row already"):
-        BIDSData(str(bids), target="sex", folds=3, **SMALL).setup()
 
 
 def test_decathlon(save_nifti, tmp_path):
