@@ -18,7 +18,13 @@ _AT_ONCE = 2**21  # voxels whose places are in memory together
 
 
 def to_grid(
-    volume: np.ndarray, affine: np.ndarray, *, onto: np.ndarray, shape: tuple[int, ...], totals: bool = False
+    volume: np.ndarray,
+    affine: np.ndarray,
+    *,
+    onto: np.ndarray,
+    shape: tuple[int, ...],
+    totals: bool = False,
+    inside: np.ndarray | None = None,
 ) -> np.ndarray:
     """Resample a volume to another grid in the same space, by linear interpolation.
 
@@ -31,6 +37,8 @@ def to_grid(
             other grid that are interpolated from it, in proportion; to the nearest where none is, as between thick
             slices. What lies beyond the other grid is lost. Otherwise values are kept, and a sum grows as voxels
             shrink.
+        inside: ``(D, H, W)``, bool: voxels of the volume that are meant, with ``totals``; only voxels of the other grid
+            whose centre lies in one take a share.
 
     Returns:
         float64, of the other grid's shape; zero where the volume does not reach.
@@ -44,8 +52,11 @@ def to_grid(
     pull = _snapped(np.linalg.inv(np.asarray(affine, dtype=float)) @ onto)  # its voxel -> ours
     if not totals:
         return _interpolated(volume, pull, shape)
-    given = _collected(pull, shape, volume.shape)
-    out = _interpolated(np.divide(volume, given, out=np.zeros_like(volume), where=given > 0), pull, shape)
+    meant = np.ones(shape) if inside is None else _interpolated(inside.astype(np.float64), pull, shape, order=0)
+    given = _collected(pull, meant, volume.shape)
+    out: np.ndarray = meant * _interpolated(
+        np.divide(volume, given, out=np.zeros_like(volume), where=given > 0), pull, shape
+    )
     left = np.argwhere((given == 0) & (volume != 0))
     if len(left):
         push = _snapped(np.linalg.inv(onto) @ np.asarray(affine, dtype=float))
@@ -61,15 +72,16 @@ def _snapped(affine: np.ndarray) -> np.ndarray:
     return snapped
 
 
-def _interpolated(volume: np.ndarray, pull: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _interpolated(volume: np.ndarray, pull: np.ndarray, shape: tuple[int, ...], order: int = 1) -> np.ndarray:
     found: np.ndarray = ndimage.affine_transform(
-        volume, pull[:3, :3], pull[:3, 3], shape, order=1, mode="grid-constant", cval=0.0
+        volume, pull[:3, :3], pull[:3, 3], shape, order=order, mode="grid-constant", cval=0.0
     )
     return found
 
 
-def _collected(pull: np.ndarray, shape: tuple[int, ...], ours: tuple[int, ...]) -> np.ndarray:
-    """How much of all voxels of a grid of ``shape`` each of ``ours`` gives when they are interpolated from it."""
+def _collected(pull: np.ndarray, meant: np.ndarray, ours: tuple[int, ...]) -> np.ndarray:
+    """How much each voxel of ``ours`` gives when those of another grid that are meant are interpolated from it."""
+    shape = meant.shape
     found = np.zeros(int(np.prod(ours)))
     rows = max(1, _AT_ONCE // int(np.prod(shape[1:])))
     for start in range(0, shape[0], rows):
@@ -81,7 +93,8 @@ def _collected(pull: np.ndarray, shape: tuple[int, ...], ours: tuple[int, ...]) 
         ]  # fmt: skip
         low = [np.floor(place).astype(int) for place in places]
         for corner in np.ndindex(2, 2, 2):
-            number, weight, there = np.zeros(low[0].shape, int), np.ones(low[0].shape), np.ones(low[0].shape, bool)
+            number, there = np.zeros(low[0].shape, int), np.ones(low[0].shape, bool)
+            weight = meant[start : start + rows]
             for axis in range(3):
                 at = low[axis] + corner[axis]
                 weight = weight * (1 - np.abs(places[axis] - at))
@@ -92,7 +105,12 @@ def _collected(pull: np.ndarray, shape: tuple[int, ...], ours: tuple[int, ...]) 
 
 
 def to_file_space(
-    volume: np.ndarray, affine: np.ndarray, path: str | Path, *, totals: bool = False
+    volume: np.ndarray,
+    affine: np.ndarray,
+    path: str | Path,
+    *,
+    totals: bool = False,
+    inside: np.ndarray | None = None,
 ) -> nibabel.Nifti1Image:
     """Resample a volume of the network's grid to the grid of a file.
 
@@ -101,13 +119,14 @@ def to_file_space(
         affine: ``(4, 4)``, voxels of ``volume`` to millimetres.
         path: The file that the volume was made from.
         totals: See `to_grid`: keep the sum, not the values.
+        inside: See `to_grid`.
 
     Returns:
         A float32 image with the file's shape, affine and orientation codes; zero where the network saw nothing.
     """
     file = nibabel.load(path)
     shape = file.shape[:3]
-    out = to_grid(volume, affine, onto=file.affine, shape=shape, totals=totals).astype(np.float32)
+    out = to_grid(volume, affine, onto=file.affine, shape=shape, totals=totals, inside=inside).astype(np.float32)
     # Of a file of several volumes there is one map.
     out = out.reshape(shape if np.prod(file.shape[3:]) > 1 else file.shape)
     header = nibabel.Nifti1Header()
@@ -120,7 +139,14 @@ def to_file_space(
 
 
 def write_map(
-    maps: Tensor, path: Path, *, affine: Tensor, source: str = "", image: Tensor | None = None, note: str = ""
+    maps: Tensor,
+    path: Path,
+    *,
+    affine: Tensor,
+    source: str = "",
+    image: Tensor | None = None,
+    note: str = "",
+    inside: Tensor | None = None,
 ) -> list[Path]:
     """Write a map as NIfTI, its sum kept: over the file it explains, or beside the image where there is no file.
 
@@ -132,13 +158,15 @@ def write_map(
         image: ``(C, D, H, W)``, written as ``*_image.nii.gz`` where there is no source.
         note: What the numbers are, for the header: all of it as a comment, its beginning as the description. The sum
             of the file, and what lies beyond it, where the network looked at padding, are added.
+        inside: ``(D, H, W)``, bool: where the map may be; the file is zero elsewhere.
 
     Returns:
         The files written.
     """
     place = affine.cpu().double().numpy()
     if source:
-        written = to_file_space(maps.cpu().numpy(), place, source, totals=True)
+        meant = None if inside is None else inside.cpu().numpy()
+        written = to_file_space(maps.cpu().numpy(), place, source, totals=True, inside=meant)
     else:
         written = nibabel.Nifti1Image(maps.cpu().numpy().astype(np.float32), place)
     total = float(written.get_fdata().sum())

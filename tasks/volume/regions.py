@@ -15,6 +15,7 @@ from tasks.data.problems import BadInput
 from tasks.outputs.gallery import file_name
 from tasks.outputs.predictions import safe
 from tasks.task.decisions import Decision
+from tasks.volume.batches import unpadded
 from tasks.volume.checks import check_volume
 from tasks.volume.maps import to_grid
 
@@ -56,7 +57,8 @@ class Regions:
         """Add sample ``number`` of a batch and its map; in classification it belongs to its target's group."""
         values = shown.double().cpu().numpy()
         affine = batch["affine"][number].double().cpu().numpy()
-        there = to_grid(values, affine, onto=self.affine, shape=self.place.shape, totals=True)
+        inside = unpadded(batch, "pool_mask")[number][0].cpu().numpy() > 0 if "pool_mask" in batch else None
+        there = to_grid(values, affine, onto=self.affine, shape=self.place.shape, totals=True, inside=inside)
         sums = np.bincount(self.place.ravel(), weights=there.ravel(), minlength=len(self.numbers))
         total = float(values.sum())
         beyond = total - float(sums.sum())

@@ -156,12 +156,9 @@ class VolumeTask(PoolingTask):
         Where the data have voxels to pool in, the others have 0.
         """
         images = unpadded(batch)
-        masks: list[Tensor | None] = [None] * len(images)
-        if "pool_mask" in batch:
-            masks = [one[0] > 0 for one in unpadded(batch, "pool_mask")]
         found = []
-        for one, image, inside in zip(maps, images, masks, strict=True):
-            shape = image.shape[1:]
+        for number, (one, image) in enumerate(zip(maps, images, strict=True)):
+            shape, inside = image.shape[1:], self._inside(batch, number)
             own = one[tuple(slice(cells) for cells in self.grid(shape))] if "shape" in batch else one
             shared = upsample(own, shape, stride=self.stride, first=self.first, totals=True, inside=inside)
             found.append(shared * self.cell)
@@ -228,7 +225,13 @@ class VolumeTask(PoolingTask):
         """Write the map as NIfTI over the file it explains, its sum kept; for generated images, the image too."""
         path = stem.with_name(f"{stem.name}_map.nii.gz")
         source, image = batch["path"][number], unpadded(batch)[number]
-        return write_map(shown, path, affine=batch["affine"][number], source=source, image=image, note=decision.note)
+        return write_map(shown, path, affine=batch["affine"][number], source=source, image=image, note=decision.note,
+                         inside=self._inside(batch, number))  # fmt: skip
+
+    @staticmethod
+    def _inside(batch: dict[str, Any], number: int) -> Tensor | None:
+        """The voxels of a sample that are pooled, if not all are."""
+        return unpadded(batch, "pool_mask")[number][0] > 0 if "pool_mask" in batch else None
 
     def survey(self, atlas: str) -> Survey:
         """Sums of maps over the regions of an atlas in the images' space, and group maps on its grid."""

@@ -188,6 +188,10 @@ def test_the_sum_is_that_of_the_networks_map(affine, geometry, save_nifti):
     for values in (noise, noise.clip(0), -noise.clip(None, 0)):
         back = to_file_space(values, place, path, totals=True).get_fdata()
         assert back.sum() == pytest.approx(values.sum(), rel=1e-5, abs=1e-3)
+    cells = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) @ place[:3, :3].T + place[:3, 3]
+    inside = (np.random.default_rng(2).random(shape) > 0.5) & within(cells, affine, (20, 22, 19), margin=0)
+    back = to_file_space(noise * inside, place, path, totals=True, inside=inside).get_fdata()
+    assert back.sum() == pytest.approx((noise * inside).sum(), rel=1e-5, abs=1e-3)
     # A mass in one voxel stays where it is, in millimetres.
     spot = np.array(shape) // 2
     values = np.zeros(shape)
