@@ -91,7 +91,7 @@ class SeriesTask(PoolingTask):
             raise BadInput(f"{source}: expected one series, got {len(series)}; write each into a file of its own")
         return collate([series[0] | {"target": torch.nan}])
 
-    def export(self, batch: dict[str, Any], number: int, shown: Tensor, stem: Path) -> list[Path]:
+    def export(self, batch: dict[str, Any], number: int, shown: Tensor, decision: Decision, stem: Path) -> list[Path]:
         """Write what each step added as CSV."""
         path = stem.with_name(f"{stem.name}_map.csv")
         with path.open("w", newline="", encoding="utf-8") as file:

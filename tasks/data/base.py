@@ -86,17 +86,15 @@ class PoolingData(LightningDataModule):
         case_matters: bool = False,
     ):
         super().__init__()
-        self.batch_size, self.num_workers = batch_size, num_workers
-        self.fold, self.seed = fold, seed
+        self.batch_size, self.num_workers, self.fold, self.seed = batch_size, num_workers, fold, seed
         self.on_bad: OnBad = on_bad
         self.buckets, self.sampling = buckets, sampling
         self.labelled, self.labelled_seed = labelled, seed if labelled_seed is None else labelled_seed
         self.positive, self.positive_because = positive, ""
         self.case_matters = case_matters
         self.on_leak: OnLeak = on_leak
-        self.leaked: set[str] | None = (
-            None  # names of samples that share something with an earlier part; None = not looked
-        )
+        # Names of samples that share something with an earlier part; None = not looked.
+        self.leaked: set[str] | None = None
         self.dropped: dict[str, list[str]] = {}  # names of samples that `on_leak` left out, by part
         self.unsaid: list[str] = []  # what a model's data have to say once they are not refused (`tell`)
         self.kept: list[int] = []  # training samples that keep their labels, where not all do
@@ -145,10 +143,10 @@ class PoolingData(LightningDataModule):
         if not self.datasets:
             self.load()
             self._check_positive()
-            if self.trained is None and "train" in self.datasets:
-                self._spec.setdefault("train_size", len(self.datasets["train"]))  # type: ignore[arg-type]
-            if self.labelled is not None and self.trained is None:
-                self._keep_labels(self.labelled)
+            if self.trained is None:
+                self._spec.setdefault("train_size", len(self.datasets.get("train", ())))  # type: ignore[arg-type]
+                if self.labelled is not None:
+                    self._keep_labels(self.labelled)
 
     def without_leaks(
         self, parts: Mapping[str, Sequence[T]], identify: Callable[[T], Identity], problems: Problems

@@ -30,21 +30,26 @@ class Encoder:
     first: float | tuple[float, ...]
 
 
-def plain(in_channels: int, *, width: int, depth: int, levels: int, norm: str, dropout: float) -> Encoder:
+def plain(in_channels: int, *, width: int, depth: int, levels: int, kernel: int, norm: str, dropout: float) -> Encoder:
     """Stack residual units; each level halves the grid by a convolution of kernel 2, later ones double the width.
 
-    So ``levels`` 1, 2, 3 give strides 2, 4, 8.
+    So ``levels`` 1, 2, 3 give strides 2, 4, 8; 0 keeps every voxel, with a convolution of kernel 3 in place of the
+    halving. With ``kernel`` 1 the units look no farther than that, so that a map marks what decides and not its
+    surroundings.
     """
     layers: list[nn.Module] = []
     channels = in_channels
-    for level in range(levels):
+    halve: dict[str, Any] = {"kernel_size": 2, "strides": 2, "padding": 0}
+    keep: dict[str, Any] = {"kernel_size": 3}
+    for level in range(max(levels, 1)):
         wide = width * 2**level
         common: dict[str, Any] = {"spatial_dims": 3, "act": "relu", "norm": _norm(norm, wide)}
-        layers.append(
-            Convolution(in_channels=channels, out_channels=wide, kernel_size=2, strides=2, padding=0, **common)
-        )
+        layers.append(Convolution(in_channels=channels, out_channels=wide, **(halve if levels else keep), **common))
         for _ in range(depth):
-            layers += [ResidualUnit(in_channels=wide, out_channels=wide, dropout=dropout or None, **common), nn.ReLU()]
+            unit = ResidualUnit(
+                in_channels=wide, out_channels=wide, kernel_size=kernel, dropout=dropout or None, **common
+            )
+            layers += [unit, nn.ReLU()]
         channels = wide
     stride = 2**levels
     return Encoder(nn.Sequential(*layers), channels, stride, (stride - 1) / 2)
@@ -96,7 +101,7 @@ def unet(in_channels: int, *, width: int, norm: str, dropout: float) -> Encoder:
 
 
 ENCODERS: dict[str, tuple[Callable[..., Encoder], dict[str, Any]]] = {
-    "plain": (plain, {"width": 16, "depth": 1, "levels": 2, "norm": "batch", "dropout": 0.0}),
+    "plain": (plain, {"width": 16, "depth": 1, "levels": 2, "kernel": 3, "norm": "batch", "dropout": 0.0}),
     "resnet10": (partial(resnet, blocks=1), {"width": 16}),
     "resnet18": (partial(resnet, blocks=2), {"width": 16}),
     "densenet121": (densenet121, {"width": 32, "norm": "batch", "dropout": 0.0}),

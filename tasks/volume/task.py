@@ -38,7 +38,8 @@ class VolumeTask(PoolingTask):
         encoder_args: Arguments of its constructor.
         width: Channels of the encoder's first level.
         depth: Residual units a level (``plain``, ``seresnet``).
-        levels: Levels of ``plain``; each halves the grid.
+        levels: Levels of ``plain``; each halves the grid, and none keeps every voxel.
+        kernel: Kernel of ``plain``'s residual units: 3, or 1 for units that look no farther than their cell.
         norm: Normalisation of ``plain``, ``densenet121`` and ``unet``. ``instance`` hides amounts.
         dropout: Dropout in ``plain``, ``densenet121`` and ``unet``.
         pyramid_levels: Parts per axis of each level of a ``pyramid`` (`modalpool.Pool`'s ``levels``, which here are the
@@ -57,12 +58,14 @@ class VolumeTask(PoolingTask):
         width: int | None = None,
         depth: int | None = None,
         levels: int | None = None,
+        kernel: int | None = None,
         norm: Literal["batch", "group", "instance"] | None = None,
         dropout: float | None = None,
         pyramid_levels: list[int | list[int]] | None = None,
         **options: Any,
     ):
-        sizes: dict[str, Any] = {"width": width, "depth": depth, "levels": levels, "norm": norm, "dropout": dropout}
+        sizes: dict[str, Any] = {"width": width, "depth": depth, "levels": levels, "kernel": kernel}
+        sizes |= {"norm": norm, "dropout": dropout}
         built = build_encoder(encoder, spec["channels"], encoder_args, **sizes)
         cells: dict[str, Any] = {"levels": pyramid_levels}  # None is left out
         super().__init__(spec, layout="b c [d h w]", channels=built.channels, **cells, **options)

@@ -59,6 +59,23 @@ def test_options_an_encoder_does_not_have(name, options, words):
         build_encoder(name, **options)
 
 
+@pytest.mark.parametrize(("levels", "kernel", "seen"), [(0, 1, 3), (0, 3, 7), (1, 1, 2), (1, 3, 10)])
+def test_how_far_a_cell_of_plain_looks(levels, kernel, seen):
+    """Without a level every voxel is a cell; pointwise units see no more than the convolution before them."""
+    encoder = build_encoder("plain", width=4, depth=1, levels=levels, kernel=kernel)
+    assert (encoder.stride, encoder.first) == (2**levels, (2**levels - 1) / 2)
+    image = torch.rand(1, 1, 24, 24, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    features = encoder.network.eval()(image)
+    assert features.shape[2:] == (24 // encoder.stride,) * 3
+    cell = features.shape[2] // 2
+    for parameter in encoder.network.parameters():
+        torch.nn.init.uniform_(parameter, 0.1, 1)
+    (gradient,) = torch.autograd.grad(encoder.network(image)[0, :, cell, cell, cell].sum(), image)
+    lines = gradient[0, 0].abs().sum((1, 2)).nonzero()[:, 0]
+    assert len(lines) == seen
+    assert lines.double().mean() == pytest.approx(encoder.first + encoder.stride * cell)
+
+
 def test_options_change_the_network():
     assert build_encoder("plain", width=6, levels=3).channels == 24
     assert build_encoder("plain", levels=3).stride == 8
