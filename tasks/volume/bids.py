@@ -81,7 +81,7 @@ class BIDSData(VolumeData):
                 for image in images:
                     problems.add(image["path"], f"{subject} has no row in participants.tsv; add one")
                 continue
-            values = self._values(people[subject], subject, session)
+            values = self._values(people[subject], subject, session, problems)
             for scan in self._scans(images, problems):
                 first = next(one for one in scan if one is not None)
                 where = f"participants.tsv row {people[subject].number} ({first['path']})"
@@ -120,13 +120,15 @@ class BIDSData(VolumeData):
                 people[subject] = row
         return people
 
-    def _values(self, row: Row, subject: str, session: str | None) -> dict[str, Any]:
+    def _values(self, row: Row, subject: str, session: str | None, problems: Problems) -> dict[str, Any]:
         """The participant's row, and over it the session's."""
         table = self._raw / subject / f"{subject}_sessions.tsv"
         if session is None or not table.is_file():
             return dict(row)
         rows = read_manifest(table, required=("session_id",))
         own = [one for one in rows if str(one.get("session_id")).removeprefix("ses-") == session]
+        if len(own) > 1:
+            problems.stop(table.name, f"ses-{session} has {len(own)} rows; delete all but one")
         return {**row, **(own[0] if own else {})}
 
     def _scans(self, images: list[Image], problems: Problems) -> Iterable[list[Image | None]]:

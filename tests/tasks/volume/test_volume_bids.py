@@ -141,6 +141,9 @@ def test_values_of_a_session_and_ids_without_their_prefix(tree, save_table):
     assert [record.values["age"] for record in records] == ["30", "30", "31", "31"]
     with pytest.raises(BadInput, match=r"sub-02_ses-b_T1w.nii.gz\): column score is empty; fill it in or delete"):
         data.setup()
+    save_table("study/sub-01/sub-01_sessions.tsv", [{"session_id": one, "score": 5} for one in ("ses-a", "a", "b")])
+    with pytest.raises(BadInput, match=r"sub-01_sessions.tsv: ses-a has 2 rows; delete all but one"):
+        data.setup()
     (data.root / "sub-01" / "sub-01_sessions.tsv").unlink()
     (data.root / "sub-02" / "sub-02_sessions.tsv").unlink()
     with pytest.raises(BadInput, match="expected the column score, got participant_id, age"):
