@@ -15,7 +15,7 @@ QUICK = [
     "--data.size=[24,24,24]", "--data.spacing=[4,4,4]", "--data.batch_size=4", "--data.cache=memory",
     "--data.augment=null", "--data.intensity=foreground",
     "--model.encoder=plain", "--model.width=6", "--model.levels=1", "--model.reduction=max", "--model.lr=0.01",
-    "--trainer.max_epochs=15", "--outputs.maps=2", "--outputs.mistakes=0", "--outputs.bootstrap=5", "--outputs.every=0",
+    "--trainer.max_epochs=8", "--outputs.maps=2", "--outputs.mistakes=0", "--outputs.bootstrap=5", "--outputs.every=0",
     "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
 ]  # fmt: skip
 AFFINE = np.diag([3.5, 3.5, 4.5, 1.0])
