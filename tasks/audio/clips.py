@@ -1,6 +1,7 @@
 """Recordings in memory: read a part of a file as mono at one sampling rate, and make batches of different lengths."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from tasks.audio.times import Unit
+from tasks.data.problems import BadInput
 
 Fill = Literal["wrap", "silence"]
 _GONE = 1e-3  # of the power, 30 dB below it: what is left of it is not the sound any more
@@ -57,20 +59,11 @@ def read_clip(
         ValueError: If the file is missing, unreadable or truncated, holds NaN or inf, or ends before the part, or if
             nothing is left to hear: it is silent or constant, its channels cancel, or all is above half the rate.
     """
-    if not path.is_file():
-        raise ValueError("file does not exist; correct the path or leave it out")
-    try:
-        with soundfile.SoundFile(path) as file:
-            rate, frames = file.samplerate, file.frames
-            if unit == "samples":
-                start, duration = start / rate, None if duration is None else duration / rate
-            first, count = _part(start, duration, frames, rate)
-            file.seek(first)
-            data = file.read(count, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise ValueError(
-            f"cannot be read as audio ({_reason(error)}); export it again as wav, flac, ogg or mp3"
-        ) from error
+    with _opened(path) as file:
+        rate = file.samplerate
+        first, count = _part(start, duration, unit, file.frames, rate)
+        file.seek(first)
+        data = file.read(count, dtype="float32", always_2d=True)
     if len(data) < count:
         raise ValueError(f"truncated: expected {count} samples from its header, got {len(data)}; copy the file again")
     wave = _mono(torch.from_numpy(data), channel)
@@ -81,6 +74,26 @@ def read_clip(
             "or leave it out"
         )
     return converted
+
+
+def measure_clip(path: Path, *, start: float = 0.0, duration: float | None = None, unit: Unit = "seconds") -> int:
+    """The sampling rate of a file, whose header says that the part is there; arguments and errors of `read_clip`."""
+    with _opened(path) as file:
+        _part(start, duration, unit, file.frames, file.samplerate)
+        return int(file.samplerate)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    if not path.is_file():
+        raise ValueError("file does not exist; correct the path or leave it out")
+    try:
+        with soundfile.SoundFile(path) as file:
+            yield file
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise ValueError(
+            f"cannot be read as audio ({_reason(error)}); export it again as wav, flac, ogg or mp3"
+        ) from error
 
 
 def _mono(channels: Tensor, channel: int | None) -> Tensor:
@@ -105,8 +118,10 @@ def _mono(channels: Tensor, channel: int | None) -> Tensor:
     return wave
 
 
-def _part(start: float, duration: float | None, frames: int, rate: int) -> tuple[int, int]:
+def _part(start: float, duration: float | None, unit: Unit, frames: int, rate: int) -> tuple[int, int]:
     """First sample and number of samples of a part of a file, checked against what the file holds."""
+    if unit == "samples":
+        start, duration = start / rate, None if duration is None else duration / rate
     seconds = frames / rate
     if frames == 0:
         raise ValueError("holds no samples; record it again or leave it out")
@@ -170,7 +185,7 @@ class Clips(Dataset[Clip]):
 
     def __getitem__(self, number: int) -> Clip:
         clip = self.clips[number]
-        if self.shift == 0:
+        if self.shift == 0 or clip is None:
             return clip
         draw = torch.rand(()) if self.draws is None else self.draws[number]
         samples = round(float(draw) * self.shift * self.sample_rate)
@@ -196,7 +211,13 @@ def collate_clips(samples: Sequence[Clip]) -> dict[str, Any]:
 
     Returns:
         ``wave`` (B, S), ``lengths`` (B,) in samples, ``target`` (B, ...), and the lists ``id`` and ``truth``.
+
+    Raises:
+        BadInput: If none of them could be read.
     """
+    samples = [sample for sample in samples if sample is not None]  # where unreadable ones are to be skipped
+    if not samples:
+        raise BadInput("expected a batch with clips that can be read, got none; correct the files named above")
     return {
         "wave": torch.nn.utils.rnn.pad_sequence([sample["wave"] for sample in samples], batch_first=True),
         "lengths": torch.tensor([len(sample["wave"]) for sample in samples]),

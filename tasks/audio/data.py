@@ -12,11 +12,12 @@ from torch import Tensor
 from tasks.audio.base import Recordings
 from tasks.audio.clips import Clip, Clips, Fill
 from tasks.audio.labels import Labels, Target
+from tasks.audio.reading import Cache, Heard, Listed, Sounds
 from tasks.audio.rows import fold_numbers, given_parts
 from tasks.audio.tables import Table
 from tasks.audio.times import Unit, clip_name
 from tasks.data.base import Sample
-from tasks.data.digests import digest
+from tasks.data.checking import Check
 from tasks.data.leaks import Identity
 from tasks.data.manifest import Row
 from tasks.data.problems import BadInput, Problems
@@ -59,6 +60,9 @@ class AudioManifest(Recordings):
         shift: Longest random shift in training, in seconds.
         test_shift: Longest random shift in validation and test, in seconds; a clip has the same one at every look.
         shift_fill: What a shift brings in: the clip's own end (a loop), or silence.
+        cache: Keep all clips in memory, or read each when a batch needs it, for more than memory holds.
+        check: What is read before training, without a cache: all clips, the files' headers, or a thousand clips drawn
+            at random; with the last two, copies under other names are not noticed, and a bad file is when it comes.
         base: batch_size, num_workers, fold, seed, on_bad.
     """
 
@@ -85,6 +89,8 @@ class AudioManifest(Recordings):
         shift: float = 0.0,
         test_shift: float = 0.0,
         shift_fill: Fill = "wrap",
+        cache: Cache = "memory",
+        check: Check = "all",
         **base: Any,
     ):
         super().__init__(**base)
@@ -98,6 +104,9 @@ class AudioManifest(Recordings):
         self.val, self.target, self.sample_rate = val, target, sample_rate
         self.separator, self.tags = separator, tags
         self.shift, self.test_shift, self.shift_fill = shift, test_shift, shift_fill
+        self.sounds = Sounds(
+            self.table, sample_rate=sample_rate, cache=cache, check=check, on_bad=self.on_bad, seed=self.seed
+        )
 
     def rows(self) -> list[Row]:
         """The table's rows, read once; their paths are in the column ``path``, whatever the table calls it."""
@@ -140,24 +149,26 @@ class AudioManifest(Recordings):
         known, target = None, self.target
         if self.trained is not None:
             known, self.sample_rate, kind = (self.trained.spec[name] for name in ("classes", "sample_rate", "kind"))
+            self.unsaid += filter(None, [self.sounds.serve(self.trained, self.sample_rate)])
             target = target or ("class" if kind in ("binary", "multiclass") else kind)
             self.trained.accept("multiclass" if target == "class" else target)
         self.labels = Labels(rows, self.label, target=target, separator=self.separator, tags=self.tags, known=known)
-        waves = self._read(rows, problems)
-        asked = [row for row in rows if row.number in waves and self._asked(row)]
-        usable = [row for row in rows if row.number in waves and not self._asked(row)]
+        self.told_by = self.sounds.told_by
+        heard = self.sounds.look(rows, self._check_cells, problems)
+        asked = [row for row in rows if row.number in heard and self._asked(row)]
+        usable = [row for row in rows if row.number in heard and not self._asked(row)]
         targets, classes = self.labels.read(usable, partial(self.order_classes, problems), known)
         parts: dict[str, list[Row]] = {name: [] for name in PARTS}
         if not usable and self.trained is None:
             problems.stop("rows", "expected some with a label to learn from, got none; add them")
         if usable:
-            new = self.all_new([digest(waves[row.number].numpy().tobytes()) for row in usable])
+            new = self.all_new([heard[row.number].digest for row in usable])
             parts = self._parts(usable, targets, problems, new=new)
             if self.copies:
                 parts |= {
                     name: [row for row in parts[name] if row.get(self.copies) is None] for name in ("val", "test")
                 }
-            parts = self.without_leaks(parts, partial(self._identity, waves=waves, targets=targets), problems)
+            parts = self.without_leaks(parts, partial(self._identity, heard=heard, targets=targets), problems)
         counts = []
         if parts["train"] and self.trained is None:
             counts = self.labels.count(parts, targets, classes, problems)
@@ -166,14 +177,9 @@ class AudioManifest(Recordings):
 
         if asked:
             parts["predict"] = asked
-        nothing = torch.tensor([torch.nan])
         for name, members in parts.items():
-            clips = [
-                Clip(wave=waves[row.number], target=targets.get(row.number, nothing), id=clip_name(row), truth=[])
-                for row in members
-            ]
-            self.datasets[name] = self._dataset(clips, name)
-            groups: Sequence[str | None] = self._groups(members) or [None] * len(clips)
+            self.datasets[name] = self._dataset(Listed(members, self.sounds, heard, targets), name)
+            groups: Sequence[str | None] = self._groups(members) or [None] * len(members)
             self._samples[name] = [
                 Sample(clip_name(row), group, row, targets.get(row.number))
                 for row, group in zip(members, groups, strict=True)
@@ -211,10 +217,10 @@ class AudioManifest(Recordings):
             if text:
                 (rank_zero_info if self.trained is None else self.unsaid.append)(text)
 
-    def _identity(self, row: Row, *, waves: dict[int, Tensor], targets: dict[int, Tensor]) -> Identity:
+    def _identity(self, row: Row, *, heard: dict[int, Heard], targets: dict[int, Tensor]) -> Identity:
         keys: dict[str, Hashable] = {
-            "content": digest(waves[row.number].numpy().tobytes()),
-            "file": str((self.copies and row.get(self.copies)) or self.table.files[row.number]),
+            "content": heard[row.number].digest,
+            "file": str((self.copies and row.get(self.copies)) or self.table.files.get(row.number, row["path"])),
         }
         if self.group and row.get(self.group) is not None:
             keys[self.group] = str(row[self.group])
@@ -242,20 +248,9 @@ class AudioManifest(Recordings):
         return self._dataset(clips.clips, "test")
 
     def digests(self, part: str) -> list[int]:
-        """By what is heard, without shifts."""
+        """By what is heard, without shifts; by path and place where not all clips are read."""
         clips: Any = self.datasets[part]
-        return [digest(clip["wave"].numpy().tobytes()) for clip in clips.clips]
-
-    def _read(self, rows: Sequence[Row], problems: Problems) -> dict[int, Tensor]:
-        """The samples of every usable row, by the row's number."""
-        waves = {}
-        for row in rows:
-            try:
-                self._check_cells(row)
-                waves[row.number] = self.table.hear(row, sample_rate=self.sample_rate)
-            except ValueError as error:
-                problems.add(row.where, str(error))
-        return waves
+        return list(clips.clips.digests)
 
     def _check_cells(self, row: Row) -> None:
         """Look at what a row says beside its sound.

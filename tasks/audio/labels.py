@@ -125,7 +125,8 @@ class Labels:
             return {row.number: torch.tensor([float(row[self.columns[0]])]) for row in rows}, list(self.columns)
         if self.target == "class":
             classes = order(str(row[self.columns[0]]) for row in rows)
-            return {row.number: torch.tensor(classes.index(str(row[self.columns[0]]))) for row in rows}, classes
+            targets = {name: torch.tensor(place) for place, name in enumerate(classes)}  # shared by their rows
+            return {row.number: targets[str(row[self.columns[0]])] for row in rows}, classes
         if self.spread:
             tags = list(known or [one for one in self.columns if self.tags is None or one in self.tags])
             return {row.number: torch.tensor([self._holds(row, tag) for tag in tags]) for row in rows}, tags

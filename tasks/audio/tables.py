@@ -7,10 +7,10 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
-from tasks.audio.clips import read_clip
+from tasks.audio.clips import measure_clip, read_clip
 from tasks.audio.folders import read_folder
 from tasks.audio.paths import locate, path_column
-from tasks.audio.times import Unit, part_of, unfold
+from tasks.audio.times import Part, Unit, part_of, unfold
 from tasks.data.manifest import Row, read_manifest
 
 
@@ -73,14 +73,35 @@ class Table:
         Raises:
             ValueError: If the row or the file cannot be used.
         """
-        if not isinstance(row["path"], (str, int)):
-            raise ValueError(f"path: expected a path, or an object with file, got {row['path']}; correct the row")
-        file = self.files[row.number] = locate(str(row["path"]), self.folder, self.strip)
+        file = self.files[row.number] = self._file(row)
         start, duration, unit = part_of(row, self.times)
         wave = read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit, channel=self.channel)
         if file not in self.rates:
             self.rates[file] = soundfile.info(file).samplerate
         return wave
+
+    def measure(self, row: Row) -> None:
+        """Look at the header of a row's file.
+
+        Raises:
+            ValueError: If there is no such file, it is no sound, or it ends before the row's part.
+        """
+        start, duration, unit = part_of(row, self.times)
+        file = self._file(row)
+        self.rates[file] = measure_clip(file, start=start, duration=duration, unit=unit)
+
+    def place(self, row: Row) -> tuple[str, Part]:
+        """Where the table says that the row's sound is.
+
+        Raises:
+            ValueError: If that cannot be.
+        """
+        return str(row["path"]), part_of(row, self.times)
+
+    def _file(self, row: Row) -> Path:
+        if not isinstance(row["path"], (str, int)):
+            raise ValueError(f"path: expected a path, or an object with file, got {row['path']}; correct the row")
+        return locate(str(row["path"]), self.folder, self.strip)
 
     def lower(self, sample_rate: int) -> str:
         """A line for files whose own rate is lower than what they are converted to; nothing where there is none."""

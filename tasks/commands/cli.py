@@ -61,6 +61,9 @@ class CLI(LightningCLI):
         parser.add_argument("--run.root", type=str, default="runs", help="Folder of all runs.")
         parser.add_argument("--run.version", type=str | None, default=None, help="A folder name instead of version_N.")
         parser.add_argument(
+            "--run.save_every", type=int | None, default=None, help="Write last.ckpt after so many steps, too."
+        )
+        parser.add_argument(
             "--run.tensorboard", type=bool, default=False, help="Write TensorBoard's events there, too."
         )
         parser.add_argument(
@@ -149,7 +152,11 @@ class CLI(LightningCLI):
         best = next(callback for callback in trainer.callbacks if isinstance(callback, Best))
         if best.save_last:  # Lightning's own is written with the best only
             best.save_last = None
-            trainer.callbacks += [Last()]
+            trainer.callbacks += [self.last()]
+
+    def last(self) -> Last:
+        """What writes the checkpoint that a training goes on from."""
+        return Last(self._get(self.config_init, "run")["save_every"])
 
     def before_fit(self) -> None:
         """Go on with the curves of the training that is resumed, if its samples are not tested now.

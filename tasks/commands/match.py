@@ -21,7 +21,6 @@ from tasks.match.floors import ridge_floor
 from tasks.match.retrieval import recall
 from tasks.match.task import MatchTask, load_match
 from tasks.outputs.callback import run_folder
-from tasks.outputs.checkpoints import Last
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.files import whole
 from tasks.search.table import VectorTable, usual_format, write_table
@@ -57,7 +56,7 @@ class MatchCLI(CLI):
     def keep(self, trainer: Any) -> None:
         """Keep the epoch in which most validation pairs find each other, and the last."""
         trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"]
-        trainer.callbacks += [ModelCheckpoint(monitor="val/R@1", mode="max", filename="best"), Last()]
+        trainer.callbacks += [ModelCheckpoint(monitor="val/R@1", mode="max", filename="best"), self.last()]
 
     def before_fit(self) -> None:
         """Nothing to go on with."""

@@ -11,7 +11,7 @@ from tasks.commands.cli import CLI, DEFAULTS, run_cli
 from tasks.commands.inner import given, options, spec_of
 from tasks.data.problems import BadInput
 from tasks.outputs.callback import run_folder
-from tasks.outputs.checkpoints import Last, continue_history, history
+from tasks.outputs.checkpoints import continue_history, history
 from tasks.outputs.curves import draw_curves
 from tasks.outputs.files import whole
 from tasks.pretrain.data import PretrainData
@@ -45,7 +45,9 @@ class PretrainCLI(CLI):
 
     def keep(self, trainer: Any) -> None:
         """Keep the last epoch's state alone: there is no label to call an epoch the best by."""
-        trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"] + [Last()]
+        trainer.callbacks = [one for one in trainer.callbacks if type(one).__name__ != "ModelCheckpoint"] + [
+            self.last()
+        ]
 
     def before_fit(self) -> None:
         """Go on with the curves of the training that is resumed."""

@@ -37,7 +37,7 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
     if parts[0] == "test" and command != "predict" and not len(data.samples("test")):
         raise BadInput(f"{command}: expected samples to test, got none; mark some with split test, or mark none at all")
     names, all_of_them = [], 0
-    for part in parts if trained.known and not allow else ():
+    for part in parts if trained.tells(data.told_by) and not allow else ():
         if part in data.datasets:
             saw = trained.saw(data.digests(part))
             names += [sample.id for sample, seen in zip(data.samples(part), saw, strict=True) if seen]
@@ -53,8 +53,11 @@ def check(command: str, path: Path, data: PoolingData, parts: Sequence[str] = ("
             "Give the split of the training or other data, or insist with --allow_trained"
         )
     data.tell()
-    if not trained.known and not allow:
-        print(f"{command}: {path} does not say what it was trained on, so that nothing can be checked")
+    if not trained.tells(data.told_by) and not allow:
+        why = "does not say what it was trained on"
+        if trained.known:
+            why = f"knows its samples by {trained.told_by}, these are told by {data.told_by} (--data.check)"
+        print(f"{command}: {path} {why}, so that nothing can be checked")
 
 
 class Heard(NamedTuple):
@@ -96,7 +99,8 @@ def heard(path: Path, data: PoolingData) -> Heard:
     trained = Trained.read(stored)
     data.setup()
     known = {one for part in ("train", "val") if part in data.datasets for one in data.digests(part)}
-    saw = trained.saw([one for one in data.digests("test") if one not in known]) if trained.known else []
+    tells = trained.tells(data.told_by)
+    saw = trained.saw([one for one in data.digests("test") if one not in known]) if tells else []
     return Heard(not pretrained(stored), sum(saw) / len(saw) if saw else math.nan)
 
 

@@ -22,7 +22,7 @@ from tasks.data.leaks import Identity, OnLeak, look_for_leaks
 from tasks.data.order import Shuffle, seed_of
 from tasks.data.problems import BadInput, OnBad, Problems
 from tasks.data.splits import PARTS
-from tasks.data.trained import Trained
+from tasks.data.trained import ToldBy, Trained
 from tasks.data.views import Views, keep_labels
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ class PoolingData(LightningDataModule):
 
     loader_class: type[DataLoader[Any]] = DataLoader
     """The loader that is built; modalities name their field's own."""
+    told_by: ToldBy = "content"  # what `digests` are of
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class PoolingData(LightningDataModule):
         self.unsaid = []
 
     def order_classes(self, problems: Problems, labels: Iterable[str]) -> list[str]:
-        """The classes of all samples in order; of two, the positive one last."""
+        """The classes in order; of two, the positive one last."""
         if self.trained is not None:
             return list(self.trained.spec["classes"])
         counts = Counter(labels)
@@ -204,7 +205,7 @@ class PoolingData(LightningDataModule):
         return str(sample["id"])
 
     def digests(self, part: str) -> list[int]:
-        """What tells each sample of a part from others, in their order: their content, whatever they are called."""
+        """What tells each sample of a part from others (`told_by`), in their order."""
         still = self.still(part)
         return [digest_arrays(still[i]) for i in range(len(still))]  # type: ignore[arg-type]
 
@@ -220,7 +221,7 @@ class PoolingData(LightningDataModule):
             part: torch.tensor(self.digests(part), dtype=torch.long) if part in self.datasets else none
             for part in PARTS
         }
-        return Trained(self._spec, samples, {"fold": self.fold, "seed": self.seed})
+        return Trained(self._spec, samples, {"fold": self.fold, "seed": self.seed}, self.told_by)
 
     def crops(self) -> Crops:
         """What makes views of a batch for training without labels (`tasks.pretrain`)."""
@@ -276,16 +277,8 @@ class PoolingData(LightningDataModule):
             still = self.still("train")
             sizes = [self.elements(still[i]) for i in range(len(still))]  # type: ignore[arg-type]
             order = Buckets(sizes, batch=self.batch_size * self._processes, buckets=self.buckets, seed=seed)
-        order.set_epoch(self._epoch)  # workers begin before Lightning tells it
+        order.follow(self.trainer, self.batch_size * self._processes)
         return order
-
-    @property
-    def _epoch(self) -> int:
-        """The epoch that is trained next, also where a training goes on."""
-        if not self.trainer:
-            return 0
-        progress: Any = self.trainer.fit_loop.epoch_progress.current
-        return int(progress.processed)
 
     @property
     def _processes(self) -> int:

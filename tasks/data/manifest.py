@@ -4,6 +4,7 @@ import csv
 import gzip
 import importlib.util
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -17,11 +18,13 @@ MISSING = {"", "n/a", "N/A", "#N/A", "NA", "<NA>", "NaN", "nan", "NULL", "null",
 class Row(dict[str, Any]):
     """One row of a manifest: its columns, where it stands, and which of its cells are ``blank``, not ``n/a``."""
 
+    __slots__ = ("blank", "manifest", "number")  # a table may have a million rows
+
     def __init__(self, values: dict[str, Any], *, manifest: Path, number: int):
         super().__init__({key: _value(value) for key, value in values.items()})
         self.manifest = manifest
         self.number = number
-        self.blank = {key for key, value in values.items() if isinstance(value, str) and not value.strip()}
+        self.blank = frozenset(key for key, value in values.items() if isinstance(value, str) and not value.strip())
 
     @property
     def where(self) -> str:
@@ -83,7 +86,7 @@ def _value(value: Any) -> Any:
         return None
     if isinstance(value, str):
         value = value.strip()
-        return None if value in MISSING else value
+        return None if value in MISSING else sys.intern(value)  # of a class's name, a million rows share one
     return value
 
 

@@ -4,6 +4,7 @@ A training that was interrupted so goes on in the order in which it would have g
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,18 @@ class Shuffle(Sampler[int]):
 
     def __init__(self, size: int, *, seed: int):
         self.size, self.seed = size, seed
+        self.trainer: Any = None
+        self.batch, self.place = 1, (0, 0)
         self.set_epoch(0)
+
+    def follow(self, trainer: Any, batch: int) -> None:
+        """Let a trainer say where it is, whenever an order is drawn: it may go on with a training, within an epoch.
+
+        Args:
+            trainer: Lightning's; None = nobody's.
+            batch: Samples in a batch (of all processes).
+        """
+        self.trainer, self.batch = trainer, batch
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the number of the epoch; Lightning does, before each."""
@@ -53,9 +65,22 @@ class Shuffle(Sampler[int]):
         return self.size
 
     def __iter__(self) -> Iterator[int]:
+        done = self._done()
         generator = torch.Generator().manual_seed(seed_of(self.seed, self.epoch, self.looks))
         self.looks += 1
-        yield from self.draw(generator)
+        yield from self.draw(generator)[done:]
+
+    def _done(self) -> int:
+        """Samples of this epoch that came before, where a training goes on within it."""
+        if self.trainer is None:
+            return 0
+        loop = self.trainer.fit_loop
+        batches = loop.epoch_loop.batch_progress
+        place = loop.epoch_progress.current.processed, 0 if batches.is_last_batch else batches.current.ready
+        if place != self.place:
+            self.set_epoch(place[0])
+            self.place = place
+        return 0 if self.looks else place[1] * self.batch
 
     def draw(self, generator: torch.Generator) -> list[int]:
         """One order of the samples."""

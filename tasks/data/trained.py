@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tasks.data.problems import BadInput
 from tasks.data.splits import PARTS
+
+ToldBy = Literal["content", "index"]
+"""What tells samples from each other: what they hold, or, where not all are read, where a table says that it is."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +22,13 @@ class Trained:
         spec: What the data said of itself.
         samples: Digests of the samples of each part, int64.
         settings: The fold and the seed of the split.
+        told_by: What the digests are of.
     """
 
     spec: dict[str, Any]
     samples: Mapping[str, Tensor]
     settings: Mapping[str, int]
+    told_by: ToldBy = "content"
 
     @staticmethod
     def read(checkpoint: Mapping[str, Any]) -> "Trained":
@@ -31,16 +36,21 @@ class Trained:
         stored = checkpoint.get("trained") or {}
         none = torch.empty(0, dtype=torch.long)
         samples = {part: stored.get("samples", {}).get(part, none) for part in PARTS}
-        return Trained(checkpoint["hyper_parameters"]["spec"], samples, stored.get("settings", {}))
+        spec, settings = checkpoint["hyper_parameters"]["spec"], stored.get("settings", {})
+        return Trained(spec, samples, settings, stored.get("told_by", "content"))
 
     def stored(self) -> dict[str, Any]:
         """What `read` finds in a checkpoint."""
-        return {"samples": dict(self.samples), "settings": dict(self.settings)}
+        return {"samples": dict(self.samples), "settings": dict(self.settings), "told_by": self.told_by}
 
     @property
     def known(self) -> bool:
         """Whether the checkpoint says what it was trained on."""
         return bool(len(self.samples["train"]))
+
+    def tells(self, told_by: ToldBy) -> bool:
+        """Whether it can say of samples that are told so whether it was trained on them."""
+        return self.known and self.told_by == told_by
 
     def saw(self, digests: Sequence[int]) -> list[bool]:
         """Which samples trained or validated the model, those left out that tested it: copies of a training sample."""
@@ -74,4 +84,4 @@ class Trained:
             return self
         both = {part: torch.cat([own, other.samples[part]]) for part, own in self.samples.items()}
         samples = {**both, "test": self.samples["test"]}
-        return Trained(self.spec, samples, self.settings)
+        return Trained(self.spec, samples, self.settings, self.told_by)

@@ -79,10 +79,25 @@ class Best(ModelCheckpoint):
 
 
 class Last(Best):
-    """The state after the last whole epoch, ``last.ckpt``, which a training goes on from."""
+    """The state after the last whole epoch, ``last.ckpt``, which a training goes on from.
 
-    def __init__(self) -> None:
+    Args:
+        every: Write it after each so many steps, too, where an epoch takes hours; a training then goes on within it.
+    """
+
+    def __init__(self, every: int | None = None) -> None:
         super().__init__(filename="last", monitor=None, save_on_train_epoch_end=True, enable_version_counter=False)
+        if every is not None and every < 1:
+            raise BadInput(f"run.save_every: expected 1 step or more, got {every}; leave it out to save after epochs")
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save within an epoch."""
+        step, last = trainer.global_step, trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if self.every and not last and step % self.every == 0 and step != self._last_global_step_saved:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class Resumable(Callback):
@@ -107,11 +122,27 @@ class Resumable(Callback):
             if folder and trainer.is_global_zero:
                 write_split(Path(folder) / "split.csv", data)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin where the training is that is resumed.
+
+        Lightning has begun to load before it knew where, and processes that load have drawn their samples. Within an
+        epoch random numbers are those of its next batch, as those of its beginning are used up.
+        """
+        loop = trainer.fit_loop
+        batches = loop.epoch_loop.batch_progress
+        if trainer.ckpt_path and loop._data_fetcher is not None:
+            iter(loop._data_fetcher)
+        if batches.current.ready and not batches.is_last_batch:
+            self._reseed(trainer, batches.current.ready)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on from here as a training that was not interrupted would."""
+        self._reseed(trainer)
+
+    def _reseed(self, trainer: Trainer, *more: int) -> None:
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, PoolingData):
-            data.reseed(seed_of(self.seed, trainer.current_epoch, trainer.global_rank))
+            data.reseed(seed_of(self.seed, trainer.current_epoch, trainer.global_rank, *more))
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say what the weights were trained on, and what the epoch's curves are: they are drawn after this."""

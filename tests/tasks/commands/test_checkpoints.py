@@ -79,6 +79,47 @@ def test_a_resumed_training_is_the_one_that_was_not_interrupted(plain, tmp_path,
     same(whole, resumed)
 
 
+@pytest.mark.parametrize(
+    ("workers", "epoch"), [(0, 1), *(pytest.param(2, epoch, marks=pytest.mark.slow) for epoch in (0, 1))]
+)
+def test_a_training_that_ended_within_an_epoch_goes_on_within_it(plain, tmp_path, monkeypatch, workers, epoch):
+    """Of the 12 batches of an epoch 7 were done, the state after 6 was saved."""
+    flags = ["--data.batch_size=8", f"--data.num_workers={workers}", "--run.save_every=3", "--trainer.max_epochs=3"]
+    seen = []
+    step = ToyTask.training_step
+
+    def watched(self, batch, batch_idx):
+        seen.append((self.current_epoch, batch_idx, batch["id"]))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ToyTask, "training_step", watched)
+    plain("fit", *flags)
+    whole, seen[:] = list(seen), []
+    with monkeypatch.context() as patch:
+
+        def ended(self, batch, batch_idx):
+            if (self.current_epoch, batch_idx) == (epoch, 7):
+                raise KeyboardInterrupt
+            return watched(self, batch, batch_idx)
+
+        patch.setattr(ToyTask, "training_step", ended)
+        with pytest.raises(SystemExit):
+            plain("fit", *flags)
+    assert seen == whole[: 12 * epoch + 7]
+    seen[:] = []
+    plain("fit", *flags, "--ckpt_path=last")
+    assert seen == whole[12 * epoch + 6 :]
+    first, second = (stored(tmp_path / f"runs/toy/version_{run}/checkpoints/last.ckpt") for run in (0, 2))
+    assert first["global_step"] == second["global_step"] == 36
+    for name, value in first["state_dict"].items():
+        assert torch.equal(value, second["state_dict"][name]), name
+
+
+def test_states_are_saved_after_a_step_or_more(plain):
+    with pytest.raises(SystemExit, match="save_every: expected 1 step or more, got 0; leave it out to save after epo"):
+        plain("fit", "--run.save_every=0")
+
+
 KILLED = """
 import sys, time
 from toy import ToyTask
@@ -253,8 +294,9 @@ def test_options_that_a_checkpoint_overrules_are_named(plain, capsys):
 def test_no_process_trains_on_a_batch_of_one(train, processes, whole):
     data = ToyData(train=train, batch_size=16)
     data.setup()
-    epoch = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
-    data.trainer = SimpleNamespace(world_size=processes, fit_loop=epoch, lightning_module=None)
+    none_yet = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0), is_last_batch=False)
+    loop = SimpleNamespace(epoch_progress=none_yet, epoch_loop=SimpleNamespace(batch_progress=none_yet))
+    data.trainer = SimpleNamespace(world_size=processes, fit_loop=loop, lightning_module=None)
     loader = data.train_dataloader()
     each = -(-train // processes)
     assert loader.drop_last == (each % 16 == 1) == whole

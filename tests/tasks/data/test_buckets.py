@@ -13,7 +13,8 @@ from tasks.data.problems import BadInput
 from tasks.graph import MotifData
 from tasks.volume import LesionData
 
-EPOCH = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0)))
+NONE_YET = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0), is_last_batch=False)
+EPOCH = SimpleNamespace(epoch_progress=NONE_YET, epoch_loop=SimpleNamespace(batch_progress=NONE_YET))
 
 
 @pytest.fixture
