@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from _pytest.doctest import DoctestModule
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -12,3 +13,10 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("real data not found beside the project (../shared/data)")
     return folder
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collect_file():
+    """Tests hold no doctests, and ``--doctest-modules`` would import each file of them a second time to see."""
+    found = yield
+    found.force_result([one for one in found.get_result() if not isinstance(one, DoctestModule)])

@@ -9,16 +9,20 @@ from toy import ROOT
 from tasks.search.index import Index
 from tasks.search.table import VectorTable, write_table
 
-pytest.importorskip("lancedb", reason="no lancedb: pip install lancedb")
-pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
-spec = importlib.util.spec_from_file_location("vector_engine", ROOT / "examples" / "vector_engine.py")
-engine = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(engine)
+
+@pytest.fixture
+def engine():
+    pytest.importorskip("lancedb", reason="no lancedb: pip install lancedb")
+    pytest.importorskip("pyarrow", reason="no pyarrow: pip install pyarrow")
+    spec = importlib.util.spec_from_file_location("vector_engine", ROOT / "examples" / "vector_engine.py")
+    engine = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(engine)
+    return engine
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("count", "recall"), [(600, 1.0), (6000, 0.95)])
-def test_it_finds_what_comparing_all_finds(tmp_path, count, recall):
+def test_it_finds_what_comparing_all_finds(engine, tmp_path, count, recall):
     random = np.random.default_rng(0)
     centres = random.normal(size=(60, 32))
     vectors = (centres[random.integers(60, size=count)] + 0.3 * random.normal(size=(count, 32))).astype("f4")
