@@ -103,6 +103,19 @@ def every(*guarantees: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", [param(case) for case in CASES])
 
 
+def every_layout(*guarantees: str) -> pytest.MarkDecorator:
+    """Try every rule in every layout, its variants in two, and in the others in the slow suite."""
+
+    def param(one: Any, layout: str) -> Any:
+        case = one.values[0]
+        here = case.name in NAMES or layout in ("dense", "index")
+        marks = [*one.marks, *([] if here else [pytest.mark.slow])]
+        return pytest.param(case, layout, id=f"{case.name}-{layout}", marks=marks)
+
+    cases = every(*guarantees).args[1]
+    return pytest.mark.parametrize(("case", "layout"), [param(one, layout) for one in cases for layout in calls()])
+
+
 def one_each(name: str, values: Sequence[str]) -> pytest.MarkDecorator:
     """Try every rule once, with one of the values in turn: for what is slow."""
     rules = [case for case in CASES if case.name in NAMES or isinstance(case.reduction, list)]
@@ -179,6 +192,7 @@ CASES = all_cases()
 BY_NAME = {case.name: case for case in CASES}
 EVERY = every()
 LAYOUTS = pytest.mark.parametrize("layout", list(calls()))
+EVERY_LAYOUT = every_layout()
 DIAGONAL = one_each("layout", ["index", "dense", "mask", "ptr", "lengths"])
 
 

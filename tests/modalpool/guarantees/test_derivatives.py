@@ -6,7 +6,7 @@ not to be that of the output; its second order is tested by itself.
 
 import pytest
 import torch
-from every import BY_NAME, EVERY, LAYOUTS, calls, close, every, make, needs_coords
+from every import BY_NAME, EVERY, EVERY_LAYOUT, LAYOUTS, calls, close, every_layout, make, needs_coords
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
 
@@ -25,15 +25,13 @@ def as_function(case, layout):
     return function, [leaf.detach().clone().requires_grad_() for leaf in leaves]
 
 
-@LAYOUTS
-@every("its gradient is that of its output")
+@every_layout("its gradient is that of its output")
 def test_gradients_backward_and_forward(case, layout):
     function, inputs = as_function(case, layout)
     assert gradcheck(function, inputs, fast_mode=True, check_forward_ad=True, check_batched_grad=True)
 
 
-@LAYOUTS
-@EVERY
+@EVERY_LAYOUT
 def test_gradients_of_gradients(case, layout):
     function, inputs = as_function(case, layout)
     assert gradgradcheck(function, inputs, fast_mode=True)
@@ -64,8 +62,7 @@ def test_scaled_gradients_scale_at_every_order(name, layout):
     close(tangents[0][0], tangents[1][0] * factors[index[0] if x.ndim == 2 else 0])  # forward mode agrees
 
 
-@LAYOUTS
-@EVERY
+@EVERY_LAYOUT
 def test_vmap_and_its_derivatives(case, layout):
     """A model ensemble's axis, or per-sample gradients: an axis the layout does not know, in front."""
     function, (x, *parameters) = as_function(case, layout)

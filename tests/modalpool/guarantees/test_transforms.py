@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from every import CHANNELS, DIAGONAL, EVERY, LAYOUTS, calls, make, needs_coords
+from every import BY_NAME, CHANNELS, DIAGONAL, EVERY, EVERY_LAYOUT, LAYOUTS, calls, make, needs_coords
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -82,8 +82,7 @@ def split(call, pool):
     return tensors, {name: given for name, given in sets.items() if name not in tensors}
 
 
-@LAYOUTS
-@EVERY
+@EVERY_LAYOUT
 def test_the_meta_device_and_fake_tensors_give_shapes(case, layout):
     call = calls(positive=True)[layout]
     pool = make(case, call.layout)
@@ -111,11 +110,15 @@ def trace(case, layout, mode):
     torch.testing.assert_close(graph(call.x, *tensors.values()), function(call.x, *tensors.values()))
 
 
-@pytest.mark.parametrize("mode", ["symbolic", "real"])
 @DIAGONAL
-def test_traced_operations_give_the_same(case, layout, mode):
-    """Each reduction in one layout here, all of them in the slow suite."""
-    trace(case, layout, mode)
+def test_traced_operations_give_the_same(case, layout):
+    """Each reduction in one layout and with symbols for sizes here, all of them in the slow suite."""
+    trace(case, layout, "symbolic")
+
+
+@LAYOUTS
+def test_operations_traced_with_their_sizes_give_the_same(layout):
+    trace(BY_NAME["attention"], layout, "real")
 
 
 @pytest.mark.slow
