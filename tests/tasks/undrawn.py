@@ -1,9 +1,11 @@
-"""Pictures without pixels: two of them are half of a small run's time."""
+"""Pictures without pixels and floors that try little: together they are most of a small run's time."""
 
 from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+
+from tasks.task import estimators
 
 SAVE = Figure.savefig
 
@@ -20,3 +22,13 @@ def undrawn():
 def drawn(monkeypatch):
     """Pictures as they are."""
     monkeypatch.setattr(Figure, "savefig", SAVE)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchosen():
+    """Floors choose one of two penalties by two inner folds; their forests have five trees."""
+    few = {"INNER_FOLDS": 2, "TREES": 5, "PENALTIES": estimators.PENALTIES[1::2], "RIDGES": estimators.RIDGES[2::4]}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in few.items():
+            patch.setattr(estimators, name, value)
+        yield

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from undrawn import undrawn  # noqa: F401
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.audio import AudioTask

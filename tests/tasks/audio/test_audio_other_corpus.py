@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from undrawn import undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.audio import AudioManifest
@@ -12,6 +13,7 @@ from tasks.data.problems import BadInput
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--trainer.accelerator=cpu"]
 SMALL = ["--model.widths=[4]", "--model.mels=16", "--trainer.max_epochs=1", "--outputs.maps=0", "--outputs.every=0"]
+SMALL += ["--floors=false"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.audio import AudioManifest

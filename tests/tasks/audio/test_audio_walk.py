@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from toy import ROOT
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 
@@ -83,7 +84,7 @@ def test_digits_by_voices_that_were_not_heard(work, capsys):
         heard = {part: {one.split("_")[1] for one in split if split[one] == part} for part in ("train", "val")}
         assert not heard["train"] & heard["val"]
 
-    main([*fit, *QUICK, "--floors=false"])
+    main([*fit, *QUICK, "--floors=false", "--trainer.max_epochs=1"])
     best = runs / "version_0" / "predictions.csv"
     assert {row["group"] for row in table(best)} == {"jackson"}
     capsys.readouterr()

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -14,7 +15,8 @@ from tasks.__main__ import main
 from tasks.task.base import PoolingTask
 
 PLAIN = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=5",
-         "--outputs.maps=0", "--outputs.every=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu"]  # fmt: skip
+         "--outputs.maps=0", "--outputs.every=0", "--trainer.max_epochs=1", "--trainer.accelerator=cpu",
+         "--floors=false"]  # fmt: skip
 
 
 def rows(path):
@@ -90,17 +92,31 @@ def write(modality, folder, name, labels, **more):
         (sounds if modality == "audio" else volumes)(folder, name, labels, **more)
 
 
-@pytest.fixture(params=MODALITIES)
-def trained(request, tmp_path, monkeypatch):
-    """A model of three classes, trained for an epoch; returns its modality and what runs a command."""
+def command(name, *flags):
+    main([name, "-c", "own.yaml", *PLAIN, *flags])
+
+
+@pytest.fixture(scope="module", params=MODALITIES)
+def once(request, tmp_path_factory):
+    """A modality, and a folder in which a model of three classes was trained for an epoch."""
+    modality, folder = request.param, tmp_path_factory.mktemp(request.param)
+    (folder / "own.yaml").write_text(yaml.safe_dump({"run": {"name": "own"}, **MODALITIES[modality]}))
+    write(modality, folder / "own", "a.csv", [LABELS[modality][i % 3] for i in range(30)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["tasks"])
+        command("fit")
+    return modality, folder
+
+
+@pytest.fixture
+def trained(once, tmp_path, monkeypatch):
+    """A copy of that folder to work in; returns its modality and what runs a command."""
+    modality, folder = once
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
-    modality = request.param
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"run": {"name": "own"}, **MODALITIES[modality]}))
-    write(modality, tmp_path / "own", "a.csv", [LABELS[modality][i % 3] for i in range(30)])
-    run = lambda command, *flags: main([command, "-c", "own.yaml", *PLAIN, *flags])  # noqa: E731
-    run("fit")
-    return modality, run
+    return modality, command
 
 
 def other(modality, folder):
@@ -163,20 +179,20 @@ def test_another_name_hides_nothing(trained, tmp_path):
         run("test", other(modality, "other"))
 
 
-@pytest.mark.parametrize("flags", ["--data.fold=1", "--data.seed=3", "--data.num_folds=3"])
-def test_another_split_of_the_same_graphs_is_refused(tmp_path, monkeypatch, flags):
+def test_another_split_of_the_same_graphs_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["tasks"])
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"run": {"name": "own"}, **MODALITIES["graph"]}))
     graphs(tmp_path / "own", "A", ["0", "1"] * 16)
-    main(["fit", "-c", "own.yaml", *PLAIN])
-    with pytest.raises(SystemExit, match=r"^error: test: .*best.ckpt was trained on \d+ of these \d+ samples \(A-"):
-        main(["test", "-c", "own.yaml", *PLAIN, flags])
-    main(["test", "-c", "own.yaml", *PLAIN, flags, "--allow_trained"])
+    command("fit")
+    for flag in ("--data.fold=1", "--data.seed=3", "--data.num_folds=3"):
+        with pytest.raises(SystemExit, match=r"^error: test: .*best.ckpt was trained on \d+ of these \d+ samples \(A-"):
+            command("test", flag)
+    command("test", flag, "--allow_trained")
     (tmp_path / "moved").mkdir()
     shutil.move(tmp_path / "runs/own/version_0/checkpoints/best.ckpt", tmp_path / "moved/some.ckpt")
     with pytest.raises(SystemExit, match=r"some\.ckpt was trained on"):
-        main(["test", "-c", "own.yaml", *PLAIN, flags, "--ckpt_path=moved/some.ckpt"])
+        command("test", flag, "--ckpt_path=moved/some.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +209,7 @@ def test_a_resumed_training_augments_as_if_it_had_not_stopped(tmp_path, monkeypa
     config["data"] = {**config["data"], "init_args": {**config["data"]["init_args"], **random}}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
     write(modality, tmp_path / "own", "a.csv", [LABELS[modality][i % 3] for i in range(30)])
-    fit = lambda *flags: main(["fit", "-c", "own.yaml", *PLAIN, "--trainer.max_epochs=3", *flags])  # noqa: E731
+    fit = partial(command, "fit", "--trainer.max_epochs=3")
     fit()
     step = PoolingTask.training_step
 

@@ -12,7 +12,7 @@ from tasks.__main__ import main
 from tasks.search.table import read_table
 
 PLAIN = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=0"]
-PLAIN += ["--outputs.maps=0", "--outputs.every=0"]
+PLAIN += ["--outputs.maps=0", "--outputs.every=0", "--floors=false"]
 SMALL = {
     "graph/motifs": ["--data.train=24", "--data.val=6", "--data.test=8", "--model.hidden=8", "--model.layers=2"],
     "audio/timbre": ["--data.train=2", "--data.val=1", "--data.test=1", "--model.widths=[4,6]", "--model.mels=24"],

@@ -36,7 +36,7 @@ def seen(monkeypatch):
 
 
 def run(command, tmp_path, *args):
-    main([*command, f"--run.root={tmp_path}", "--outputs.maps=0", "--trainer.max_epochs=2", *args])
+    main([*command, f"--run.root={tmp_path}", "--outputs.maps=0", "--floors=false", "--trainer.max_epochs=2", *args])
 
 
 @pytest.fixture

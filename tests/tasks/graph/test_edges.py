@@ -8,6 +8,7 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.datasets import TUDataset
 from toy import ROOT
+from undrawn import undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.data.problems import BadInput, Problems

@@ -8,6 +8,7 @@ import matplotlib.image
 import pytest
 import torch
 from torch_geometric.data import Batch, Data
+from undrawn import drawn, unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.graph import GraphTask, MotifData
@@ -99,7 +100,7 @@ def test_maps_add_up_to_the_logit(motifs, reduction):
     )
 
 
-def test_picture_shows_signs_and_truth(tmp_path):
+def test_picture_shows_signs_and_truth(tmp_path, drawn):  # noqa: F811
     """Red for above zero, blue for below, a black ring around truth: looked up in the picture's pixels."""
     edge_index = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
 
@@ -149,6 +150,7 @@ def test_command_line_trains_on_text_files(write_tu, small_graphs, tmp_path, mon
         "--outputs.maps=2",
         "--outputs.mistakes=0",
         "--outputs.bootstrap=5",
+        "--floors=false",
     ]
     main(["fit", "-c", str(CONFIGS / "mutag.yaml"), *flags, *quick, "--model.reduction=attention", "--model.heads=4"])
     with (run / "predictions.csv").open() as file:
@@ -201,7 +203,7 @@ def test_configs_run(config, write_tu, small_graphs, tmp_path, monkeypatch):
     main(["fit", "-c", str(config), f"--run.root={tmp_path / 'runs'}", *flags])
 
 
-def test_example_runs(tmp_path, monkeypatch):
+def test_example_runs(tmp_path, monkeypatch, drawn):  # noqa: F811
     import runpy
 
     example = CONFIGS.parents[1] / "examples" / "graph.py"

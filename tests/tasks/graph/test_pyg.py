@@ -10,6 +10,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.datasets import FakeDataset
 from torch_geometric.utils import coalesce, from_smiles
+from undrawn import undrawn  # noqa: F401
 
 from tasks.data.problems import BadInput
 from tasks.graph import GraphTask, PyGData

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import VirtualNode
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.data.problems import BadInput, Problems
 from tasks.graph import BondData, GraphTask, TUData

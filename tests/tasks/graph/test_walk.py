@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 from toy import ROOT
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
-from tasks.task import estimators
 
 CHAINS = [f"{'C' * n}{end}" for n in range(1, 15) for end in ("", "O", "N", "Cl", "=O")]
 QUICK = [
@@ -102,9 +102,8 @@ def test_a_model_of_other_graphs_reads_no_table(work):
         main(["predict", *same, "--data=tasks.graph.MoleculeData", "--data.root=new.csv"])
 
 
-def test_labels_with_gaps_go_through_everything(work, monkeypatch):
+def test_labels_with_gaps_go_through_everything(work):
     """Loss, metrics, intervals, floors, maps, mistakes, tables, page: none of them minds what is not known."""
-    monkeypatch.setattr(estimators, "TREES", 5)
     rows = [
         f"{one},{n % 2},{'' if n % 3 == 0 else int('O' in one)},{'' if n % 4 else 1}" for n, one in enumerate(CHAINS)
     ]

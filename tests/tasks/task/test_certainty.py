@@ -19,7 +19,7 @@ def test_interval_matches_the_binomial():
     # 200 samples, 80 % right: the standard error is sqrt(.8 * .2 / 200) = .0283.
     target = torch.zeros(200, dtype=torch.long)
     predictions = torch.tensor([[1.0, 0.0]] * 160 + [[0.0, 1.0]] * 40)
-    result = bootstrap("multiclass", 2, predictions, target, samples=500)["acc"]
+    result = bootstrap("multiclass", 2, predictions, target, samples=250)["acc"]
     assert result["value"] == pytest.approx(0.8)
     assert (result["high"] - result["low"]) / 3.92 == pytest.approx(0.0283, rel=0.15)
 
@@ -58,7 +58,7 @@ def test_groups_are_resampled_whole():
     share = right.float().mean().item()
 
     def width(groups):
-        result = bootstrap("multiclass", 2, predictions, target, groups=groups, samples=500)["acc"]
+        result = bootstrap("multiclass", 2, predictions, target, groups=groups, samples=250)["acc"]
         return (result["high"] - result["low"]) / 3.92
 
     assert width(groups) == pytest.approx(math.sqrt(share * (1 - share) / 30), rel=0.15)
@@ -90,7 +90,7 @@ def test_decisions_at_a_threshold():
 
 def test_p_value_is_that_of_all_permutations():
     p, target = [0.1, 0.2, 0.4, 0.5, 0.7, 0.9], [0, 0, 1, 0, 1, 1]
-    found = permutation_test("binary", 2, binary(p), torch.tensor(target), permutations=500)
+    found = permutation_test("binary", 2, binary(p), torch.tensor(target), permutations=250)
 
     def right(labels):
         return sum((one > 0.5) == bool(label) for one, label in zip(p, labels, strict=True))
@@ -98,7 +98,7 @@ def test_p_value_is_that_of_all_permutations():
     orders = list(itertools.permutations(target))
     exact = sum(right(order) >= right(target) for order in orders) / len(orders)
     assert found["p"]["acc"] == pytest.approx(exact, abs=0.05)
-    assert (found["permutations"], found["shuffled"]) == (500, "samples")
+    assert (found["permutations"], found["shuffled"]) == (250, "samples")
 
 
 def test_labels_are_shuffled_within_groups():

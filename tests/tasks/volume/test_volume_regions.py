@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy import stats
 from toy import ToyTask
+from undrawn import undrawn  # noqa: F401
 
 from tasks.__main__ import main
 from tasks.data.problems import BadInput

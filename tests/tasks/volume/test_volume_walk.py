@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from toy import ROOT
+from undrawn import unchosen, undrawn  # noqa: F401
 
 from tasks.__main__ import main
 
@@ -77,7 +78,7 @@ def test_patients_and_controls_of_two_hospitals(work, capsys, caplog):
 
     main([*floors, *QUICK])
     assert "brightness" in capsys.readouterr().out
-    main([*crossval, *QUICK])
+    main([*crossval, *QUICK, "--trainer.max_epochs=1"])
     said = capsys.readouterr().out
     assert {"north", "south"} <= set(said.split())
     assert "this network" in said
@@ -105,6 +106,6 @@ def test_patients_and_controls_of_two_hospitals(work, capsys, caplog):
     assert said.startswith("sub-01_T1w.nii.gz\nprediction ")
 
     with caplog.at_level("INFO"):
-        main([*age, *QUICK])
+        main([*age, *QUICK, "--trainer.max_epochs=1"])
     assert "targets are taken as if sex, site were the training part's mean" in caplog.text
     assert (work / "runs" / "study" / "age" / "version_0" / "predictions.csv").is_file()
