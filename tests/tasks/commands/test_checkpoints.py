@@ -249,8 +249,7 @@ class Code:
         return os.system, ("touch was_run",)
 
 
-def test_what_is_no_checkpoint_is_refused_in_one_line_by_every_command(plain, tmp_path, capsys):
-    plain("fit", "--trainer.max_epochs=1")
+def test_what_is_no_checkpoint_is_refused_in_one_line_by_every_command(trained, tmp_path, capsys):
     good = (tmp_path / "runs/toy/version_0/checkpoints/last.ckpt").read_bytes()
     (tmp_path / "empty.ckpt").write_bytes(b"")
     (tmp_path / "truncated.ckpt").write_bytes(good[: len(good) // 2])
@@ -268,7 +267,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_by_every_command(plain, tm
     for turn, (name, message) in enumerate(said.items()):  # each by one command in turn, one by all
         for command in commands if name == "malicious" else (commands[turn % len(commands)],):
             with pytest.raises(SystemExit) as stopped:
-                plain(command, f"--ckpt_path={name}.ckpt")
+                trained(command, f"--ckpt_path={name}.ckpt")
             assert str(stopped.value).startswith(f"error: {name}.ckpt is ")
             assert message in str(stopped.value)
             assert "\n" not in str(stopped.value)
@@ -276,15 +275,13 @@ def test_what_is_no_checkpoint_is_refused_in_one_line_by_every_command(plain, tm
     assert not (tmp_path / "was_run").exists()
 
 
-def test_weights_of_another_model_are_refused_in_one_line(plain):
-    plain("fit", "--trainer.max_epochs=1")
+def test_weights_of_another_model_are_refused_in_one_line(trained):
     with pytest.raises(SystemExit, match=r"^error: the checkpoint's weights are not those of this model: size"):
-        plain("fit", "--ckpt_path=last", "--model.hidden=5")
+        trained("fit", "--ckpt_path=last", "--model.hidden=5")
 
 
-def test_options_that_a_checkpoint_overrules_are_named(plain, capsys):
-    plain("fit", "--trainer.max_epochs=1")
-    plain("test", "--model.reduction=max", "--model.hidden", "5", "--model.lr=0.02")
+def test_options_that_a_checkpoint_overrules_are_named(trained, capsys):
+    trained("test", "--model.reduction=max", "--model.hidden", "5", "--model.lr=0.02")
     lines = [line for line in capsys.readouterr().out.splitlines() if "is ignored" in line]
     path = "runs/toy/version_0/checkpoints/best.ckpt"
     assert lines == [f"--model.reduction max is ignored: {path} has mean", f"--model.hidden 5 is ignored: {path} has 8"]

@@ -23,9 +23,8 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_every_kind_of_features_has_its_rows(plain, tmp_path, capsys):
-    plain("fit", "--trainer.max_epochs=1")
-    plain("probe", "--ckpt_path=best", "--budgets=2,all", "--seeds=0,1", "--folds=0,1")
+def test_every_kind_of_features_has_its_rows(trained, tmp_path, capsys):
+    trained("probe", "--ckpt_path=best", "--budgets=2,all", "--seeds=0,1", "--folds=0,1")
     out = capsys.readouterr().out
     found = rows(tmp_path / "runs/toy/probe_0")
     kinds = {"majority": 1, "raw features, pooled": 1, "random network": 2, "trained with labels": 1}
@@ -107,10 +106,9 @@ def test_copies_within_the_data_are_not_the_checkpoints_doing(tmp_path):
     assert heard(stored(data, data.digests("train"), tmp_path / "one.ckpt"), data).share == 0
 
 
-def test_training_with_the_labels_of_a_budget_stands_beside_the_probes(plain, tmp_path):
-    plain("fit", "--trainer.max_epochs=1")
+def test_training_with_the_labels_of_a_budget_stands_beside_the_probes(trained, tmp_path):
     flags = ["--ckpt_path=best", "--budgets=4,all", "--probes=linear", "--folds=1", "--seeds=5"]
-    plain("probe", *flags, "--scratch", "--finetune", *QUICK)
+    trained("probe", *flags, "--scratch", "--finetune", *QUICK)
     found = {(row["features"], row["budget"]): row for row in rows(tmp_path / "runs/toy/probe_0")}
     for features in ("from scratch", "fine-tuned, trained with labels"):
         for budget, count in (("4", 8), ("all", 128)):
@@ -127,11 +125,10 @@ def test_training_with_the_labels_of_a_budget_stands_beside_the_probes(plain, tm
     assert "pretrained: runs/toy/version_0/checkpoints/best.ckpt" in begun
 
 
-def test_fit_begins_with_the_network_of_another_training(plain, tmp_path, capsys):
-    plain("fit", "--trainer.max_epochs=1")
+def test_fit_begins_with_the_network_of_another_training(trained, tmp_path, capsys):
     first = "runs/toy/version_0/checkpoints/best.ckpt"
     still = ["--trainer.max_epochs=1", "--model.lr=0", "--model.weight_decay=0", f"--model.pretrained={first}"]
-    plain("fit", *still, "--data.fold=1", "--data.kind=multiclass")  # another split, and another target
+    trained("fit", *still, "--data.fold=1", "--data.kind=multiclass")  # another split, and another target
     assert (
         f"begins with {first}, trained with labels; 0% of the test samples were among them" in capsys.readouterr().out
     )
@@ -141,11 +138,11 @@ def test_fit_begins_with_the_network_of_another_training(plain, tmp_path, capsys
     assert two["state_dict"]["head.2.weight"].shape == (3, 8)
     assert len(two["trained"]["samples"]["train"]) == 2 * len(one["trained"]["samples"]["train"])  # of both trainings
     with pytest.raises(SystemExit, match=r"error: fit: .*best.ckpt was trained on 96 of these 96 samples"):
-        plain("fit", *still, "--data.fold=1", "--data.shared=true")
+        trained("fit", *still, "--data.fold=1", "--data.shared=true")
     with pytest.raises(SystemExit, match=r"error: checkpoint gone.ckpt does not exist"):
-        plain("fit", "--model.pretrained=gone.ckpt")
+        trained("fit", "--model.pretrained=gone.ckpt")
     with pytest.raises(SystemExit, match=r"is another network \(encoder.weight: expected \(6, 4\), got \(8, 4\) \(and"):
-        plain("fit", *still, "--data.fold=1", "--model.hidden=6")
+        trained("fit", *still, "--data.fold=1", "--model.hidden=6")
 
 
 def test_a_pools_own_weights_are_taken_where_they_are():

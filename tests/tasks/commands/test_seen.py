@@ -51,8 +51,7 @@ def test_test_takes_the_best_and_never_an_untrained_network(plain, tmp_path):
     assert first.read_text() == second.read_text()
 
 
-def test_a_run_folder_says_who_was_in_which_part(plain, tmp_path):
-    plain("fit", "--trainer.max_epochs=1")
+def test_a_run_folder_says_who_was_in_which_part(trained, tmp_path):
     found = rows(tmp_path / "runs/toy/version_0/split.csv")
     assert [sum(row["part"] == part for row in found) for part in ("train", "val", "test")] == [96, 32, 32]
     assert {row["fold"] for row in found if row["part"] == "test"} == {"0"}
@@ -60,24 +59,22 @@ def test_a_run_folder_says_who_was_in_which_part(plain, tmp_path):
     assert len({row["digest"] for row in found}) == 160
 
 
-def test_predict_takes_every_row_that_was_not_trained_on(plain, tmp_path, capsys):
-    plain("fit", "--trainer.max_epochs=1")
-    plain("predict")
+def test_predict_takes_every_row_that_was_not_trained_on(trained, tmp_path, capsys):
+    trained("predict")
     assert "predict: 128 samples that the checkpoint was trained on are left out" in capsys.readouterr().out
-    plain("predict", "--allow_trained")
-    plain("predict", "--data.fold=1")  # other sets, whatever part they are in
+    trained("predict", "--allow_trained")
+    trained("predict", "--data.fold=1")  # other sets, whatever part they are in
     names = [[row["id"] for row in rows(tmp_path / f"runs/toy/version_{i}/predictions.csv")] for i in (1, 2, 3)]
     assert [len(one) for one in names] == [32, 160, 160]
     assert len(set(names[1])) == 160
 
 
-def test_a_checkpoint_that_does_not_say_is_looked_at_with_a_word(plain, tmp_path, capsys):
-    plain("fit", "--trainer.max_epochs=1")
+def test_a_checkpoint_that_does_not_say_is_looked_at_with_a_word(trained, tmp_path, capsys):
     path = tmp_path / "runs/toy/version_0/checkpoints/best.ckpt"
     stored = torch.load(path, weights_only=True)
     del stored["trained"]
     torch.save(stored, path)
-    plain("test")
+    trained("test")
     assert "does not say what it was trained on, so that nothing can be checked" in capsys.readouterr().out
 
 
