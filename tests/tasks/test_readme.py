@@ -79,34 +79,8 @@ def test_scripts_exist(command):
     assert (ROOT / shlex.split(command)[1]).exists()
 
 
-@commands("python -m tasks")
-def test_task_commands_parse(command, monkeypatch, capsys):
-    """Parsing builds every class's signature and checks every flag against it; data is not touched."""
-    from tasks.__main__ import main
-
-    words = shlex.split(command.replace("CONFIG", "configs/graph/motifs.yaml"))[3:]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["tasks"])
-    if words[0] in ("explain", "predict", "embed") and "-c" not in words:  # what it misses comes after its flags
-        with pytest.raises(SystemExit, match=r"error: .*does not exist"):
-            main(words)
-        return
-    if words[0] == "results":  # it takes no config but the list of rows
-        from tasks.commands.results import options
-
-        options().parse_args(words[1:])
-        return
-    if words[0] == "search" and "-c" not in words:  # of a table, which is not there
-        with pytest.raises(SystemExit, match=r"error: .*expected a table of vectors, got no such file"):
-            main(words)
-        return
-    if "study.yaml" in words:  # the reader's own file: test_volume_walk runs it
-        return
-    configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
-    assert configs
-    assert [config for config in configs if not (ROOT / config).is_file()] == []
-    if "mymodule.Circuits" in words:  # the reader's own class
-        return
+def of_fit(words):
+    """What ``fit``, or a command with a parser of its own, has to take of a command's words."""
     if "--input" in words:
         words = words[: words.index("--input")]
     words = [
@@ -117,11 +91,56 @@ def test_task_commands_parse(command, monkeypatch, capsys):
     if words[0] in {*OWN, "explain"}:  # its own flags aside, it takes what fit takes
         own = OWN.get(words[0], set())
         words = ["fit", *(word for i, word in enumerate(words[1:], 1) if not {word, words[i - 1]} & own)]
-    words = [word for i, word in enumerate(words) if "--ckpt_path" not in (word, words[i - 1])]
-    with pytest.raises(SystemExit) as stopped:
-        main([*words, *([] if "--print_config" in words else ["--print_config"])])
-    assert stopped.value.code in (0, None)
-    assert "class_path" in capsys.readouterr().out
+    return [word for i, word in enumerate(words) if "--ckpt_path" not in (word, words[i - 1])]
+
+
+def together():
+    """Commands of one parser and the same configs, of which each flag is checked where it stands, one after another."""
+    groups = {}
+    for command in FOUND:
+        if command.startswith("python -m tasks"):
+            words = of_fit(shlex.split(command.replace("CONFIG", "configs/graph/motifs.yaml"))[3:])
+            configs = tuple(words[i : i + 2] for i, word in enumerate(words) if word == "-c")
+            classes = {"--model", "--data", "--model.encoder"} & {word.partition("=")[0] for word in words}
+            alone = not configs or classes or words[0] != "fit" or "--print_config" in words
+            groups.setdefault(command if alone else str(configs), []).append(command)
+    return pytest.mark.parametrize("commands", groups.values(), ids=[names[0] for names in groups.values()])
+
+
+@together()
+def test_task_commands_parse(commands, monkeypatch, capsys):
+    """Parsing builds every class's signature and checks every flag against it; data is not touched."""
+    from tasks.__main__ import main
+
+    every = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["tasks"])
+    for command in commands:
+        words = shlex.split(command.replace("CONFIG", "configs/graph/motifs.yaml"))[3:]
+        if words[0] in ("explain", "predict", "embed") and "-c" not in words:  # what it misses comes after its flags
+            with pytest.raises(SystemExit, match=r"error: .*does not exist"):
+                main(words)
+        elif words[0] == "results":  # it takes no config but the list of rows
+            from tasks.commands.results import options
+
+            options().parse_args(words[1:])
+        elif words[0] == "search" and "-c" not in words:  # of a table, which is not there
+            with pytest.raises(SystemExit, match=r"error: .*expected a table of vectors, got no such file"):
+                main(words)
+        elif "study.yaml" not in words:  # the reader's own file: test_volume_walk runs it
+            configs = [words[i + 1] for i, word in enumerate(words) if word == "-c"]
+            assert configs
+            assert [config for config in configs if not (ROOT / config).is_file()] == []
+            if "mymodule.Circuits" not in words:  # the reader's own class
+                words = of_fit(words)
+                every += (
+                    words if not every else [w for i, w in enumerate(words[1:], 1) if "-c" not in (w, words[i - 1])]
+                )
+    if every:
+        with pytest.raises(SystemExit) as stopped:
+            main([*every, *([] if "--print_config" in every else ["--print_config"])])
+        assert stopped.value.code in (0, None)
+        assert "class_path" in capsys.readouterr().out
 
 
 CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))

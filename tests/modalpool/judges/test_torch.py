@@ -16,7 +16,7 @@ from modalpool.reductions import Attention
 OURS = {"sum": "sum", "mean": "mean", "amax": "max", "amin": "min", "var": "var", "std": "std"}
 OURS |= {"logsumexp": "logsumexp", "softmax": "softmax"}
 ALL = pytest.mark.parametrize("name", OURS)
-WAYS = pytest.mark.parametrize("way", ["channels_last", "channels_first", "ragged"])
+WAYS = ["channels_last", "channels_first", "ragged"]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 
@@ -73,11 +73,22 @@ def pooled(name, way, x, dims, keepdim, mask, **options):
     return z[0, ..., 0] if way == "channels_last" else z[0, 0]
 
 
-@WAYS
 @ALL
-def test_samples_of_op_info(op_infos, name, way):
+def test_samples_of_op_info(op_infos, name):
+    """Each sample in one way here, in all of them in the slow suite."""
+    compare_samples(op_infos, name, itertools.cycle(WAYS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@ALL
+def test_samples_of_op_info_in_every_way(op_infos, name, way):
+    compare_samples(op_infos, name, itertools.repeat(way))
+
+
+def compare_samples(op_infos, name, ways):
     compared = empty = 0
-    for x, dims, keepdim, mask in samples(op_infos[name]):
+    for (x, dims, keepdim, mask), way in zip(samples(op_infos[name]), ways, strict=False):
         x, mask = x.reshape(x.shape or (1,)), None if mask is None else mask.reshape(mask.shape or (1,))
         full = None if mask is None else mask.broadcast_to(x.shape)
         expected = torch.as_tensor(np.asarray(reference(name, op_infos[name], x, dims, keepdim, mask)))

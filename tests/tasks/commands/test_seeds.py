@@ -36,7 +36,18 @@ def seen(monkeypatch):
 
 
 def run(command, tmp_path, *args):
-    main([*command, f"--run.root={tmp_path}", "--outputs.maps=0", "--floors=false", "--trainer.max_epochs=2", *args])
+    main(
+        [
+            *command,
+            f"--run.root={tmp_path}",
+            "--outputs.maps=0",
+            "--outputs.every=0",
+            "--outputs.bootstrap=0",
+            "--floors=false",
+            "--trainer.max_epochs=2",
+            *args,
+        ]
+    )
 
 
 @pytest.fixture
