@@ -45,8 +45,14 @@ def slopes(pool, x, weight, sets):
     return torch.autograd.grad(out, weight)[0] if out.requires_grad else torch.zeros_like(weight)
 
 
-@pytest.mark.parametrize("long", [1, 1000])
-@pytest.mark.parametrize("layout", [*LAYOUTS, *RAGGED])
+@pytest.mark.parametrize(
+    ("layout", "long"),
+    [
+        *((layout, 1) for layout in [*LAYOUTS, *RAGGED]),
+        *(("b c [t]", 1000), ("[n] c", 1000)),
+        *(pytest.param(layout, 1000, marks=pytest.mark.slow) for layout in ("b [t] c", "b c f [t]", "[n] f c")),
+    ],
+)
 @every()
 def test_finite_differences(case, layout, long):
     """Forwards, as there are no weights below zero; few elements and many take other paths."""
