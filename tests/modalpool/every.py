@@ -103,17 +103,19 @@ def every(*guarantees: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", [param(case) for case in CASES])
 
 
-def every_layout(*guarantees: str) -> pytest.MarkDecorator:
-    """Try every rule in every layout, its variants in two, and in the others in the slow suite."""
+def every_layout(
+    *guarantees: str, name: str = "layout", values: Sequence[str] = (), differ: Sequence[str] = ("dense", "index")
+) -> pytest.MarkDecorator:
+    """Try every rule in every layout, its variants in those that differ, and in the others in the slow suite."""
 
     def param(one: Any, layout: str) -> Any:
         case = one.values[0]
-        here = case.name in NAMES or layout in ("dense", "index")
+        here = case.name in NAMES or layout in differ
         marks = [*one.marks, *([] if here else [pytest.mark.slow])]
         return pytest.param(case, layout, id=f"{case.name}-{layout}", marks=marks)
 
     cases = every(*guarantees).args[1]
-    return pytest.mark.parametrize(("case", "layout"), [param(one, layout) for one in cases for layout in calls()])
+    return pytest.mark.parametrize(("case", name), [param(one, each) for one in cases for each in values or calls()])
 
 
 def one_each(name: str, values: Sequence[str]) -> pytest.MarkDecorator:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from every import BY_NAME, DIAGONAL, EVERY, LAYOUTS, calls, close, larger, make, needs_coords
+from every import BY_NAME, DIAGONAL, EVERY, EVERY_LAYOUT, LAYOUTS, calls, close, larger, make, needs_coords
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modalpool import Pool
@@ -80,8 +80,7 @@ class Syncs(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@LAYOUTS
-@EVERY
+@EVERY_LAYOUT
 def test_nothing_waits_for_the_device_when_sizes_are_given(case, layout):
     call = calls(positive=True)[layout]
     pool = make(case, call.layout)
@@ -101,8 +100,7 @@ def test_an_index_alone_asks_once_and_raising_asks_too():
     assert syncs.seen == ["aten::_local_scalar_dense"]
 
 
-@LAYOUTS
-@EVERY
+@EVERY_LAYOUT
 def test_deterministic_mode_is_honoured_at_call_time(case, layout):
     """Nothing refuses to run, and two runs agree to the bit; asked for after the pool was made."""
     call = calls(positive=True)[layout]

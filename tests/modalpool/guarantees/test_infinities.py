@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from every import BY_NAME, EVERY, make
+from every import BY_NAME, every_layout, make
 from forms import FORMS, first, give, lay, make_sets
 
 from modalpool import Pool
@@ -33,8 +33,7 @@ def expected_of(case, sign):
     return KNOWN[case.name, sign]
 
 
-@EVERY
-@pytest.mark.parametrize("form", FORMS)
+@every_layout(name="form", values=FORMS, differ=("mask", "index", "jagged"))
 @pytest.mark.parametrize("sign", [1, -1])
 def test_no_infinity_is_lost(case, form, sign):
     """Infinite or not a number where larger and larger numbers have no finite limit, else the limit (or 0 · ∞)."""

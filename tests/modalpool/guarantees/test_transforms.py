@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from every import BY_NAME, CHANNELS, DIAGONAL, EVERY, EVERY_LAYOUT, LAYOUTS, calls, make, needs_coords
+from every import BY_NAME, CHANNELS, DIAGONAL, EVERY, EVERY_LAYOUT, LAYOUTS, calls, every_layout, make, needs_coords
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call, grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -19,6 +19,7 @@ SETS = {  # of six elements, one sample of each argument a row
     "index": torch.tensor([[0, 0, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1], [2, 0, 1, 0, 1, 2]]),
     "ptr": torch.tensor([[0, 2, 6, 6], [0, 0, 6, 6], [0, 1, 3, 6]]),
 }
+EVERY_SET = every_layout(name="name", values=list(SETS), differ=("mask", "index"))
 
 
 def caller(case, name):
@@ -36,8 +37,7 @@ def caller(case, name):
     return call, {key: value.detach() for key, value in pool.named_parameters()}
 
 
-@pytest.mark.parametrize("name", SETS)
-@EVERY
+@EVERY_SET
 def test_vmap_over_what_says_the_sets(case, name):
     call, parameters = caller(case, name)
     x = torch.rand(SAMPLES, CHANNELS, 6, dtype=F64) + 0.1
@@ -48,8 +48,7 @@ def test_vmap_over_what_says_the_sets(case, name):
         torch.testing.assert_close(got, torch.stack(each))
 
 
-@pytest.mark.parametrize("name", SETS)
-@EVERY
+@EVERY_SET
 def test_gradients_of_each_sample(case, name):
     call, parameters = caller(case, name)
     x = torch.rand(SAMPLES, CHANNELS, 6, dtype=F64) + 0.1
