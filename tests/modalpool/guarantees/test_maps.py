@@ -2,13 +2,17 @@
 
 import pytest
 import torch
-from every import every, make
+from every import every, every_layout, make
 from forms import FORMS, SIZES, give, lay, make_sets, read
 from torch import nn
 
 from modalpool import contributions
 
-FORM = pytest.mark.parametrize("form", [form for form in FORMS if "kept" not in form])
+FORM = {
+    "name": "form",
+    "values": [form for form in FORMS if "kept" not in form],
+    "differ": ("mask", "index", "jagged"),
+}
 
 
 def explained(case, form, *after):
@@ -33,15 +37,13 @@ def explained(case, form, *after):
     return logits, sums, gap, head(torch.zeros(1, width, dtype=torch.float64)).detach()
 
 
-@every("its shares add up")
-@FORM
+@every_layout("its shares add up", **FORM)
 def test_maps_add_up_to_the_logits(case, form):
     _, _, gap, _ = explained(case, form)
     assert gap.abs().max() < 1e-8
 
 
-@every("it is nothing at zero")
-@FORM
+@every_layout("it is nothing at zero", **FORM)
 def test_behind_a_deep_head_the_gap_says_what_is_missing(case, form):
     logits, sums, gap, nothing = explained(case, form, nn.LeakyReLU(), nn.Linear(3, 3))
     torch.testing.assert_close(gap, logits - nothing - sums, rtol=1e-9, atol=1e-9)
