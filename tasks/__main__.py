@@ -5,6 +5,7 @@ import sys
 import warnings
 
 from tasks.data.problems import BadInput
+from tasks.extras import uncollected
 
 HELP = """Train, test and explain pooled classifiers and regressors on graphs, audio and volumes.
 
@@ -61,9 +62,12 @@ def main(args: list[str] | None = None) -> None:
         ):  # each in its own file, under its own name
             if given[0] != "pretrain":  # other processes of it are started by what is there
                 sys.argv = sys.argv[:1]  # Lightning warns of arguments it finds there beside those it is given
-            getattr(importlib.import_module(f"tasks.commands.{given[0]}"), given[0])(given[1:])
+            with uncollected():
+                module = importlib.import_module(f"tasks.commands.{given[0]}")
+            getattr(module, given[0])(given[1:])
         else:
-            from tasks.commands.cli import run_cli
+            with uncollected():
+                from tasks.commands.cli import run_cli
 
             run_cli(args)
     except BadInput as error:  # of a process that loads batches, the message stands at its traceback's end

@@ -1,7 +1,9 @@
 """A field's libraries, or which command installs them; and classes by their paths."""
 
+import gc
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -21,13 +23,27 @@ def require(*modules: str, extra: str, what: str | None = None) -> tuple[ModuleT
         ImportError: If one is missing, or its native library does not load with the installed torch.
     """
     try:
-        return tuple(importlib.import_module(name) for name in modules)
+        with uncollected():
+            return tuple(importlib.import_module(name) for name in modules)
     except (ImportError, OSError) as error:
         cause = str(error).strip().splitlines()[0]
         raise ImportError(
             f"{what or f'tasks.{extra}'} needs {', '.join(modules)} ({cause}): "
             f"run pip install -c constraints.txt -e '.[{extra},train]'"
         ) from None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Import large libraries while no garbage is looked for: what they make stays, and is never looked at again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+        gc.freeze()
 
 
 def find_class(path: str) -> Callable[..., Any]:

@@ -9,6 +9,19 @@ import pytest
 from toy import ROOT
 
 FIELDS = {"graph": {"torch_geometric"}, "audio": {"torchaudio", "soundfile"}, "volume": {"monai", "nibabel"}}
+LATER = {
+    "captum",
+    "faiss",
+    "flwr",
+    "onnx",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "sklearn",
+    "tensorboard",
+    "timm",
+    "wandb",
+}
 HEAVY = {"lightning", "jsonargparse", "torchmetrics", "matplotlib"}.union(*FIELDS.values())
 
 
@@ -33,7 +46,7 @@ for config in configs:
         print(*{name.partition(".")[0] for name in sys.modules}, flush=True)
         os._exit(0)
     os.wait()
-"""  # for each config who asks for which library of a field, a line each, and what is loaded in the end
+"""  # for each config who asks for which of the libraries, a line each, and what is loaded in the end
 
 
 def run(code, *args, **kwargs):
@@ -53,9 +66,9 @@ def test_the_library_loads_torch_alone():
 
 @pytest.fixture(scope="module")
 def watched():
-    """Of each modality who asked for which library of a field, and what was loaded."""
+    """Of each modality who asked for which of these libraries, and what was loaded."""
     configs = {modality: str(sorted((ROOT / "configs" / modality).glob("*.yaml"))[0]) for modality in FIELDS}
-    result = run(WATCHED, " ".join(set().union(*FIELDS.values())), *configs.values())
+    result = run(WATCHED, " ".join(LATER.union(*FIELDS.values())), *configs.values())
     assert result.returncode == 0, result.stderr
     first, *each = result.stdout.split("for\n")
     lines = {
@@ -67,13 +80,34 @@ def watched():
 
 @pytest.mark.parametrize("modality", FIELDS)
 def test_a_modality_loads_its_own_libraries_only(watched, modality):
-    """Beside what those load: MONAI itself tries to import torchaudio, for transforms of its own."""
+    """Beside what those load: MONAI itself imports torchaudio, sklearn and, through torch, tensorboard."""
     asked, loaded = watched[modality]
     others = set().union(*(names for name, names in FIELDS.items() if name != modality))
     assert loaded & FIELDS[modality]
     assert "lightning" in loaded
-    for name in loaded & others:
-        assert {by for library, by in asked if library == name and by != name} <= FIELDS[modality]
+    for name in loaded & (others | LATER):
+        assert {by for library, by in asked if library == name and by != name} <= FIELDS[modality] | LATER | {"torch"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["graph/motifs", "audio/timbre", "volume/lesions"])
+def test_a_training_begins_without_what_it_does_not_need(config, tmp_path):
+    """What it imports until its first step is what takes the time; the time itself depends on the machine."""
+    (tmp_path / "first_step.py").write_text(
+        "import os, sys\nfrom lightning.pytorch import Callback\nclass Stop(Callback):\n"
+        "    def on_train_batch_end(self, *_):\n"
+        "        print('', *{name.partition('.')[0] for name in sys.modules}, flush=True)\n"
+        "        os._exit(0)\n"
+    )
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from tasks.__main__ import main; main(sys.argv[2:])"
+    small = ["--data.train=8", "--data.val=8", "--data.test=8"]
+    stop = ["--trainer.callbacks+=first_step.Stop", f"--run.root={tmp_path}", "--trainer.enable_progress_bar=false"]
+    result = run(code, str(tmp_path), "fit", "-c", f"configs/{config}.yaml", *small, *stop)
+    assert result.returncode == 0, result.stderr
+    fields = FIELDS[config.partition("/")[0]]
+    modules = set(result.stdout.splitlines()[-1].split())
+    assert fields <= modules
+    assert modules & LATER <= loaded_by("\n".join(f"import {name}" for name in fields))
 
 
 @pytest.mark.parametrize(

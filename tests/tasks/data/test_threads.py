@@ -1,0 +1,36 @@
+"""Small pieces of work side by side."""
+
+import threading
+
+import pytest
+import torch
+
+from tasks.data.threads import side_by_side
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_each_piece_computes_on_its_own_while_another_does(two_threads):
+    both = threading.Barrier(2, timeout=20)  # breaks unless two pieces are worked on at once
+
+    def make(number):
+        both.wait()
+        return number, torch.get_num_threads()
+
+    assert side_by_side(make, range(4)) == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_is_told_and_torch_has_its_threads_again(two_threads):
+    def fail(number):
+        raise ValueError(f"number {number}")
+
+    with pytest.raises(ValueError, match="number 0"):
+        side_by_side(fail, range(3))
+    assert torch.get_num_threads() == 2
