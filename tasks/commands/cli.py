@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from tasks.commands.checkpoints import checkpoint, fits, load_task, loading, pretrained, read
+from tasks.commands.compiling import compile_network
 from tasks.commands.configs import read_configs
 from tasks.commands.floor_tables import floors_of_run
 from tasks.commands.seen import ALLOW, check, expect, heard, unseen
@@ -46,6 +47,7 @@ class CLI(LightningCLI):
         self.add_run(parser)
         parser.add_argument("--allow_trained", action="store_true", help=f"Test, predict: {ALLOW}.")
         parser.add_argument("--floors", type=bool, default=True, help="Measure simple baselines, too, after fit.")
+        parser.add_argument("--compile", type=bool, default=False, help="Fit: let torch.compile the encoder.")
         parser.add_argument("--by", type=str | None, default=None, help="Columns whose values split the test metrics.")
         parser.add_argument("--permutations", type=int, default=0, help="Shuffles of the labels behind p values.")
         parser.add_lightning_class_args(Best, "checkpoint")
@@ -169,6 +171,8 @@ class CLI(LightningCLI):
             continue_history(self.trainer.loggers, history(Path(path), self.stored))
         elif begun:
             self._begin_with(checkpoint(begun, self._get(self.config, "run")))
+        if self._get(self.config, "compile"):
+            compile_network(self.model, self.trainer.strategy.root_device)
 
     def _begin_with(self, path: Path) -> None:
         """Take the network of another training, and say what that has heard of the samples that test this one."""

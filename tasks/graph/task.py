@@ -55,6 +55,7 @@ class GraphTask(PoolingTask):
     """
 
     element = "node"
+    sizes_vary = True
     feature_mean: Tensor
     feature_std: Tensor
 

@@ -46,6 +46,9 @@ class Modality(ABC):
     place_names: tuple[str, ...] = ()
     """What `places` are, with units; none where they are numbers along the axes of the features."""
 
+    sizes_vary = False
+    """Whether hardly two batches have the same size, so that a network is compiled for any size."""
+
     @property
     def cell(self) -> int:
         """Elements of the input that one element of the features stands for."""
