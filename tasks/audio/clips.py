@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from tasks.audio.times import Unit
 from tasks.data.problems import BadInput
+from tasks.data.shards import Member
 
 Fill = Literal["wrap", "silence"]
 _GONE = 1e-3  # of the power, 30 dB below it: what is left of it is not the sound any more
@@ -31,7 +32,7 @@ class Clip(TypedDict):
 
 
 def read_clip(
-    path: Path,
+    path: Path | Member,
     *,
     sample_rate: int,
     start: float = 0.0,
@@ -45,7 +46,7 @@ def read_clip(
     audio resampling).
 
     Args:
-        path: A file that libsndfile reads: wav, flac, ogg, mp3 and others.
+        path: A file that libsndfile reads: wav, flac, ogg, mp3 and others; or one in a shard.
         sample_rate: Samples per second of the result, in Hz.
         start: Where to start.
         duration: How much to read; everything up to the end unless given.
@@ -76,7 +77,9 @@ def read_clip(
     return converted
 
 
-def measure_clip(path: Path, *, start: float = 0.0, duration: float | None = None, unit: Unit = "seconds") -> int:
+def measure_clip(
+    path: Path | Member, *, start: float = 0.0, duration: float | None = None, unit: Unit = "seconds"
+) -> int:
     """The sampling rate of a file, whose header says that the part is there; arguments and errors of `read_clip`."""
     with _opened(path) as file:
         _part(start, duration, unit, file.frames, file.samplerate)
@@ -84,13 +87,13 @@ def measure_clip(path: Path, *, start: float = 0.0, duration: float | None = Non
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    if not path.is_file():
+def _opened(path: Path | Member) -> Iterator[soundfile.SoundFile]:
+    if isinstance(path, Path) and not path.is_file():
         raise ValueError("file does not exist; correct the path or leave it out")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(path if isinstance(path, Path) else path.open()) as file:
             yield file
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
         raise ValueError(
             f"cannot be read as audio ({_reason(error)}); export it again as wav, flac, ogg or mp3"
         ) from error

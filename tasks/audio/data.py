@@ -25,7 +25,7 @@ from tasks.data.splits import PARTS, hold_out, split
 
 
 class AudioManifest(Recordings):
-    """Recordings listed in a CSV, TSV, JSON or JSONL file with the columns path and label, one row a clip.
+    """Recordings listed in a table (`tasks.data.manifest`) with the columns path and label, one row a clip.
 
     Further columns: ``start`` and ``duration`` or ``end`` (`tasks.audio.times`) for a part of a file, ``split`` (train,
     val, test, or predict for a row without a label), ``fold``.
@@ -34,7 +34,8 @@ class AudioManifest(Recordings):
     that was trained on others, every row with a label tests unless it is marked otherwise, and every row is predicted.
 
     Args:
-        manifest: The table, or a folder whose files' names say what they are (`tasks.audio.folders`).
+        manifest: The table; a folder whose files' names say what they are (`tasks.audio.folders`); or tar files as
+            WebDataset writes them, ``shards/{000..099}.tar`` (`tasks.data.shards`).
         pattern: In a folder, what the names are made of, such as ``{label}_{speaker}_{take}.wav``.
         path_column: Column of the paths; None = the first of path, file, wav, filename, audio and others
             (`tasks.audio.paths`) that there is.

@@ -39,7 +39,7 @@ def read_folder(folder: Path, pattern: str | None = None, *, required: Iterable[
         raise BadInput(
             f"pattern {pattern}: expected {{{'}, {'.join(lacking)}}} in it, as a column of the table; name it so there"
         )
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _endings() and path.is_file())
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in sound_endings() and path.is_file())
     names = [path.relative_to(folder).as_posix() for path in files]
     matched = [expression.fullmatch(name if "/" in pattern else name.rpartition("/")[2]) for name in names]
     rows = [
@@ -80,6 +80,6 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 @cache
-def _endings() -> set[str]:
+def sound_endings() -> set[str]:
     """Endings of files that libsndfile reads, but those without a header."""
     return {f".{name.lower()}" for name in soundfile.available_formats() if name != "RAW"} | {".aif", ".oga", ".opus"}

@@ -1,24 +1,24 @@
-"""A table or folder of recordings: its rows, and the sound that each means."""
+"""A table, a folder or shards of recordings: the rows, and the sound that each means."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
 from torch import Tensor
 
 from tasks.audio.clips import measure_clip, read_clip
-from tasks.audio.folders import read_folder
+from tasks.audio.folders import read_folder, sound_endings
 from tasks.audio.paths import locate, path_column
 from tasks.audio.times import Part, Unit, part_of, unfold
 from tasks.data.manifest import Row, read_manifest
+from tasks.data.shards import Member, find_shards, read_shards
 
 
 class Table:
     """The rows of a table or folder, read once, and where their sounds are.
 
     Args:
-        path: The table, or a folder (`tasks.audio.folders`).
+        path: The table, a folder (`tasks.audio.folders`), or shards (`tasks.data.shards`).
         pattern: In a folder, what the names of files are made of.
         path_column: Column of the paths; None = whichever there is (`tasks.audio.paths`).
         root: Where paths start; None = the table's folder.
@@ -41,9 +41,10 @@ class Table:
         self.path, self.pattern, self.path_column = Path(path), pattern, path_column
         self.folder = Path(root) if root else self.path if self.path.is_dir() else self.path.parent
         self.strip, self.times, self.channel = strip, times, channel
-        self.rates: dict[Path, int] = {}  # of the files that were heard
-        self.files: dict[int, Path] = {}  # of the rows that were heard, by their numbers
+        self.rates: dict[Path | Member, int] = {}  # of the files that were heard
+        self.files: dict[int, Path | Member] = {}  # of the rows that were heard, by their numbers
         self._rows: list[Row] = []
+        self._members: dict[str, Member] = {}  # where files are that are in shards
 
     def rows(self, required: Sequence[str] = ()) -> list[Row]:
         """The rows; their paths are in the column ``path``, whatever the table calls it.
@@ -55,7 +56,10 @@ class Table:
             BadInput: If the table cannot be read, or lacks a column.
         """
         if not self._rows:
-            if self.path.is_dir():
+            shards = find_shards(str(self.path))
+            if shards:
+                rows, self._members = read_shards(shards, sound_endings())
+            elif self.path.is_dir():
                 rows = read_folder(self.path, self.pattern, required=required)
             else:
                 rows = read_manifest(self.path, required=required)
@@ -77,7 +81,7 @@ class Table:
         start, duration, unit = part_of(row, self.times)
         wave = read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit, channel=self.channel)
         if file not in self.rates:
-            self.rates[file] = soundfile.info(file).samplerate
+            self.rates[file] = measure_clip(file)
         return wave
 
     def measure(self, row: Row) -> None:
@@ -98,10 +102,10 @@ class Table:
         """
         return str(row["path"]), part_of(row, self.times)
 
-    def _file(self, row: Row) -> Path:
+    def _file(self, row: Row) -> Path | Member:
         if not isinstance(row["path"], (str, int)):
             raise ValueError(f"path: expected a path, or an object with file, got {row['path']}; correct the row")
-        return locate(str(row["path"]), self.folder, self.strip)
+        return self._members.get(str(row["path"])) or locate(str(row["path"]), self.folder, self.strip)
 
     def lower(self, sample_rate: int) -> str:
         """A line for files whose own rate is lower than what they are converted to; nothing where there is none."""

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import webdataset
 
 from tasks.__main__ import main
 from tasks.audio import AudioManifest
@@ -112,6 +113,26 @@ def test_or_left_out(spoilt):
     warnings.simplefilter("ignore")
     with pytest.raises(BadInput, match="expected a batch with clips that can be read, got"):
         list(alone.train_dataloader())
+
+
+@pytest.mark.parametrize("options", [{}, {"cache": "none", "check": "header"}, LATER], ids=["kept", "header", "later"])
+def test_shards_hold_what_a_table_lists(tones, options):
+    """WebDataset's writer packs the files of the table."""
+    with webdataset.ShardWriter(str(tones.folder / "%03d.tar"), maxcount=5, verbose=0) as writer:
+        for row in tones.rows:
+            sound = (tones.folder / row["path"]).read_bytes()
+            writer.write({"__key__": row["path"][:2], "wav": sound, "json": row})
+    listed = AudioManifest(tones.manifest(), fold=1)
+    wanted = parts(listed)
+    for row in tones.rows:
+        (tones.folder / row["path"]).unlink()
+    packed = AudioManifest(str(tones.folder / "{000..002}.tar"), fold=1, **options)
+    for name, clips in wanted.items():
+        found = {key.rpartition("/")[2]: clip for key, clip in parts(packed)[name].items()}
+        assert found.keys() == clips.keys()
+        for key, clip in clips.items():
+            assert torch.equal(found[key]["wave"], clip["wave"])
+    assert packed.spec["classes"] == listed.spec["classes"]
 
 
 SMALL = [
