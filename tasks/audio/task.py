@@ -143,6 +143,12 @@ class AudioTask(AudioFiles):
         )  # fmt: skip
         self.encoder: Network = prepared(network, mels, mfcc=mfcc, standardise=standardise)
 
+    def setup(self, stage: str) -> None:
+        """Lay the channels last in single precision, whose steps take four fifths of the time so (docs/profile.md)."""
+        super().setup(stage)
+        if self.trainer.precision == "32-true":
+            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
     def build_head(self) -> nn.Module:
         """Read the axis that is left: linear over frequency, templates over time."""
         channels = self.pooled_size

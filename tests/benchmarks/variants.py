@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -28,8 +29,11 @@ ROUNDS, STEPS, BATCHES = 11, 4, 8
 def variants(task: Any) -> dict[str, tuple[Any, bool, bool]]:
     """By name a task of its own, whether it runs in bfloat16, and whether its AdamW is fused."""
 
-    def changed(change: Callable[[Any], Any]) -> Any:
+    def copied(change: Callable[[Any], Any] = lambda made: made, precision: str = "32-true") -> Any:
         made = copy.deepcopy(task)
+        made.trainer = SimpleNamespace(precision=precision)  # what `setup` asks it
+        made.setup("fit")
+        made.trainer = None
         change(made)
         return made
 
@@ -41,14 +45,15 @@ def variants(task: Any) -> dict[str, tuple[Any, bool, bool]]:
             parameter.data = parameter.data.contiguous()
 
     made = {
-        "as it is": (copy.deepcopy(task), False, False),
-        "bf16": (copy.deepcopy(task), True, False),
-        "fused": (copy.deepcopy(task), False, True),
-        "compiled": (changed(compiled), False, False),
-        "compiled bf16": (changed(compiled), True, False),
+        "as it is": (copied(), False, False),
+        "bf16": (copied(precision="bf16-mixed"), True, False),
+        "fused": (copied(), False, True),
+        "compiled": (copied(compiled), False, False),
+        "compiled bf16": (copied(compiled, "bf16-mixed"), True, False),
     }
-    if any(one.ndim == 5 and not one.is_contiguous() for one in task.parameters()):
-        made["channels first"] = (changed(contiguous), False, False)
+    if any(one.ndim in (4, 5) and not one.is_contiguous() for one in made["as it is"][0].parameters()):
+        made["channels first"] = (copied(contiguous), False, False)
+        made["the same, bf16"] = (copied(contiguous), True, False)
     return made
 
 

@@ -3,7 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
+from tasks.audio import AudioTask, TimbreData
 from tasks.audio.encoder import SpectrogramNet
 from tasks.audio.frontend import Augment, LogMel
 from tasks.audio.readout import PatternReadout
@@ -17,6 +19,18 @@ def tone(pitch: float, seconds: float = 0.5) -> torch.Tensor:
 
 def lengths(*numbers: int) -> torch.Tensor:
     return torch.tensor(numbers)
+
+
+@pytest.mark.parametrize(("precision", "last"), [("32-true", True), ("bf16-mixed", False)])
+def test_channels_lie_last_where_that_is_faster(precision, last):
+    data = TimbreData(train=4, val=4, test=4, batch_size=4, seconds=0.3)
+    task = AudioTask(data.spec, widths=[8, 16]).eval()
+    expected = task.predictions(task(next(iter(data.test_dataloader()))))
+    trainer = Trainer(accelerator="cpu", precision=precision, logger=False, enable_progress_bar=False)
+    (found,) = trainer.predict(task, data.test_dataloader())
+    convolutions = [one.weight for one in task.encoder.modules() if isinstance(one, torch.nn.Conv2d)]
+    assert any(not one.is_contiguous() for one in convolutions) == last
+    torch.testing.assert_close(found["predictions"], expected, rtol=0, atol=1e-5 if last else 0.02)
 
 
 @pytest.mark.parametrize("pitch", [200.0, 1000.0, 4000.0])
