@@ -11,10 +11,11 @@ from torch import Tensor
 from tasks.audio.clips import Clip
 from tasks.audio.tables import Table
 from tasks.audio.times import clip_name
-from tasks.data.checking import Check, drawn, side_by_side
+from tasks.data.checking import Check, drawn
 from tasks.data.digests import digest
 from tasks.data.manifest import Row
 from tasks.data.problems import BadInput, OnBad, Problems
+from tasks.data.threads import side_by_side
 from tasks.data.trained import ToldBy, Trained
 
 Cache = Literal["none", "memory"]
@@ -71,7 +72,8 @@ class Sounds:
         """
         read = {row.number for row in drawn(rows, self.check, self.seed)}
         found = {}
-        for row, heard in side_by_side(partial(self._look, look_at=look_at, read=read), rows, "clips"):
+        looks = side_by_side(partial(self._look, look_at=look_at, read=read), rows, "clips")
+        for row, heard in zip(rows, looks, strict=True):
             if heard.wrong:
                 problems.add(row.where, heard.wrong)
             else:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tasks.data.checking import side_by_side
 from tasks.data.manifest import Row
 from tasks.data.problems import BadInput
+from tasks.data.threads import side_by_side
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _LARGEST = 2**20  # bytes of a file that describes a sample
@@ -84,7 +84,8 @@ def read_shards(shards: Iterable[Path], endings: Iterable[str]) -> tuple[list[Ro
     rows: list[Row] = []
     members: dict[str, Member] = {}
     wrong: list[str] = []
-    for shard, found in side_by_side(lambda shard: _index(shard, endings), shards, "shards"):
+    read = side_by_side(lambda shard: _index(shard, endings), shards, "shards")
+    for shard, found in zip(shards, read, strict=True):
         if isinstance(found, str):
             wrong.append(f"{shard.name}: {found}")
             continue

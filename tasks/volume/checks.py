@@ -1,7 +1,6 @@
 """What can be wrong with a volume's file, said in words that tell what to do."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -9,6 +8,7 @@ import nibabel
 import numpy as np
 from nibabel.affines import voxel_sizes
 
+from tasks.data.threads import side_by_side
 from tasks.volume.files import Orientation, check_gzip, has_orientation, open_volume, short, what_is_packed
 
 Role = Literal["image", "mask", "inside"]
@@ -100,8 +100,7 @@ def look_at_all(
         count = volumes if roles[path] == "image" else 1
         return look_at(path, voxels=voxels, role=roles[path], volumes=count, orientation=orientation, wanted=wanted)
 
-    with ThreadPoolExecutor() as pool:  # unpacking releases the interpreter's lock
-        return dict(zip(roles, pool.map(look, roles), strict=True))
+    return dict(zip(roles, side_by_side(look, roles, "files"), strict=True))
 
 
 def _wrong_header(path: Path, image: Any, volumes: int, orientation: Orientation) -> str | None:

@@ -14,7 +14,6 @@ from nibabel.affines import from_matvec
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tasks.data.digests import digest_file
 from tasks.data.leaks import Identity
 from tasks.data.manifest import Row, read_manifest
 from tasks.data.problems import Problems
@@ -144,9 +143,11 @@ class PatchData(VolumeData):
 
     def identity(self, record: Record) -> Identity:
         """A cube is told by its scan and its place."""
-        first, *others = record.there
-        cube = digest_file(first, str(self._window(record)), *(str(digest_file(file)) for file in others))
-        return Identity(record.id, record.where, {"content": cube, "subject": record.subject}, int(record.target))
+        keys = {"content": self._content(record), "subject": record.subject}
+        return Identity(record.id, record.where, keys, int(record.target))
+
+    def _content(self, record: Record) -> int:
+        return record.digest(self.told_by, str(self._window(record)))
 
     def _cube(self, record: Record, scan: Tensor, affine: np.ndarray) -> tuple[Tensor, Tensor]:
         """A record's cube, ``(1, edge, edge, edge)``, axes right, anterior, superior, and its affine."""

@@ -34,3 +34,20 @@ def test_an_error_is_told_and_torch_has_its_threads_again(two_threads):
     with pytest.raises(ValueError, match="number 0"):
         side_by_side(fail, range(3))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 500])
+def test_files_that_are_checked_come_once_and_in_order(size):
+    assert side_by_side(lambda number: -number, range(size), "numbers") == [-number for number in range(size)]
+
+
+def test_after_an_error_nothing_more_is_begun():
+    looked = []
+
+    def look(number):
+        looked.append(number)
+        raise ValueError("bad")
+
+    with pytest.raises(ValueError, match="bad"):
+        side_by_side(look, range(100_000), "numbers")
+    assert len(looked) < 1000

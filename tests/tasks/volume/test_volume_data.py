@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import tasks.volume.checks
 from tasks.data.problems import BadInput
 from tasks.volume.formats import CSVData, DecathlonData
 from tasks.volume.transforms import Augment
@@ -318,3 +319,25 @@ def test_folds_beside_a_split_are_not_ignored(study):
     with pytest.raises(BadInput, match="folds: expected none where the data bring a split, got 3; leave"):
         CSVData(table, folds=3, **SMALL).setup()
     assert CSVData(table, folds=3, split=None, **SMALL).folds == [0, 1, 2]
+
+
+def test_of_very_many_images_a_sample_is_looked_at(study, monkeypatch, tmp_path):
+    """Four of twelve; which are told by the list, so that copies under other names count as others."""
+    table = study()
+    monkeypatch.setattr("tasks.data.checking.DRAWN", 4)
+    looked = []
+    look = tasks.volume.checks.look_at
+    monkeypatch.setattr(tasks.volume.checks, "look_at", lambda path, **kw: (looked.append(path), look(path, **kw))[1])
+    data = CSVData(str(table), folds=3, check="sample", cache="none", **SMALL)
+    data.setup()
+    assert len(looked) == 4
+    unseen = next(row for row in data._records["train"] if row.path not in looked)
+    assert data.training().told_by == "index"
+    whole = CSVData(str(table), folds=3, **SMALL)
+    whole.setup()
+    assert data.spec == whole.spec
+    assert data.digests("test") != whole.digests("test")
+    unseen.path.write_bytes(b"no scan")
+    CSVData(str(table), folds=3, check="sample", cache="none", **SMALL).setup()
+    with pytest.raises(BadInput, match="1 problem found"):
+        CSVData(str(table), folds=3, **SMALL).setup()
