@@ -42,7 +42,8 @@ def variants(task: Any) -> dict[str, tuple[Any, bool, bool]]:
 
     def contiguous(made: Any) -> None:
         for parameter in made.parameters():
-            parameter.data = parameter.data.contiguous()
+            # `contiguous` would keep the strides of one channel, by which a convolution lays its output channels last
+            parameter.data = torch.empty(parameter.shape).copy_(parameter.data)
 
     made = {
         "as it is": (copied(), False, False),
