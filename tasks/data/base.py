@@ -19,7 +19,7 @@ from tasks.data.crops import Crops, Whole
 from tasks.data.digests import digest_arrays
 from tasks.data.labels import natural, order_classes
 from tasks.data.leaks import Identity, OnLeak, look_for_leaks
-from tasks.data.order import Shuffle, seed_of
+from tasks.data.order import Dealt, Shuffle, seed_of
 from tasks.data.problems import BadInput, OnBad, Problems
 from tasks.data.splits import PARTS
 from tasks.data.trained import ToldBy, Trained
@@ -291,16 +291,19 @@ class PoolingData(LightningDataModule):
         np.random.seed(seed % 2**32)  # noqa: NPY002 - what libraries draw from
         random.seed(seed)
 
-    def loader(self, dataset: Dataset[Any], shuffle: bool, *, number: int = 0) -> DataLoader[Any]:
-        """Build a loader of the modality's `loader_class`; loaders that shuffle side by side have other numbers."""
+    def loader(self, dataset: Dataset[Any], shuffle: bool, *, number: int = 0, dealt: bool = False) -> DataLoader[Any]:
+        """Build a `loader_class`; loaders that shuffle side by side have other numbers; ``dealt``: to all processes."""
         size = len(dataset)  # type: ignore[arg-type]
         order = self._order(size, number=number) if shuffle else None
-        each = math.ceil(size / self._processes)  # a distributed sampler repeats samples until all have as many
+        sampler: Shuffle | Dealt | None = order
+        if dealt and self.trainer and self._processes > 1:
+            sampler = Dealt(order or range(size), processes=self._processes, rank=self.trainer.global_rank)
+        each = math.ceil(size / self._processes)
         return self.loader_class(
             dataset=dataset,
             batch_size=self.batch_size,
             shuffle=False,
-            sampler=order,
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=self._collate_views if isinstance(dataset, Views) else self.collate,
             # A last batch of one sample has no variance for a batch norm to learn from.
@@ -314,22 +317,23 @@ class PoolingData(LightningDataModule):
         """Shuffled training batches, in `buckets`; for a task with `consistency`, each beside two views of others."""
         train = self.datasets["train"]
         size = len(train)  # type: ignore[arg-type]
-        labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True)
+        labelled = self.loader(Subset(train, (self.kept * size)[:size]) if self.kept else train, True, dealt=True)
         task: Any = self.trainer.lightning_module if self.trainer else None
         if not getattr(task, "consistency", 0):
             return labelled
-        return CombinedLoader({"labelled": labelled, "views": self.loader(Views(train), True, number=1)}, "min_size")
+        views = self.loader(Views(train), True, number=1, dealt=True)
+        return CombinedLoader({"labelled": labelled, "views": views}, "min_size")
 
     def _collate_views(self, views: Sequence[list[Any]]) -> list[Any]:
         return [self.collate(view) for view in views]
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches."""
-        return self.loader(self.datasets["val"], False)
+        return self.loader(self.datasets["val"], False, dealt=True)
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Test batches."""
-        return self.loader(self.datasets["test"], False)
+        return self.loader(self.datasets["test"], False, dealt=True)
 
     def still(self, part: str) -> Dataset[Any]:
         """A part of the data as it is looked at in a test: where training changes samples at random, it does not."""
@@ -339,5 +343,6 @@ class PoolingData(LightningDataModule):
         """Batches to predict: the samples in `predicted`; else all that are to be predicted, or the test data."""
         part = "predict" if "predict" in self.datasets else "test"
         chosen = self.predicted or {part: list(range(len(self.datasets[part])))}  # type: ignore[arg-type]
-        loaders = [self.loader(Subset(self.still(part), numbers), False) for part, numbers in chosen.items()]
+        subsets = [Subset(self.still(part), numbers) for part, numbers in chosen.items()]
+        loaders = [self.loader(subset, False, dealt=True) for subset in subsets]
         return loaders[0] if len(loaders) == 1 else loaders

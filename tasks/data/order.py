@@ -3,12 +3,12 @@
 A training that was interrupted so goes on in the order in which it would have gone on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import DistributedSampler, Sampler
 
 
 def seed_of(*numbers: int) -> int:
@@ -85,3 +85,36 @@ class Shuffle(Sampler[int]):
     def draw(self, generator: torch.Generator) -> list[int]:
         """One order of the samples."""
         return torch.randperm(self.size, generator=generator).tolist()
+
+
+class Dealt(DistributedSampler[int]):
+    """One process's part of an order that all processes draw alike: they take a sample in turn.
+
+    Together the batches of all processes are those of one process with batches as large as theirs together. The first
+    samples come again at the end where that gives all as many. Lightning's own sampler, which it puts in place where
+    there is none of this kind, would shuffle the order once more.
+
+    Args:
+        order: The order.
+        processes: How many they are.
+        rank: Which one this is.
+
+    Example:
+        >>> [list(Dealt(range(5), processes=2, rank=rank)) for rank in (0, 1)]
+        [[0, 2, 4], [1, 3, 0]]
+    """
+
+    def __init__(self, order: Shuffle | range, *, processes: int, rank: int):
+        super().__init__(range(len(order)), processes, rank, shuffle=False)  # type: ignore[arg-type]
+        self.order: Iterable[int] = order
+
+    def __iter__(self) -> Iterator[int]:
+        order = list(self.order)  # of an epoch that goes on, the rest
+        missing = -len(order) % self.num_replicas
+        order += (order * missing)[:missing]
+        yield from order[self.rank :: self.num_replicas]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the number of the epoch."""
+        if isinstance(self.order, Shuffle):
+            self.order.set_epoch(epoch)

@@ -139,7 +139,7 @@ class Outputs(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write everything."""
-        rows = _of_all_ranks(self._rows)
+        rows = self._of_all_ranks()
         if trainer.is_global_zero and rows:
             folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module, by=[*self._repeated, *self.by])
@@ -187,7 +187,7 @@ class Outputs(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the predictions."""
-        rows = _of_all_ranks(self._rows)
+        rows = self._of_all_ranks()
         if trainer.is_global_zero and rows:
             folder = self.folder
             write_predictions(folder / "predictions.csv", rows, pl_module, by=[*self._repeated, *self.by])
@@ -236,6 +236,16 @@ class Outputs(Callback):
         self._pages().write(task)
         return added
 
+    def _of_all_ranks(self) -> list[Row]:
+        """Every rank's rows in the data's order, each sample once: a distributed sampler repeats some."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return self._rows
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, self._rows)
+        rows = {row.id: row for part in parts for row in part}
+        places = {name: place for place, name in enumerate(self._known)}
+        return sorted(rows.values(), key=lambda row: places.get(row.id, len(places)))
+
     def _pages(self) -> Gallery:
         if self._gallery is None or self._gallery.folder != self.folder / "maps":
             self._gallery = Gallery(self.folder / "maps")
@@ -259,15 +269,6 @@ def spread_evenly(loader: DataLoader[Any], number: int) -> Any:
         loader.dataset, batch_size=number, sampler=chosen, collate_fn=loader.collate_fn, generator=torch.Generator()
     )
     return next(iter(few))
-
-
-def _of_all_ranks(rows: list[Row]) -> list[Row]:
-    """Every rank's rows, each sample once: a distributed sampler repeats some to fill its last batch."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return list({row.id: row for part in parts for row in part}.values())
 
 
 def _copy(batch: Any) -> Any:

@@ -96,7 +96,7 @@ class PretrainData(Around):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches of the heard samples, each drawn twice."""
-        return self.loader(Views(self.datasets["train"]), True)
+        return self.loader(Views(self.datasets["train"]), True, dealt=True)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Make the views, on the device: two global ones first."""

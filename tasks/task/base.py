@@ -11,9 +11,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics.aggregation import MeanMetric
 
 from modalpool import Pool
 from tasks.data.splits import PARTS
+from tasks.task.class_weights import class_weights
 from tasks.task.embedding import Embedding, embed_batch
 from tasks.task.evidence import Evidence, choose_maps, find_evidence
 from tasks.task.finite import FiniteLosses
@@ -23,6 +25,7 @@ from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
 from tasks.task.optimiser import adamw, keep_options
+from tasks.task.ranks import own_samples
 from tasks.task.regularise import Mixture, disagreement, own_share
 from tasks.task.weights import FromWeights
 
@@ -108,8 +111,9 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
         self.metrics = nn.ModuleDict(
             {f"{part}_metrics": build_metrics(self.kind, len(self.classes), f"{part}/") for part in PARTS}
         )
+        self.losses = nn.ModuleDict({part: MeanMetric(nan_strategy="disable") for part in ("val", "test")})
         self.operating_point = OperatingPoint() if self.kind == "binary" else None
-        self.register_buffer("class_weights", self._class_weights(balance), persistent=False)
+        self.register_buffer("class_weights", class_weights(spec) if balance else None, persistent=False)
         mean, std = spec.get("target_mean", [0.0] * self.outputs), spec.get("target_std", [1.0] * self.outputs)
         self.register_buffer("target_mean", torch.tensor(mean), persistent=False)
         self.register_buffer("target_std", torch.tensor(std), persistent=False)
@@ -253,31 +257,27 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
         logits = self.readout(sets)(mixture.mix(z))
         return logits, mixture.loss(self.loss, logits, self.target(batch))
 
-    def _class_weights(self, balance: bool) -> Tensor | None:
-        if not balance or self.kind == "regression":
-            return None
-        counts = torch.tensor(self.spec["class_counts"], dtype=torch.float)
-        if self.kind == "binary":
-            return counts[:1] / counts[1:]
-        if self.kind == "multilabel":
-            known = torch.tensor(self.spec.get("known_counts", self.spec["train_size"]))
-            return (known - counts) / counts.clamp(min=1)
-        return counts.sum() / (len(counts) * counts)
-
-    def _step(self, batch: Any, part: str) -> dict[str, Any]:
+    def _step(self, batch: Any, part: str, batch_idx: int = 0) -> dict[str, Any]:
         ids, target = self.ids(batch), self.target(batch)
+        own = len(ids) if part == "train" else own_samples(self._trainer, part, batch_idx, len(ids))
         if part == "train" and self.pooled_mixup:
             logits, loss = self.mix_pooled(batch)
         else:
             logits = self(batch)
-            loss = self.batch_loss(logits, batch)
+            whole = own == len(ids)
+            loss = self.batch_loss(logits, batch) if whole else self.loss(logits[: own or 1], target[: own or 1])
         predictions = self.predictions(logits.detach())
         metrics: Any = self.metrics[f"{part}_metrics"]
-        metrics.update(predictions[:, 1] if self.kind == "binary" else predictions, target)
-        if part == "val" and self.operating_point is not None:
-            self.operating_point.update(predictions[:, 1], target)
-        shown: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(ids), "prog_bar": part == "val"}
-        self.log(f"{part}/loss", loss, sync_dist=True, **shown)
+        if own:
+            metrics.update((predictions[:, 1] if self.kind == "binary" else predictions)[:own], target[:own])
+            if part == "val" and self.operating_point is not None:
+                self.operating_point.update(predictions[:own, 1], target[:own])
+        shown: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": own, "prog_bar": part == "val"}
+        shown_loss: Any = loss
+        if part in self.losses:  # of several processes, each by its samples: Lightning would round their mean number
+            shown_loss = self.losses[part]
+            shown_loss.update(loss.detach().expand(own))
+        self.log(f"{part}/loss", shown_loss, sync_dist=True, **shown)
         self.log_dict(metrics, **shown)
         return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
 
@@ -296,7 +296,7 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Metrics of a validation batch."""
-        return self._step(batch, "val")
+        return self._step(batch, "val", batch_idx)
 
     def on_validation_start(self) -> None:
         """Stop before validation and its checkpoint if a training loss was not finite."""
@@ -324,7 +324,7 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
 
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
         """Metrics and predictions of a test batch."""
-        return self._step(batch, "test")
+        return self._step(batch, "test", batch_idx)
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch, without targets."""

@@ -49,6 +49,7 @@ class ToyData(PoolingData):
         train: Number of training samples.
         first_fold: The first of the two folds.
         located: Whether two known elements of each set decide.
+        tested: Number of validation samples, and of test samples.
         shared: Whether the folds are of the same sets: those that test in one train in the other.
     """
 
@@ -59,11 +60,12 @@ class ToyData(PoolingData):
         first_fold: int = 0,
         located: bool = False,
         shared: bool = False,
+        tested: int = 32,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.kind, self.train, self.first_fold, self.located = kind, train, first_fold, located
-        self.shared = shared
+        self.shared, self.tested = shared, tested
 
     @property
     def folds(self):
@@ -74,7 +76,7 @@ class ToyData(PoolingData):
             raise BadInput(f"toy: expected a fold of {self.folds}, got {self.fold}")
         if not self.train:
             raise BadInput("toy: expected training sets, got none")
-        sizes = {"train": self.train, "val": 32, "test": 32}
+        sizes = {"train": self.train, "val": self.tested, "test": self.tested}
         self.datasets = {
             name: ToySets(size, self.kind, 1000 * i + 10000 * self.fold, self.located)
             for i, (name, size) in enumerate(sizes.items())

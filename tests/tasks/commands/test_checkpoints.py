@@ -293,7 +293,7 @@ def test_no_process_trains_on_a_batch_of_one(train, processes, whole):
     data.setup()
     none_yet = SimpleNamespace(current=SimpleNamespace(ready=0, processed=0), is_last_batch=False)
     loop = SimpleNamespace(epoch_progress=none_yet, epoch_loop=SimpleNamespace(batch_progress=none_yet))
-    data.trainer = SimpleNamespace(world_size=processes, fit_loop=loop, lightning_module=None)
+    data.trainer = SimpleNamespace(world_size=processes, global_rank=0, fit_loop=loop, lightning_module=None)
     loader = data.train_dataloader()
     each = -(-train // processes)
     assert loader.drop_last == (each % 16 == 1) == whole

@@ -82,9 +82,13 @@ def test_data_without_sizes_says_so():
 def test_a_batch_of_all_processes_comes_from_one_bucket():
     data = LesionData(train=16, val=2, test=2, size=[8, 16], batch_size=2, buckets=2)
     data.setup()
-    data.trainer = SimpleNamespace(fit_loop=EPOCH, world_size=2, lightning_module=None)
-    order = list(data.train_dataloader().sampler)
-    sides = torch.tensor([data.datasets["train"][i]["image"].shape[1] for i in order]).view(-1, 4)
+    orders = []
+    for rank in (0, 1):
+        data.trainer = SimpleNamespace(fit_loop=EPOCH, world_size=2, global_rank=rank, lightning_module=None)
+        orders.append(torch.tensor(list(data.train_dataloader().sampler)).view(-1, 2))
+    order = torch.cat(orders, 1)
+    assert sorted(order.flatten().tolist()) == list(range(16))
+    sides = torch.tensor([data.datasets["train"][i]["image"].shape[1] for i in order.flatten()]).view(-1, 4)
     assert (sides == sides[:, :1]).all()
 
 

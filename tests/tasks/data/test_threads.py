@@ -1,6 +1,7 @@
 """Small pieces of work side by side."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -46,8 +47,9 @@ def test_after_an_error_nothing_more_is_begun():
 
     def look(number):
         looked.append(number)
+        time.sleep(0.002)
         raise ValueError("bad")
 
     with pytest.raises(ValueError, match="bad"):
         side_by_side(look, range(100_000), "numbers")
-    assert len(looked) < 1000
+    assert len(looked) < 500  # of 1563 groups of files
