@@ -25,7 +25,7 @@ from tasks.task.metrics import build_metrics
 from tasks.task.modality import Modality
 from tasks.task.operating_point import OperatingPoint
 from tasks.task.optimiser import adamw, keep_options
-from tasks.task.ranks import own_samples
+from tasks.task.ranks import check_norms, own_samples
 from tasks.task.regularise import Mixture, disagreement, own_share
 from tasks.task.weights import FromWeights
 
@@ -264,8 +264,8 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
             logits, loss = self.mix_pooled(batch)
         else:
             logits = self(batch)
-            whole = own == len(ids)
-            loss = self.batch_loss(logits, batch) if whole else self.loss(logits[: own or 1], target[: own or 1])
+            first = slice(own or 1)
+            loss = self.batch_loss(logits, batch) if own == len(ids) else self.loss(logits[first], target[first])
         predictions = self.predictions(logits.detach())
         metrics: Any = self.metrics[f"{part}_metrics"]
         if own:
@@ -273,11 +273,10 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
             if part == "val" and self.operating_point is not None:
                 self.operating_point.update(predictions[:own, 1], target[:own])
         shown: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": own, "prog_bar": part == "val"}
-        shown_loss: Any = loss
-        if part in self.losses:  # of several processes, each by its samples: Lightning would round their mean number
-            shown_loss = self.losses[part]
-            shown_loss.update(loss.detach().expand(own))
-        self.log(f"{part}/loss", shown_loss, sync_dist=True, **shown)
+        joined: Any = self.losses  # of all processes by their samples: Lightning would round the samples' mean number
+        if part != "train":
+            joined[part].update(loss.detach().expand(own))
+        self.log(f"{part}/loss", loss if part == "train" else joined[part], sync_dist=True, **shown)
         self.log_dict(metrics, **shown)
         return {"loss": loss, "ids": ids, "target": target, "predictions": predictions}
 
@@ -329,6 +328,11 @@ class PoolingTask(Modality, LoggedBriefly, FromWeights):
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Predictions of a batch, without targets."""
         return {"ids": self.ids(batch), "predictions": self.predictions(self(batch))}
+
+    def setup(self, stage: str) -> None:
+        """See that the trainer can do what it is asked for."""
+        super().setup(stage)
+        check_norms(self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warm-up and cosine decay, stepped at every batch."""

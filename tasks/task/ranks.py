@@ -1,6 +1,8 @@
-"""What of a process's part of a test is its own, where several processes share the samples."""
+"""Several processes: what of a batch is a process's own, and what they cannot do."""
 
 from typing import Any
+
+from tasks.data.problems import BadInput
 
 
 def own_samples(trainer: Any, part: str, batch_idx: int, size: int) -> int:
@@ -28,3 +30,17 @@ def own_samples(trainer: Any, part: str, batch_idx: int, size: int) -> int:
     loader = getattr(trainer, f"{part}_dataloaders")
     own = len(range(trainer.global_rank, len(loader.dataset), trainer.world_size))
     return min(max(own - batch_idx * loader.batch_size, 0), size) if own else size
+
+
+def check_norms(trainer: Any) -> None:
+    """See before training that batch norms can be joined where that is asked for.
+
+    Raises:
+        BadInput: If not: torch joins them on GPUs alone.
+    """
+    strategy = trainer.strategy
+    if getattr(strategy, "_layer_sync", None) is not None and strategy.root_device.type == "cpu":
+        raise BadInput(
+            "sync_batchnorm: expected GPUs, without which torch joins no batch norms, got a CPU; leave it out, or take "
+            "another norm, --model.norm group for volumes, layer_norm for graphs"
+        )

@@ -56,6 +56,14 @@ def test_as_many_samples_as_one_process(plain, tmp_path, size):
         assert summaries[0]["acc"]["value"] == summaries[1]["acc"]["value"]
 
 
+def test_batch_norms_are_joined_on_gpus_alone(plain):
+    flags = ["--trainer.strategy=ddp", "--trainer.devices=1", "--trainer.sync_batchnorm=true"]
+    with pytest.raises(
+        SystemExit, match="sync_batchnorm: expected GPUs, without which torch joins no batch norms, got"
+    ):
+        plain("fit", *flags)
+
+
 # Without statistics of a batch, which each process has of its own part.
 SMALL = {
     "graph": [
