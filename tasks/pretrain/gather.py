@@ -47,7 +47,7 @@ def standardised(x: Tensor, eps: float = 1e-5) -> Tensor:
                 [ 1.,  0.]])
     """
     with torch.autocast(x.device.type, enabled=False):
-        x = x.float()
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         count = summed(x.new_tensor(float(len(x)))).clamp(min=1)
         x = x - _total(x.sum(0)) / count
         return x * (_total(x.square().sum(0)) / count + eps).rsqrt()

@@ -130,6 +130,7 @@ def test_what_cannot_be_is_told(pretrain, flags, message, capsys):
 def test_two_processes_end_in_one_training(pretrain, objective, tmp_path):
     """The whole command, every sample in every step: weights that are the same in the end."""
     common = [f"--model.objective={objective}", "--data.train=16", "--model.probe_every=0"]
+    common += ["--trainer.precision=64-true"]  # Adam makes whole steps of the rounding of gradients that are zero
     pretrain(*common, "--data.batch_size=16", "--run.version=one")
     flags = ["--data.batch_size=8", "--run.version=two", "--trainer.devices=2", "--trainer.strategy=ddp"]
     command = [sys.executable, "-m", "tasks", "pretrain", "-c", "toy.yaml", *FLAGS, *common, *flags]
