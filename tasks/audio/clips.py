@@ -60,14 +60,34 @@ def read_clip(
         ValueError: If the file is missing, unreadable or truncated, holds NaN or inf, or ends before the part, or if
             nothing is left to hear: it is silent or constant, its channels cancel, or all is above half the rate.
     """
+    return convert(*read_part(path, start=start, duration=duration, unit=unit, channel=channel), sample_rate)
+
+
+def read_part(
+    path: Path | Member,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    unit: Unit = "seconds",
+    channel: int | None = None,
+) -> tuple[Tensor, int]:
+    """The samples (S,) of a recording as they are in the file, and their rate; arguments and errors of `read_clip`."""
     with _opened(path) as file:
-        rate = file.samplerate
+        rate = int(file.samplerate)
         first, count = _part(start, duration, unit, file.frames, rate)
         file.seek(first)
         data = file.read(count, dtype="float32", always_2d=True)
     if len(data) < count:
         raise ValueError(f"truncated: expected {count} samples from its header, got {len(data)}; copy the file again")
-    wave = _mono(torch.from_numpy(data), channel)
+    return _mono(torch.from_numpy(data), channel), rate
+
+
+def convert(wave: Tensor, rate: int, sample_rate: int) -> Tensor:
+    """Samples at another rate.
+
+    Raises:
+        ValueError: If hardly anything of the sound is below half of it.
+    """
     converted = _resample(wave, rate, sample_rate)
     if converted.square().mean() < _GONE * wave.square().mean():
         raise ValueError(

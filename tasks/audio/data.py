@@ -150,7 +150,7 @@ class AudioManifest(Recordings):
         known, target = None, self.target
         if self.trained is not None:
             known, self.sample_rate, kind = (self.trained.spec[name] for name in ("classes", "sample_rate", "kind"))
-            self.unsaid += filter(None, [self.sounds.serve(self.trained, self.sample_rate)])
+            self.sounds.serve(self.trained, self.sample_rate, self.unsaid.append)
             target = target or ("class" if kind in ("binary", "multiclass") else kind)
             self.trained.accept("multiclass" if target == "class" else target)
         self.labels = Labels(rows, self.label, target=target, separator=self.separator, tags=self.tags, known=known)

@@ -54,13 +54,12 @@ class Sounds:
         self.check: Check = check
         self.told_by: ToldBy = "content" if check == "all" else "index"
 
-    def serve(self, trained: Trained, sample_rate: int) -> str:
-        """Read for a model, at its rate, and tell clips as it knows them; returns what is to be said of that."""
+    def serve(self, trained: Trained, sample_rate: int, say: Callable[[str], None]) -> None:
+        """Read for a model, at its rate, and tell clips as it knows them."""
         self.sample_rate, self.told_by = sample_rate, trained.told_by
-        if self.told_by == "index" or self.check == "all":
-            return ""
-        self.check = "all"
-        return "check: all clips are read, as the model knows those that it was trained on by their content"
+        if self.told_by == "content" and self.check != "all":
+            self.check = "all"
+            say("check: all clips are read, as the model knows those that it was trained on by their content")
 
     def look(self, rows: Sequence[Row], look_at: Callable[[Row], None], problems: Problems) -> dict[int, Heard]:
         """What is known of each usable row, by the row's number; the others are reported.

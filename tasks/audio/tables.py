@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tasks.audio.clips import measure_clip, read_clip
+from tasks.audio.clips import convert, measure_clip, read_part
 from tasks.audio.folders import read_folder, sound_endings
 from tasks.audio.paths import locate, path_column
 from tasks.audio.times import Part, Unit, part_of, unfold
@@ -79,9 +79,9 @@ class Table:
         """
         file = self.files[row.number] = self._file(row)
         start, duration, unit = part_of(row, self.times)
-        wave = read_clip(file, sample_rate=sample_rate, start=start, duration=duration, unit=unit, channel=self.channel)
-        if file not in self.rates:
-            self.rates[file] = measure_clip(file)
+        wave, rate = read_part(file, start=start, duration=duration, unit=unit, channel=self.channel)
+        wave = convert(wave, rate, sample_rate)
+        self.rates[file] = rate
         return wave
 
     def measure(self, row: Row) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tasks.data.manifest import Row
-from tasks.data.problems import BadInput
+from tasks.data.problems import BadInput, listed
 from tasks.data.threads import side_by_side
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -44,7 +44,7 @@ def find_shards(pattern: str) -> list[Path]:
     """The shards that are meant, in order: one .tar, a folder of them, ``*`` or WebDataset's ``{000..099}`` in a name.
 
     Returns:
-        None where something else is meant, such as a table.
+        The files; an empty list where something else is meant, such as a table.
 
     Example:
         >>> find_shards("clips.csv")
@@ -103,9 +103,7 @@ def read_shards(shards: Iterable[Path], endings: Iterable[str]) -> tuple[list[Ro
             members[path] = member
             rows.append(Row({**columns, "path": path}, manifest=shard, number=len(rows) + 1))
     if wrong:
-        more = f"\n  ... and {len(wrong) - 20:,} more" if len(wrong) > 20 else ""
-        lines = "".join(f"\n  {one}" for one in wrong[:20])
-        raise BadInput(f"shards: {len(wrong):,} problem{'s' * (len(wrong) > 1)} found{lines}{more}")
+        raise BadInput(f"shards: {len(wrong):,} problem{'s' * (len(wrong) > 1)} found\n{listed(wrong, most=20)}")
     if not rows:
         raise BadInput(f"shards: expected samples in {', '.join(one.name for one in shards[:3])}, got none")
     return rows, members

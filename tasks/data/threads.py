@@ -45,12 +45,9 @@ def side_by_side(make: Callable[[T], Made], items: Iterable[T], what: str | None
     bar = tqdm(total=len(everything), desc=f"checking {what}", delay=_SHOWN_AFTER, disable=hidden, leave=False)
     try:
         with bar, ThreadPoolExecutor(threads) as pool:
-            try:
-                for some in pool.map(of_chunk, chunks):
-                    made += some
-                    bar.update(len(some))
-            finally:
-                pool.shutdown(cancel_futures=True)
+            for some in pool.map(of_chunk, chunks):
+                made += some
+                bar.update(len(some))
     finally:
         torch.set_num_threads(threads)
     return made

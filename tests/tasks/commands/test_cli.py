@@ -12,19 +12,10 @@ import torch
 import yaml
 from lightning.pytorch.loggers.logger import DummyLogger
 from toy import ROOT, ToySets, ToyTask
+from toy_runs import QUIET, begin, fit_once
 
 from tasks.__main__ import main
 from tasks.commands.cli import run_cli
-
-QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--outputs.bootstrap=20"]
-
-
-CONFIG = {
-    "run": {"name": "toy"},
-    "model": {"class_path": "toy.ToyTask", "init_args": {"lr": 0.02}},
-    "data": {"class_path": "toy.ToyData", "init_args": {"kind": "binary"}},
-    "trainer": {"max_epochs": 8, "accelerator": "cpu"},
-}
 
 
 def call(command, *flags):
@@ -34,22 +25,16 @@ def call(command, *flags):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """A folder to run in, with a config of the toy modality; calls `main` there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["tasks"])
-    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
+    begin(tmp_path, monkeypatch)
     return call
 
 
 @pytest.fixture(scope="module")
 def once(tmp_path_factory):
     """A folder where `fit` ran."""
-    folder = tmp_path_factory.mktemp("once")
-    (folder / "toy.yaml").write_text(yaml.safe_dump(CONFIG))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr("sys.argv", ["tasks"])
-        call("fit", "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.every=0")
-    return folder
+    return fit_once(
+        tmp_path_factory.mktemp("once"), call, "--trainer.max_epochs=2", "--outputs.maps=0", "--outputs.every=0"
+    )
 
 
 @pytest.fixture
